@@ -1,0 +1,1 @@
+"""The Time-LLM network and the exact reuse of frozen keys and values."""

@@ -1,0 +1,1 @@
+"""The text that describes a window, and its tokens."""

@@ -1,0 +1,1 @@
+"""The training run: engine, schedule, validation, measurement and its result."""
