@@ -288,11 +288,7 @@ def _range_problems(config: RunConfig) -> list[str]:
         problems.append(f"learning_rate must be above 0, got {config.learning_rate}.")
     if isinstance(config.pct_start, int | float) and not 0 < config.pct_start < 1:
         problems.append(f"pct_start must be between 0 and 1, got {config.pct_start}.")
-    if (
-        isinstance(config.seq_len, int)
-        and isinstance(config.patch_len, int)
-        and config.patch_len > config.seq_len
-    ):
+    if isinstance(config.seq_len, int) and isinstance(config.patch_len, int) and config.patch_len > config.seq_len:
         problems.append(
             f"patch_len must be at most seq_len ({config.seq_len}), got {config.patch_len}. Use a smaller --patch_len."
         )
