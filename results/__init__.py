@@ -1,1 +1,9 @@
-"""Reads a run folder: the trials table, its Pareto front, the report and the recommended configuration."""
+"""Reads a run folder: the trials table, its Pareto front, the report and the recommended configuration.
+
+`layout` names the files of a run folder, `columns` the columns of its table, `table` writes and loads it.
+"""
+
+from results.layout import RunFolder
+from results.table import load_trials, write_trials
+
+__all__ = ["RunFolder", "load_trials", "write_trials"]
