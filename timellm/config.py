@@ -157,7 +157,7 @@ class RunConfig:
 
     # Fidelity
     train_samples: int | None = None
-    """Train on this many windows of the seeded permutation, the schedule stretched to them (default: all, every epoch)."""
+    """Train on this many windows of the seeded permutation, the schedule stretched to them (default: all)."""
     val_samples: int | None = None
     """Validate on this many windows, one fixed stratified subset (default: every window)."""
     warmup_steps: int = 2

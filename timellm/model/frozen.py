@@ -1,0 +1,178 @@
+"""Lean forward passes over the blocks of a frozen causal language model.
+
+The weights stay in the transformers model; these passes call them directly, so that keys and values of earlier
+tokens can be handed in and handed out, and so that nothing is computed that no later token reads.
+"""
+
+from abc import ABC, abstractmethod
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+from transformers import PreTrainedModel
+
+Rotary = tuple[Tensor, Tensor] | None
+"""Cosine and sine of each position [rows, 1, tokens, head_dim]; None where positions are added to the input."""
+
+
+class FrozenBlocks(ABC):
+    """The blocks of one frozen decoder, by index.
+
+    Attributes:
+        count: Number of blocks.
+        groups: Query heads that share one key and value head.
+        scales: Factor of the attention scores, per block.
+    """
+
+    count: int
+    groups: int
+    scales: list[float]
+
+    @abstractmethod
+    def place(self, embeddings: Tensor, positions: Tensor) -> tuple[Tensor, Rotary]:
+        """Tell tokens [rows, tokens, hidden] their positions [rows or 1, tokens]."""
+
+    @abstractmethod
+    def project(self, index: int, hidden: Tensor, rotary: Rotary) -> tuple[Tensor, Tensor, Tensor]:
+        """Queries [rows, heads, tokens, head_dim], keys and values [rows, kv_heads, tokens, head_dim]."""
+
+    @abstractmethod
+    def keys_values(self, index: int, hidden: Tensor, rotary: Rotary) -> tuple[Tensor, Tensor]:
+        """As `project`, without the queries."""
+
+    @abstractmethod
+    def finish(self, index: int, hidden: Tensor, attended: Tensor) -> Tensor:
+        """The block's output from its input [rows, tokens, hidden] and what its heads read, of the same shape."""
+
+    @abstractmethod
+    def final_norm(self, hidden: Tensor) -> Tensor:
+        """The norm after the last block."""
+
+
+class GPT2Blocks(FrozenBlocks):
+    """Blocks of a transformers GPT2Model."""
+
+    def __init__(self, model: PreTrainedModel) -> None:
+        self._model: Any = model
+        self._blocks: Any = model.h
+        self.count = len(self._blocks)
+        self.groups = 1
+        self.scales = [block.attn.scaling for block in self._blocks]
+        self._heads = model.config.num_attention_heads
+        self._activation = _activation(model.config.activation_function)
+
+    def place(self, embeddings: Tensor, positions: Tensor) -> tuple[Tensor, Rotary]:
+        """Add learnt position embeddings."""
+        return embeddings + self._model.wpe.weight[positions], None
+
+    def project(self, index: int, hidden: Tensor, rotary: Rotary) -> tuple[Tensor, Tensor, Tensor]:
+        """One matrix product for all three."""
+        block = self._blocks[index]
+        joint = _conv1d(block.attn.c_attn, block.ln_1(hidden))
+        queries, keys, values = (_split_heads(part, self._heads) for part in joint.chunk(3, dim=-1))
+        return queries, keys, values
+
+    def keys_values(self, index: int, hidden: Tensor, rotary: Rotary) -> tuple[Tensor, Tensor]:
+        """The last two thirds of the joint projection."""
+        block, width = self._blocks[index], hidden.shape[-1]
+        weight, bias = block.attn.c_attn.weight[:, width:], block.attn.c_attn.bias[width:]
+        normed = block.ln_1(hidden)
+        joint = torch.addmm(bias, normed.flatten(0, 1), weight).view(*normed.shape[:2], -1)
+        keys, values = (_split_heads(part, self._heads) for part in joint.chunk(2, dim=-1))
+        return keys, values
+
+    def finish(self, index: int, hidden: Tensor, attended: Tensor) -> Tensor:
+        """Output projection, then the feed-forward network, each added to its input."""
+        block = self._blocks[index]
+        hidden = hidden + _conv1d(block.attn.c_proj, attended)
+        inner = self._activation(_conv1d(block.mlp.c_fc, block.ln_2(hidden)))
+        return hidden + _conv1d(block.mlp.c_proj, inner)
+
+    def final_norm(self, hidden: Tensor) -> Tensor:
+        """Layer norm."""
+        return self._model.ln_f(hidden)
+
+
+class LlamaBlocks(FrozenBlocks):
+    """Blocks of a transformers LlamaModel: rotary positions, grouped heads, gated feed-forward network."""
+
+    def __init__(self, model: PreTrainedModel) -> None:
+        self._model: Any = model
+        self._blocks: Any = model.layers
+        self.count = len(self._blocks)
+        self._heads = model.config.num_attention_heads
+        self._kv_heads = model.config.num_key_value_heads
+        self.groups = self._heads // self._kv_heads
+        self.scales = [block.self_attn.scaling for block in self._blocks]
+        self._activation = _activation(model.config.hidden_act)
+
+    def place(self, embeddings: Tensor, positions: Tensor) -> tuple[Tensor, Rotary]:
+        """Compute the rotation of each position."""
+        cosine, sine = self._model.rotary_emb(embeddings, positions)
+        return embeddings, (cosine.unsqueeze(1), sine.unsqueeze(1))
+
+    def project(self, index: int, hidden: Tensor, rotary: Rotary) -> tuple[Tensor, Tensor, Tensor]:
+        """Rotate queries and keys."""
+        attention = self._blocks[index].self_attn
+        normed = self._norm(self._blocks[index].input_layernorm, hidden)
+        queries = _rotate(_split_heads(attention.q_proj(normed), self._heads), rotary)
+        return queries, *self._project_keys_values(attention, normed, rotary)
+
+    def keys_values(self, index: int, hidden: Tensor, rotary: Rotary) -> tuple[Tensor, Tensor]:
+        """Keys are kept rotated: a position never changes."""
+        block = self._blocks[index]
+        return self._project_keys_values(block.self_attn, self._norm(block.input_layernorm, hidden), rotary)
+
+    def finish(self, index: int, hidden: Tensor, attended: Tensor) -> Tensor:
+        """Output projection, then the gated feed-forward network, each added to its input."""
+        block = self._blocks[index]
+        hidden = hidden + block.self_attn.o_proj(attended)
+        normed = self._norm(block.post_attention_layernorm, hidden)
+        gated = self._activation(block.mlp.gate_proj(normed)) * block.mlp.up_proj(normed)
+        return hidden + block.mlp.down_proj(gated)
+
+    def final_norm(self, hidden: Tensor) -> Tensor:
+        """Root-mean-square norm."""
+        return self._norm(self._model.norm, hidden)
+
+    def _project_keys_values(self, attention: Any, normed: Tensor, rotary: Rotary) -> tuple[Tensor, Tensor]:
+        keys = _rotate(_split_heads(attention.k_proj(normed), self._kv_heads), rotary)
+        return keys, _split_heads(attention.v_proj(normed), self._kv_heads)
+
+    @staticmethod
+    def _norm(norm: Any, hidden: Tensor) -> Tensor:
+        return F.rms_norm(hidden, (hidden.shape[-1],), norm.weight, norm.variance_epsilon)
+
+
+def frozen_blocks(model: PreTrainedModel) -> FrozenBlocks:
+    """The lean passes for a gpt2- or llama-type model."""
+    kinds = {"gpt2": GPT2Blocks, "llama": LlamaBlocks}
+    return kinds[model.config.model_type](model)
+
+
+def _conv1d(layer: Any, rows: Tensor) -> Tensor:
+    """A transformers Conv1D: its weight is [in, out]."""
+    return torch.addmm(layer.bias, rows.flatten(0, -2), layer.weight).view(*rows.shape[:-1], -1)
+
+
+def _split_heads(rows: Tensor, heads: int) -> Tensor:
+    """View [rows, tokens, heads*head_dim] as [rows, heads, tokens, head_dim]."""
+    return rows.view(*rows.shape[:2], heads, -1).transpose(1, 2)
+
+
+def _rotate(heads: Tensor, rotary: Rotary) -> Tensor:
+    assert rotary is not None
+    cosine, sine = rotary
+    half = heads.shape[-1] // 2
+    turned = torch.cat((-heads[..., half:], heads[..., :half]), dim=-1)
+    return heads * cosine + turned * sine
+
+
+def _activation(name: str) -> Any:
+    """One kernel where transformers takes several."""
+    from transformers.activations import ACT2FN
+
+    if name in ("gelu_new", "gelu_pytorch_tanh"):
+        return lambda hidden: F.gelu(hidden, approximate="tanh")
+    return F.silu if name == "silu" else ACT2FN[name]

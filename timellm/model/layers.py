@@ -1,0 +1,103 @@
+"""The trained parts of Time-LLM around the frozen language model (Jin et al., arXiv 2310.01728, section 3)."""
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+REPROGRAMMING_DROPOUT = 0.1
+"""Published Time-LLM fixes the dropout of this attention, whatever the run's dropout is."""
+
+
+def normalize_window(x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Instance norm without learnt parameters (RevIN, Kim et al. 2022).
+
+    Args:
+        x: Scaled windows [windows, seq_len].
+
+    Returns:
+        The normalised windows [windows, seq_len], and mean and standard deviation [windows, 1].
+    """
+    mean = x.mean(dim=1, keepdim=True)
+    std = torch.sqrt(x.var(dim=1, keepdim=True, unbiased=False) + 1e-5)
+    return (x - mean) / std, mean, std
+
+
+class TokenEmbedding(nn.Module):
+    """A kernel-3 convolution over the patches, which close into a circle."""
+
+    def __init__(self, patch_len: int, d_model: int) -> None:
+        super().__init__()
+        self.tokenConv = nn.Conv1d(patch_len, d_model, 3, padding=1, padding_mode="circular", bias=False)
+        nn.init.kaiming_normal_(self.tokenConv.weight, mode="fan_in", nonlinearity="leaky_relu")
+
+    def forward(self, patches: Tensor) -> Tensor:
+        """Embed patches [windows, patches, patch_len] as [windows, patches, d_model]."""
+        return self.tokenConv(patches.transpose(1, 2)).transpose(1, 2)
+
+
+class PatchEmbedding(nn.Module):
+    """Overlapping patches of a window whose end is repeated for one more patch, embedded as tokens."""
+
+    def __init__(self, patch_len: int, stride: int, d_model: int, dropout: float) -> None:
+        super().__init__()
+        self.patch_len, self.stride = patch_len, stride
+        self.value_embedding = TokenEmbedding(patch_len, d_model)
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Embed normalised windows [windows, seq_len] as [windows, patches, d_model]."""
+        padded = F.pad(x.unsqueeze(1), (0, self.stride), mode="replicate").squeeze(1)
+        patches = padded.unfold(1, self.patch_len, self.stride)  # [windows, patches, patch_len]
+        return self.dropout(self.value_embedding(patches))
+
+
+class ReprogrammingLayer(nn.Module):
+    """Cross-attention from patches to text prototypes; keys have d_ff dimensions per head."""
+
+    def __init__(self, d_model: int, n_heads: int, d_ff: int, d_llm: int) -> None:
+        super().__init__()
+        self.n_heads, self.d_ff = n_heads, d_ff
+        self.query_projection = nn.Linear(d_model, d_ff * n_heads)
+        self.key_projection = nn.Linear(d_llm, d_ff * n_heads)
+        self.value_projection = nn.Linear(d_llm, d_ff * n_heads)
+        self.out_projection = nn.Linear(d_ff * n_heads, d_llm)
+        self.dropout = nn.Dropout(REPROGRAMMING_DROPOUT)
+
+    def keys_values(self, prototypes: Tensor) -> tuple[Tensor, Tensor]:
+        """Project prototypes [prototypes, d_llm] to keys and values, each [n_heads, prototypes, d_ff]."""
+        return self._heads(self.key_projection(prototypes)), self._heads(self.value_projection(prototypes))
+
+    def forward(self, patches: Tensor, keys: Tensor, values: Tensor) -> Tensor:
+        """Describe patches by prototypes.
+
+        Args:
+            patches: Patch embeddings [windows, patches, d_model].
+            keys: Prototype keys [n_heads, prototypes, d_ff].
+            values: Prototype values [n_heads, prototypes, d_ff].
+
+        Returns:
+            Tokens for the language model [windows, patches, d_llm].
+        """
+        windows, count, _ = patches.shape
+        queries = self._heads(self.query_projection(patches).flatten(0, 1))  # [n_heads, windows*patches, d_ff]
+        scores = queries @ keys.transpose(1, 2) * self.d_ff**-0.5  # [n_heads, windows*patches, prototypes]
+        weights = self.dropout(torch.softmax(scores, dim=-1))
+        mixed = (weights.to(values.dtype) @ values).transpose(0, 1).flatten(1)  # [windows*patches, n_heads*d_ff]
+        return self.out_projection(mixed).view(windows, count, -1)
+
+    def _heads(self, rows: Tensor) -> Tensor:
+        """Split [rows, n_heads*d_ff] into [n_heads, rows, d_ff]."""
+        return rows.view(rows.shape[0], self.n_heads, self.d_ff).transpose(0, 1)
+
+
+class FlattenHead(nn.Module):
+    """Reads the forecast off the patch tokens' hidden states; its dropout acts on the forecast itself."""
+
+    def __init__(self, features: int, pred_len: int, dropout: float) -> None:
+        super().__init__()
+        self.linear = nn.Linear(features, pred_len)
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(self, hidden: Tensor) -> Tensor:
+        """Forecast [windows, pred_len] from hidden states [windows, patches, d_ff]."""
+        return self.dropout(self.linear(hidden.transpose(1, 2).flatten(1)))

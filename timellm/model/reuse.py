@@ -1,0 +1,180 @@
+"""Exact reuse of the frozen prompt: keys and values in, keys and values out.
+
+A causal model's keys and values of the prompt depend on nothing that is trained. The tokens that all prompts share
+are computed once, a window's own tokens without autograd, and only as far as the patch tokens read them; only the
+patch tokens have a backward pass.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+from torch.utils.checkpoint import checkpoint
+
+from timellm.model.frozen import FrozenBlocks, Rotary
+
+
+@dataclass(frozen=True)
+class PromptMemory:
+    """Keys and values of prompt tokens, as the patch tokens read them.
+
+    Attributes:
+        keys: Per block [rows, kv_heads, tokens, head_dim]; rows is 1 for the shared prefix.
+        values: As keys.
+    """
+
+    keys: tuple[Tensor, ...]
+    values: tuple[Tensor, ...]
+
+    @property
+    def tokens(self) -> int:
+        """Number of tokens, padding included."""
+        return self.keys[0].shape[2]
+
+    def followed_by(self, own: "PromptMemory") -> "PromptMemory":
+        """This shared prefix in front of each row's own tokens."""
+        rows = own.keys[0].shape[0]
+        join = lambda first, then: torch.cat((first.expand(rows, -1, -1, -1), then), dim=2)  # noqa: E731
+        return PromptMemory(
+            tuple(map(join, self.keys, own.keys)),
+            tuple(map(join, self.values, own.values)),
+        )
+
+
+@torch.no_grad()
+def remember(
+    blocks: FrozenBlocks, embeddings: Tensor, prefix: PromptMemory | None, attention: str
+) -> PromptMemory:
+    """Keys and values of prompt tokens that follow a shared prefix.
+
+    Right padding needs no mask here: a causal model's earlier tokens never see it. The last block stops at its keys
+    and values, since nobody reads the prompt's own output.
+
+    Args:
+        blocks: The frozen model.
+        embeddings: Word embeddings of the tokens [rows, tokens, hidden].
+        prefix: Keys and values of the tokens before them, or None at the start of the prompt.
+        attention: eager or sdpa.
+
+    Returns:
+        The tokens' own keys and values, without the prefix's.
+    """
+    rows, tokens, _ = embeddings.shape
+    before = prefix.tokens if prefix else 0
+    positions = torch.arange(before, before + tokens, device=embeddings.device).unsqueeze(0)
+    hidden, rotary = blocks.place(embeddings, positions)
+    visible = torch.ones(tokens, before + tokens, dtype=torch.bool, device=embeddings.device).tril(before)
+    all_keys, all_values = [], []
+    for index in range(blocks.count - 1):
+        queries, keys, values = blocks.project(index, hidden, rotary)
+        all_keys.append(keys)
+        all_values.append(values)
+        if prefix:
+            keys = torch.cat((prefix.keys[index].expand(rows, -1, -1, -1), keys), dim=2)
+            values = torch.cat((prefix.values[index].expand(rows, -1, -1, -1), values), dim=2)
+        attended = _attend(queries, keys, values, visible, blocks.scales[index], attention)
+        hidden = blocks.finish(index, hidden, attended)
+    keys, values = blocks.keys_values(blocks.count - 1, hidden, rotary)
+    return PromptMemory((*all_keys, keys), (*all_values, values))
+
+
+def read_patches(
+    blocks: FrozenBlocks,
+    patches: Tensor,
+    memory: PromptMemory | None,
+    lengths: Tensor | None,
+    *,
+    attention: str,
+    checkpointed: bool,
+) -> Tensor:
+    """Run the patch tokens, which follow the prompt, through the frozen model with autograd.
+
+    Args:
+        blocks: The frozen model.
+        patches: Reprogrammed patches [rows, patches, hidden].
+        memory: Keys and values of the whole prompt, right-padded; None for no prompt.
+        lengths: Prompt tokens of each row without padding [rows]; None attends to the padding, as published.
+        attention: eager or sdpa.
+        checkpointed: Recompute each block's activations in the backward pass.
+
+    Returns:
+        Hidden states after the final norm [rows, patches, hidden].
+    """
+    count, tokens = patches.shape[1], memory.tokens if memory else 0
+    steps = torch.arange(count, device=patches.device).unsqueeze(0)
+    positions = steps + (tokens if lengths is None else lengths.unsqueeze(1))
+    hidden, rotary = blocks.place(patches, positions)
+    visible = _visible_to_patches(tokens, count, lengths, patches.device)
+    for index in range(blocks.count):
+        past = (memory.keys[index], memory.values[index]) if memory else None
+        if checkpointed:
+            hidden = checkpoint(_patch_block, blocks, index, hidden, rotary, past, visible, attention, use_reentrant=False)
+        else:
+            hidden = _patch_block(blocks, index, hidden, rotary, past, visible, attention)
+    return blocks.final_norm(hidden)
+
+
+def _patch_block(
+    blocks: FrozenBlocks,
+    index: int,
+    hidden: Tensor,
+    rotary: Rotary,
+    past: tuple[Tensor, Tensor] | None,
+    visible: Tensor,
+    attention: str,
+) -> Tensor:
+    queries, keys, values = blocks.project(index, hidden, rotary)
+    scale = blocks.scales[index]
+    if past is None:
+        attended = _attend(queries, keys, values, visible, scale, attention)
+    elif attention == "sdpa":
+        keys, values = torch.cat((past[0], keys), dim=2), torch.cat((past[1], values), dim=2)
+        attended = _attend(queries, keys, values, visible, scale, attention)
+    else:
+        attended = _attend_in_parts(queries, keys, values, past, visible, scale)
+    return blocks.finish(index, hidden, attended)
+
+
+def _visible_to_patches(tokens: int, patches: int, lengths: Tensor | None, device: torch.device) -> Tensor:
+    """Which keys a patch sees: its row's prompt and the patches up to itself [rows or 1, 1, patches, keys]."""
+    causal = torch.ones(patches, patches, dtype=torch.bool, device=device).tril()
+    if lengths is None:
+        prompt = torch.ones(1, tokens, dtype=torch.bool, device=device)
+    else:
+        prompt = torch.arange(tokens, device=device) < lengths.unsqueeze(1)
+    rows = prompt.shape[0]
+    return torch.cat((prompt[:, None].expand(-1, patches, -1), causal.expand(rows, -1, -1)), dim=2).unsqueeze(1)
+
+
+def _attend(queries: Tensor, keys: Tensor, values: Tensor, visible: Tensor, scale: float, attention: str) -> Tensor:
+    """Masked attention [rows, tokens, heads*head_dim]; grouped heads share keys and values."""
+    groups = queries.shape[1] // keys.shape[1]
+    if attention == "sdpa":
+        mixed = F.scaled_dot_product_attention(
+            queries, keys, values, attn_mask=visible, scale=scale, enable_gqa=groups > 1
+        )
+    else:
+        keys, values = _repeat(keys, groups), _repeat(values, groups)
+        scores = (queries @ keys.transpose(2, 3) * scale).masked_fill(~visible, float("-inf"))
+        mixed = torch.softmax(scores, dim=-1, dtype=torch.float32).to(values.dtype) @ values
+    return mixed.transpose(1, 2).flatten(2)
+
+
+def _attend_in_parts(
+    queries: Tensor, keys: Tensor, values: Tensor, past: tuple[Tensor, Tensor], visible: Tensor, scale: float
+) -> Tensor:
+    """As `_attend` over past and present keys, with no backward pass into the past and no copy of it."""
+    rows, heads, count, width = queries.shape
+    kv_heads, tokens = past[0].shape[1], past[0].shape[2]
+    grouped = queries.reshape(rows, kv_heads, -1, width)  # [rows, kv_heads, groups*patches, head_dim]
+    scores = torch.cat((grouped @ past[0].transpose(2, 3), grouped @ keys.transpose(2, 3)), dim=3)
+    scores = scores.view(rows, heads, count, -1) * scale
+    weights = torch.softmax(scores.masked_fill(~visible, float("-inf")), dim=-1, dtype=torch.float32)
+    weights = weights.to(values.dtype).view(rows, kv_heads, -1, tokens + count)
+    mixed = weights[..., :tokens] @ past[1] + weights[..., tokens:] @ values
+    return mixed.view(rows, heads, count, width).transpose(1, 2).flatten(2)
+
+
+def _repeat(heads: Tensor, groups: int) -> Tensor:
+    return heads if groups == 1 else heads.repeat_interleave(groups, dim=1)

@@ -1,0 +1,185 @@
+"""Time-LLM: patches, reprogrammed as words, read by a frozen language model (Jin et al., arXiv 2310.01728)."""
+
+import functools
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+from transformers import PreTrainedModel
+
+from timellm.config import RunConfig
+from timellm.model.frozen import frozen_blocks
+from timellm.model.layers import FlattenHead, PatchEmbedding, ReprogrammingLayer, normalize_window
+from timellm.model.mapping import MappingLayer
+from timellm.model.reuse import PromptMemory, read_patches, remember
+
+CAUSAL = ("gpt2", "llama")
+"""Backbone types whose prompt does not see the patches, so that its keys and values can be reused."""
+
+_DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
+
+
+@dataclass(frozen=True)
+class PromptBatch:
+    """Prompt tokens of a batch.
+
+    Attributes:
+        ids: Token ids, right-padded [windows, tokens]: the whole prompt, or what follows the prefix that the model
+            was given with `keep_prefix`.
+        lengths: Tokens of each row without padding [windows]; None attends to padding, as published.
+        memory: Keys and values of the same tokens from a prompt store, instead of computing them.
+    """
+
+    ids: Tensor
+    lengths: Tensor | None = None
+    memory: PromptMemory | None = None
+
+
+Prototypes = tuple[Tensor, Tensor]
+"""Keys and values of the text prototypes, each [n_heads, prototypes, d_ff]."""
+
+
+class TimeLLM(nn.Module):
+    """The published network; state-dict names are the published ones, so its checkpoints load.
+
+    Args:
+        config: The run's settings.
+        llm_model: Frozen gpt2-, llama- or bert-type model, cut to the layers to use, in its compute type.
+    """
+
+    def __init__(self, config: RunConfig, llm_model: PreTrainedModel) -> None:
+        super().__init__()
+        self.config = config
+        hidden = llm_model.config.hidden_size
+        self.llm_model = llm_model
+        self.word_embeddings = llm_model.get_input_embeddings().weight
+        self.mapping_layer = MappingLayer(self.word_embeddings.shape[0], config.num_prototypes)
+        self.patch_embedding = PatchEmbedding(config.patch_len, config.stride, config.d_model, config.dropout)
+        self.reprogramming_layer = ReprogrammingLayer(config.d_model, config.n_heads, config.d_ff, hidden)
+        self.output_projection = FlattenHead(config.d_ff * config.patches, config.pred_len, config.dropout)
+        self._is_causal = llm_model.config.model_type in CAUSAL
+        self._blocks: Any = frozen_blocks(llm_model) if self._is_causal else None
+        self._prefix: PromptMemory | None = None
+        if config.tune_layer_norm:
+            _unfreeze_norms(llm_model)
+        if config.gradient_checkpointing and config.prompt_prefix == "recompute":
+            _checkpoint_layers(llm_model)
+
+    @property
+    def compute_dtype(self) -> torch.dtype:
+        """Type that the backbone and the large products run in."""
+        return _DTYPES[self.config.precision]
+
+    def train(self, mode: bool = True) -> "TimeLLM":
+        """Switch dropout of the trained parts; the frozen model's own stays off unless it is asked for."""
+        super().train(mode)
+        self.llm_model.train(mode and self.config.backbone_dropout)
+        return self
+
+    def trained_parameters(self) -> Iterator[tuple[str, nn.Parameter]]:
+        """Named parameters that the optimizer sees."""
+        return ((name, parameter) for name, parameter in self.named_parameters() if parameter.requires_grad)
+
+    def parameter_counts(self) -> tuple[int, int]:
+        """Trainable and total parameters; the word embeddings count once."""
+        trained = sum(parameter.numel() for _, parameter in self.trained_parameters())
+        return trained, sum(parameter.numel() for parameter in self.parameters())
+
+    @torch.no_grad()
+    def keep_prefix(self, ids: Tensor) -> None:
+        """Compute the keys and values of the tokens [tokens] that all prompts start with, for the whole run.
+
+        Later batches then hold only what follows them.
+        """
+        self._prefix = self._remember(ids.unsqueeze(0), None) if ids.numel() else None
+
+    @torch.no_grad()
+    def remember_prompt(self, ids: Tensor) -> PromptMemory:
+        """Keys and values of prompt tokens [windows, tokens] that follow the kept prefix."""
+        return self._remember(ids, self._prefix)
+
+    def prototypes(self) -> Prototypes:
+        """Keys and values of the text prototypes: needed once per optimizer step, once per evaluation."""
+        with self._autocast():
+            mapped = self.mapping_layer.prototypes(self.word_embeddings)  # [prototypes, hidden]
+            return self.reprogramming_layer.keys_values(mapped)
+
+    def forward(self, x: Tensor, prompt: PromptBatch, prototypes: Prototypes | None = None) -> Tensor:
+        """Forecast windows.
+
+        Args:
+            x: Scaled windows of one channel each [windows, seq_len].
+            prompt: Their prompts.
+            prototypes: From `prototypes`, to share them between batches.
+
+        Returns:
+            Scaled forecasts [windows, pred_len], float32.
+        """
+        normed, mean, std = normalize_window(x.float())
+        keys, values = prototypes if prototypes is not None else self.prototypes()
+        with self._autocast():
+            embedded = self.patch_embedding(normed)
+            words = self.reprogramming_layer(embedded, keys, values)  # [windows, patches, hidden]
+        hidden = self._read(words, prompt)
+        with self._autocast():
+            forecast = self.output_projection(hidden[..., : self.config.d_ff])
+        return forecast.float() * std + mean
+
+    def _read(self, words: Tensor, prompt: PromptBatch) -> Tensor:
+        if self.config.prompt_prefix == "recompute":
+            return self._read_recomputed(words, prompt)
+        memory = self._prompt_memory(prompt)
+        shared = self._prefix.tokens if self._prefix else 0
+        return read_patches(
+            self._blocks,
+            words.to(self.word_embeddings.dtype),
+            memory,
+            None if prompt.lengths is None else prompt.lengths + shared,
+            attention=self.config.attention,
+            checkpointed=self.config.gradient_checkpointing and torch.is_grad_enabled(),
+        )
+
+    def _prompt_memory(self, prompt: PromptBatch) -> PromptMemory | None:
+        if prompt.ids.shape[1] == 0:
+            return None
+        own = prompt.memory or self.remember_prompt(prompt.ids)
+        return self._prefix.followed_by(own) if self._prefix else own
+
+    def _read_recomputed(self, words: Tensor, prompt: PromptBatch) -> Tensor:
+        """The whole sequence through the transformers model, as published."""
+        count = words.shape[1]
+        stored = self.word_embeddings.dtype
+        embeddings = torch.cat((self.word_embeddings[prompt.ids], words.to(stored)), dim=1)
+        inputs: dict[str, Any] = {"inputs_embeds": embeddings}
+        if prompt.lengths is not None:
+            mask = torch.arange(prompt.ids.shape[1], device=words.device) < prompt.lengths.unsqueeze(1)
+            mask = torch.cat((mask, mask.new_ones(mask.shape[0], count)), dim=1).long()
+            inputs |= {"attention_mask": mask, "position_ids": (mask.cumsum(dim=1) - 1).clamp(min=0)}
+        if self._is_causal:
+            inputs["use_cache"] = False
+        with self._autocast(enabled=stored != self.compute_dtype):
+            hidden = self.llm_model(**inputs).last_hidden_state
+        return hidden[:, -count:]
+
+    def _remember(self, ids: Tensor, prefix: PromptMemory | None) -> PromptMemory:
+        return remember(self._blocks, self.word_embeddings[ids], prefix, self.config.attention)
+
+    def _autocast(self, *, enabled: bool = True) -> torch.autocast:
+        on = enabled and self.config.precision != "fp32"
+        return torch.autocast(self.word_embeddings.device.type, dtype=self.compute_dtype if on else None, enabled=on)
+
+
+def _unfreeze_norms(model: PreTrainedModel) -> None:
+    for name, parameter in model.named_parameters():
+        if any(part in name.lower() for part in ("ln_", "norm")):
+            parameter.requires_grad_(True)
+
+
+def _checkpoint_layers(model: Any) -> None:
+    """Recompute each layer in the backward pass; the models' own switch does nothing in eval mode."""
+    layers = {"gpt2": lambda: model.h, "llama": lambda: model.layers, "bert": lambda: model.encoder.layer}
+    for layer in layers[model.config.model_type]():
+        layer.forward = functools.partial(checkpoint, layer.forward, use_reentrant=False)
