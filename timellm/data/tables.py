@@ -1,0 +1,156 @@
+"""Reading a CSV file into numbers, refusing what cannot be a series."""
+
+import hashlib
+import warnings
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from spaces.errors import InputError
+
+_HEADER_LINES = 1
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Table:
+    """Numeric columns of one data set, complete and in order.
+
+    Attributes:
+        columns: Column names.
+        values: Values [rows, columns], float64, without gaps.
+        notes: What was changed, as sentences for the user.
+    """
+
+    columns: tuple[str, ...]
+    values: np.ndarray
+    notes: tuple[str, ...]
+
+
+def file_checksum(path: Path) -> str:
+    """SHA-256 of a file, hexadecimal."""
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def read_series(path: Path, *, only: str | None, required: str | None) -> Table:
+    """Read a CSV file with a `date` column and numeric columns.
+
+    Args:
+        path: The file.
+        only: Read this column alone (features S), or every column.
+        required: A column that must be there (the target of S and MS).
+
+    Raises:
+        InputError: If the file cannot be read, a column is missing, or a column that is used is not numeric; with
+            every problem of the file at once.
+    """
+    frame = _read_csv(path)
+    problems = _header_problems(frame, path, required)
+    names = [name for name in frame.columns if name != "date"]
+    if only is not None:
+        names = [name for name in names if name == only]
+    problems += [problem for name in names if (problem := _column_problem(frame[name], path))]
+    if problems:
+        raise InputError(problems)
+    filled, filling = fill_gaps(frame[names].astype("float64"), source=path.name)
+    notes = [*_order_note(frame["date"], path), *filling]
+    return Table(columns=tuple(names), values=filled.to_numpy(), notes=tuple(notes))
+
+
+def fill_gaps(frame: pd.DataFrame, *, source: str) -> tuple[pd.DataFrame, list[str]]:
+    """Fill missing values with the last one before them, leading ones with the first after them.
+
+    Args:
+        frame: Numeric columns, each with at least one value.
+        source: What the notes call the data.
+
+    Returns:
+        The complete frame and notes of what was filled.
+    """
+    missing = frame.isna()
+    counts = missing.sum()
+    counts = counts[counts > 0]
+    if counts.empty:
+        return frame, []
+    forward = frame.ffill()
+    leading = int(forward.isna().to_numpy().sum())
+    shown = ", ".join(f"{name} {count}" for name, count in counts.head(8).items())
+    more = f" and {len(counts) - 8} more columns" if len(counts) > 8 else ""
+    note = f"{source}: {int(counts.sum())} missing values were filled forward ({shown}{more})"
+    note += f", {leading} of them at the start backward." if leading else "."
+    return forward.bfill(), [note]
+
+
+def _read_csv(path: Path) -> pd.DataFrame:
+    if not path.is_file():
+        what = "is a folder" if path.is_dir() else "was not found"
+        raise InputError(
+            f"The data file {path} {what}. Name its folder with --root_path and the CSV file with --data_path."
+        )
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", pd.errors.ParserWarning)
+            frame = pd.read_csv(path, encoding="utf-8-sig", index_col=False, low_memory=False)
+    except UnicodeDecodeError as error:
+        raise InputError(
+            f"The data file {path} must be UTF-8 text, got bytes that are not. Save it as UTF-8 CSV."
+        ) from error
+    except pd.errors.EmptyDataError as error:
+        raise InputError(
+            f"The data file {path} is empty; it must hold a header with a date column, and rows."
+        ) from error
+    except (pd.errors.ParserError, pd.errors.ParserWarning) as error:
+        raise InputError(
+            f"The data file {path} must be CSV with as many fields in every row as in its header: {error}"
+        ) from error
+    except OSError as error:
+        raise InputError(f"The data file {path} cannot be read: {error.strerror}. Check its permissions.") from error
+    if frame.empty:
+        raise InputError(f"The data file {path} has a header but no rows; it must hold one row per time step.")
+    return frame
+
+
+def _header_problems(frame: pd.DataFrame, path: Path, required: str | None) -> list[str]:
+    names = [str(name) for name in frame.columns]
+    shown = ", ".join(names[:12]) + (", …" if len(names) > 12 else "")
+    problems = []
+    if "date" not in names:
+        problems.append(f"{path} must have a column named date, got {shown}. Name the column of times date.")
+    unnamed = [str(position + 1) for position, name in enumerate(names) if name.startswith("Unnamed: ")]
+    if unnamed:
+        problems.append(f"{path}: column {', '.join(unnamed)} has no name. Name it or remove it.")
+    if not set(names) - {"date"}:
+        problems.append(f"{path} must have a numeric column beside date, got {shown}. Separate columns with commas.")
+    elif required is not None and (required not in names or required == "date"):
+        problems.append(f"target {required} is not a column of {path}, which has {shown}. Choose one with --target.")
+    return problems
+
+
+def _column_problem(column: pd.Series, path: Path) -> str | None:
+    """What keeps a column from being numbers, if anything."""
+    if str(column.name).startswith("Unnamed: "):
+        return None
+    if column.isna().all():
+        return f"{path}: column {column.name} has no value at all. Remove it or fill it."
+    numbers = pd.to_numeric(column, errors="coerce") if column.dtype != bool else pd.Series(np.nan, column.index)
+    bad = (numbers.isna() & column.notna()) | np.isinf(numbers.astype("float64"))
+    if not bad.any():
+        return None
+    first = int(np.flatnonzero(bad)[0])
+    return (
+        f"{path}: column {column.name} must be numeric, got {str(column.iloc[first])[:40]!r} in row {first + 1} "
+        f"(line {first + 1 + _HEADER_LINES}). Remove the column or correct it."
+    )
+
+
+def _order_note(dates: pd.Series, path: Path) -> list[str]:
+    """A note where the rows of a file go back in time."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)
+        times = pd.to_datetime(dates, errors="coerce", utc=True)
+    if times.isna().any() or times.is_monotonic_increasing:
+        return []
+    first = int(np.flatnonzero(times.diff().to_numpy() < np.timedelta64(0))[0])
+    return [f"{path.name}: row {first + 1} is earlier than the row before it; the rows are used in the file's order."]
