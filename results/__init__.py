@@ -4,6 +4,16 @@
 """
 
 from results.layout import RunFolder
+from results.pareto import hypervolume, hypervolume_over_time, joint_score, mark_pareto, pareto_front
 from results.table import load_trials, write_trials
 
-__all__ = ["RunFolder", "load_trials", "write_trials"]
+__all__ = [
+    "RunFolder",
+    "hypervolume",
+    "hypervolume_over_time",
+    "joint_score",
+    "load_trials",
+    "mark_pareto",
+    "pareto_front",
+    "write_trials",
+]
