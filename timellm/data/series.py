@@ -17,8 +17,7 @@ _ETT_DESCRIPTION = (
     "The Electricity Transformer Temperature (ETT) is a crucial indicator in the electric power long-term deployment."
 )
 _WEATHER_DESCRIPTION = (
-    "Hourly weather at the three airports of New York City: temperature, dew point, humidity, wind, pressure, "
-    "visibility."
+    "Hourly weather at New York City's three airports: temperature, dew point, humidity, wind, pressure and visibility."
 )
 _CUSTOM_DESCRIPTION = "Measurements of one or more variables, taken one after the other at equal distances in time."
 

@@ -1,1 +1,11 @@
-"""The text that describes a window, and its tokens."""
+"""The text that describes a window, and its tokens.
+
+`tokenized_prompts` gives the token ids of all prompts of a split, computed once and kept on disk; `prompt_texts` the
+words alone.
+"""
+
+from timellm.prompts.dwt import check_wavelet_prompt
+from timellm.prompts.text import prompt_texts
+from timellm.prompts.tokens import PromptTokens, tokenized_prompts
+
+__all__ = ["PromptTokens", "check_wavelet_prompt", "prompt_texts", "tokenized_prompts"]
