@@ -1,0 +1,76 @@
+import pytest
+
+from spaces.knobs import FEATURES, GUIDE_BASELINE, KNOBS, KNOWN, value_text
+from timellm.config import RunConfig, choices, field_types, plain_type
+
+_KIND_OF_TYPE = {bool: "boolean", int: "whole", float: "number", str: "text"}
+
+
+@pytest.mark.parametrize("name", KNOWN)
+def test_every_knob_is_a_field_of_a_run_with_the_same_choices(name):
+    annotation = field_types()[name]
+    if choices(annotation):
+        assert KNOWN[name].kind == "choice"
+        assert set(KNOWN[name].choices) == set(choices(annotation))
+    else:
+        assert KNOWN[name].kind == _KIND_OF_TYPE[plain_type(annotation)[0]]
+
+
+def test_the_guides_baseline_has_a_valid_value_of_every_knob():
+    assert set(GUIDE_BASELINE) == set(KNOBS)
+    assert not {
+        name: KNOBS[name].problem(value) for name, value in GUIDE_BASELINE.items() if KNOBS[name].problem(value)
+    }
+
+
+def test_the_guides_baseline_is_the_runs_default_but_for_the_loader_and_the_optimizer_kernel():
+    defaults = RunConfig().to_dict()
+    different = {name for name, value in GUIDE_BASELINE.items() if defaults[name] != value}
+    assert different == {"num_workers", "fused_optimizer"}
+    assert RunConfig().uses_fused_optimizer is False
+
+
+def test_needs_name_values_and_features_that_exist():
+    for known in KNOWN.values():
+        for value, features in known.needs.items():
+            assert value in known.choices or value in ("true", "false")
+            assert set(features) <= set(FEATURES)
+        assert set(known.instead) <= set(known.choices)
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "value"),
+    [
+        ("batch_size", "64", 64),
+        ("learning_rate", "3e-4", 3e-4),
+        ("use_swt", "true", True),
+        ("use_swt", "False", False),
+        ("prompt_digits", "4", "4"),
+        ("precision", "bf16", "bf16"),
+    ],
+)
+def test_a_value_is_read_as_the_command_line_spells_it(name, text, value):
+    parsed = KNOWN[name].parse(text)
+    assert parsed == value
+    assert type(parsed) is type(value)
+    assert KNOWN[name].problem(parsed) is None
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "message"),
+    [
+        ("batch_size", "0", "must be at least 1, got 0"),
+        ("batch_size", "many", "must be a whole number, got 'many'"),
+        ("batch_size", "1.5", "must be a whole number, got '1.5'"),
+        ("dropout", "1.2", "must be at most 0.999, got 1.2"),
+        ("dropout", "nan", "must be a number, got nan"),
+        ("use_swt", "maybe", "must be true or false, got 'maybe'"),
+        ("precision", "int8", "must be one of fp32, fp16, bf16, got 'int8'"),
+    ],
+)
+def test_a_value_out_of_range_is_named(name, text, message):
+    assert KNOWN[name].problem(KNOWN[name].parse(text)) == message
+
+
+def test_a_value_is_spelt_as_in_toml():
+    assert [value_text(value) for value in (True, 8, 0.5, "bf16")] == ["true", "8", "0.5", "bf16"]

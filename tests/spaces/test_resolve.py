@@ -1,0 +1,101 @@
+import pytest
+
+from spaces import Hardware, InputError, Space, load_space, narrow, parse_settings, resolve
+
+LAPTOP = Hardware(cores=2, features=frozenset({"causal", "deepspeed"}), llm_layers=4, hidden_size=576)
+SERVER = Hardware(
+    cores=64,
+    features=frozenset({"causal", "deepspeed", "compiler", "cuda", "bf16", "fp16"}),
+    llm_layers=30,
+    hidden_size=576,
+)
+
+
+def test_what_the_machine_lacks_is_left_out_and_said():
+    space, notes = resolve(load_space("speed"), LAPTOP)
+    assert space.fixed["precision"] == "fp32"
+    assert space.knob("num_workers").values == (0, 2)
+    assert space.knob("llm_layers").values == (1, 2, 3, 4)
+    assert space.knob("offload_optimizer").values == ("off", "none")
+    text = "\n".join(notes)
+    assert "precision: bf16 is left out, for it needs a device that computes in bf16." in text
+    assert "offload_optimizer: cpu is left out, for it needs a C++ compiler" in text
+    assert "num_workers: 4, 8, 10, 16 become 2, for this machine has 2 cores." in text
+    assert "baseline: llm_layers 6 becomes 4, for the language model has 4 layers." in text
+    assert "plan-a: num_workers 8 becomes 2, for this machine has 2 cores." in text
+
+
+def test_a_server_runs_the_guides_baseline_as_it_is():
+    space, notes = resolve(load_space("speed"), SERVER)
+    assert space.baseline["num_workers"] == 10
+    assert space.baseline["precision"] == "fp32"
+    assert space.plans["plan-a"]["precision"] == "bf16"
+    assert notes == []
+
+
+def test_every_first_trial_lies_in_the_resolved_space():
+    for hardware in (LAPTOP, SERVER, Hardware(cores=1)):
+        for name in ("speed", "smoke"):
+            space, _ = resolve(load_space(name), hardware)
+            for values in (space.baseline, *space.plans.values()):
+                assert all(knob.holds(values[knob.name]) for knob in space.knobs)
+            assert Space.from_dict(space.to_dict()) == space
+
+
+def test_plan_a_takes_fp16_where_bf16_is_missing():
+    hardware = Hardware(cores=64, features=SERVER.features - {"bf16"}, llm_layers=30, hidden_size=576)
+    space, _ = resolve(load_space("speed"), hardware)
+    assert space.plans["plan-a"]["precision"] == "fp16"
+
+
+def test_a_plan_that_becomes_the_baseline_is_dropped_and_said():
+    space, notes = resolve(load_space("smoke"), Hardware(cores=2, features=frozenset({"causal"})))
+    assert "plan-a" not in space.plans
+    assert "plan-a is not run on its own, for here it is the same as baseline." in notes
+
+
+def test_a_language_model_that_reads_both_ways_recomputes():
+    space, _ = resolve(load_space("speed"), Hardware(cores=2, features=frozenset({"bf16"})))
+    assert space.fixed["prompt_prefix"] == "recompute"
+
+
+def test_a_fixed_setting_that_cannot_be_is_refused():
+    space = narrow(load_space("smoke"), parse_settings(["llm_layers=40", "precision=fp16"]))
+    with pytest.raises(InputError, match=r"precision can be used.*fp16 is left out.*llm_layers must be at most 4"):
+        resolve(space, LAPTOP)
+    wide = narrow(load_space("smoke"), parse_settings(["d_ff=1024"]))
+    with pytest.raises(InputError, match=r"d_ff must be at most 576, for the language model's hidden size is 576"):
+        resolve(wide, LAPTOP)
+
+
+def test_set_fixes_narrows_and_adds_knobs_for_every_trial():
+    asked = parse_settings(["batch_size=64,128", "llm_layers=2", "d_ff=16,32", "train_epochs=1"])
+    space, notes = resolve(narrow(load_space("speed"), asked), SERVER)
+    assert space.knob("batch_size").values == (64, 128)
+    assert space.knob("d_ff").values == (16, 32)
+    assert space.fixed["llm_layers"] == 2
+    assert space.fixed["train_epochs"] == 1
+    assert space.baseline["batch_size"] == 64
+    assert space.settings(space.plans["plan-b"])["llm_layers"] == 2
+    assert "baseline: batch_size 32 becomes 64, for it is the nearest left." in notes
+
+
+@pytest.mark.parametrize(
+    ("texts", "message"),
+    [
+        (["batchsize=3"], r"batchsize is no knob; did you mean batch_size"),
+        (["batch_size"], r"must look like knob=value"),
+        (["batch_size="], r"must look like knob=value"),
+        (["batch_size=8,x"], r"batch_size must be a whole number, got 'x'"),
+        (["batch_size=8", "batch_size=9"], r"must name a knob once"),
+        (["seq_len=48,96"], r"can be fixed to one value but not searched"),
+        (["a=1", "precision=int8"], r"a is no knob.*precision must be one of"),
+    ],
+)
+def test_a_wrong_set_is_refused(texts, message):
+    with pytest.raises(InputError, match=message):
+        parse_settings(texts)
+
+
+def test_text_settings_keep_their_commas():
+    assert parse_settings(["prompt_description=Hourly, real"]) == {"prompt_description": ("Hourly, real",)}
