@@ -1,0 +1,123 @@
+"""Two runs side by side."""
+
+import os
+from collections.abc import Sequence
+from typing import Any
+
+import moocore
+import numpy as np
+import pandas as pd
+from scipy import stats
+
+from results.columns import CONFIG_PREFIX, FIDELITY, OBJECTIVES, SECONDS_PER_EPOCH, VAL_MSE, knob_column, knob_columns
+from results.fidelity import fidelity_words, main_fidelity
+from results.layout import RunFolder
+from results.pareto import average_repeats, hypervolume, reference_rows
+from results.table import load_trials
+
+Path = str | os.PathLike[str]
+
+
+def compare(run_a: Path, run_b: Path) -> pd.DataFrame:
+    """What two runs found, and how equal configurations fared in both.
+
+    Args:
+        run_a: A run folder.
+        run_b: Another run folder.
+
+    Returns:
+        One row per `measure`: columns `a`, `b`, `ratio` (b over a) and its 95 % interval `ratio_low`, `ratio_high`
+        (only for configurations that both ran, at least 2). Hypervolumes share one reference point, the worse of
+        both. `attrs["note"]` says which fidelity was compared; values of different fidelity get no ratio.
+
+    Raises:
+        InputError: If a folder is missing or cannot be read.
+    """
+    loaded = load_trials([run_a, run_b])
+    parts = [main_fidelity(loaded[loaded["run"] == name]) for name in loaded["run"].cat.categories]
+    manifests = [RunFolder(path).read_manifest() for path in (run_a, run_b)]
+    rows = [average_repeats(part) for part in parts]
+    same = len({_fidelity_of(part) for part in rows}) == 1 and all(len(part) for part in rows)
+    table = [
+        _measure("trials", [len(part) for part in parts]),
+        _measure("complete configurations", [len(part) for part in rows]),
+    ]
+    for name, words in ((SECONDS_PER_EPOCH, "fastest seconds_per_epoch"), (VAL_MSE, "lowest val_mse")):
+        table.append(_measure(words, [part[name].min() if len(part) else np.nan for part in rows], ratio=same))
+    for name in OBJECTIVES:
+        bases = [reference_rows(part) for part in parts]
+        table.append(
+            _measure(f"baseline {name}", [base[name].iloc[0] if len(base) else np.nan for base in bases], ratio=same)
+        )
+    if same:
+        corner = _common_reference(manifests, rows)
+        table.append(_measure("hypervolume", [hypervolume(part, corner) for part in rows], ratio=True))
+        table.append(_measure("front points that the other run dominates", _dominated(rows)))
+        table += _shared(rows, manifests)
+    frame = pd.DataFrame(table, columns=["measure", "a", "b", "ratio", "ratio_low", "ratio_high"]).set_index("measure")
+    fidelities = [fidelity_words(part) for part in parts]
+    frame.attrs["note"] = (
+        f"Both: {fidelities[0]}."
+        if same
+        else f"Not comparable, the fidelity differs or is missing: a has {fidelities[0]}; b has {fidelities[1]}."
+    )
+    frame.attrs["runs"] = dict(zip("ab", loaded.attrs["runs"].values(), strict=True))
+    return frame
+
+
+def _measure(words: str, sides: Sequence[float], ratio: bool = False) -> dict[str, Any]:
+    a, b = sides
+    return {"measure": words, "a": float(a), "b": float(b), "ratio": float(b) / float(a) if ratio and a else np.nan}
+
+
+def _fidelity_of(rows: pd.DataFrame) -> tuple[str, ...]:
+    return tuple(str(value) for value in rows[list(FIDELITY)].iloc[0]) if len(rows) else ()
+
+
+def _common_reference(manifests: list[dict[str, Any]], rows: list[pd.DataFrame]) -> dict[str, float]:
+    """The worse of both reference points, or of both tables where a manifest has none."""
+    return {
+        name: max(
+            float((manifest.get("reference_point") or {}).get(name, part[name].max() * 1.1))
+            for manifest, part in zip(manifests, rows, strict=True)
+        )
+        for name in OBJECTIVES
+    }
+
+
+def _dominated(rows: list[pd.DataFrame]) -> tuple[int, int]:
+    """How many points of each front some point of the other run beats."""
+    fronts = []
+    for part in rows:
+        points = part[list(OBJECTIVES)].to_numpy(dtype=float)
+        fronts.append(points[moocore.is_nondominated(points)])
+    counts = []
+    for own, other in (fronts, fronts[::-1]):
+        not_worse = (other[None] <= own[:, None]).all(axis=2)
+        better = (other[None] < own[:, None]).any(axis=2)
+        counts.append(int((not_worse & better).any(axis=1).sum()))
+    return counts[0], counts[1]
+
+
+def _shared(rows: list[pd.DataFrame], manifests: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Ratios over the configurations that both runs hold; a knob one run lacks takes its fixed setting there."""
+    names = [
+        name for name in dict.fromkeys(n for part in rows for n in knob_columns(part)) if name != f"{CONFIG_PREFIX}seed"
+    ]
+    keyed = []
+    for part, manifest in zip(rows, manifests, strict=True):
+        settings = {knob_column(name): value for name, value in (manifest.get("run_config") or {}).items()}
+        keys = {name: part[name] if name in part else settings.get(name) for name in names}
+        keyed.append(pd.DataFrame(keys, index=part.index).astype(str).join(part[list(OBJECTIVES)]))
+    both = keyed[0].merge(keyed[1], on=names, suffixes=("_a", "_b")) if names else keyed[0].iloc[:0]
+    table = [_measure("configurations in both", [len(both)] * 2)]
+    if len(both) < 2:
+        return table
+    for name in OBJECTIVES:
+        logs = np.log((both[f"{name}_b"] / both[f"{name}_a"]).to_numpy(dtype=float))
+        half = float(stats.sem(logs) * stats.t.ppf(0.975, len(logs) - 1))
+        low, ratio, high = np.exp([logs.mean() - half, logs.mean(), logs.mean() + half])
+        means = [float(both[f"{name}_{side}"].mean()) for side in "ab"]
+        entry = _measure(f"mean {name} of configurations in both", means)
+        table.append({**entry, "ratio": ratio, "ratio_low": low, "ratio_high": high})
+    return table
