@@ -1,0 +1,135 @@
+"""Reads a language model: cut to its first layers, frozen, in evaluation mode."""
+
+from typing import TYPE_CHECKING, Any, Literal
+
+from spaces.errors import InputError
+from timellm.backbones.registry import Kind
+from timellm.backbones.source import BackboneSource, layer_problems
+from timellm.backbones.weights import TensorReaders, tensor_readers, weight_files
+
+if TYPE_CHECKING:
+    import torch
+    from transformers import PretrainedConfig, PreTrainedModel
+
+_PREFIX: dict[Kind, str] = {"gpt2": "transformer.", "llama": "model.", "bert": "bert."}
+_SHOWN = 3  # names in a message about many tensors
+
+
+def load_backbone(
+    source: BackboneSource,
+    *,
+    llm_layers: int,
+    dtype: "torch.dtype | None" = None,
+    attention: Literal["eager", "sdpa"] = "eager",
+    seed: int = 0,
+) -> "PreTrainedModel":
+    """The frozen language model, with only its kept layers read from disk.
+
+    As in the published model the final norm follows the last kept layer.
+
+    Args:
+        source: What `resolve_backbone` found.
+        llm_layers: Layers to keep, from the first.
+        dtype: Type of the parameters (default: float32); rotary frequencies stay float32.
+        attention: Attention kernel.
+        seed: Seed of random weights; pretrained ones do not depend on it.
+
+    Returns:
+        GPT2Model, LlamaModel or BertModel on the CPU: no parameter needs a gradient, evaluation mode.
+
+    Raises:
+        InputError: If the model has fewer layers, or its files are damaged or lack tensors.
+    """
+    import torch
+
+    problems = layer_problems(llm_layers, source)
+    if problems:
+        raise InputError(problems)
+    dtype = dtype or torch.float32
+    config = source.config
+    config.num_hidden_layers = llm_layers
+    config._attn_implementation = attention
+    config.dtype = dtype
+    model = _random(source, config, dtype, seed) if source.weights == "random" else _pretrained(source, config, dtype)
+    return model.requires_grad_(False).eval()
+
+
+def _pretrained(source: BackboneSource, config: "PretrainedConfig", dtype: "torch.dtype") -> "PreTrainedModel":
+    from accelerate import init_empty_weights
+
+    assert source.folder is not None
+    readers = tensor_readers(weight_files(source.folder))
+    with init_empty_weights(include_buffers=False):  # buffers are computed, not stored: they must be real
+        with_pooler = _stored_name("pooler.dense.weight", source.kind, readers) is not None
+        model = _new_model(source.kind, config, with_pooler)
+    wanted = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
+    model.load_state_dict(_tensors(source, wanted, readers, dtype), assign=True)
+    return model
+
+
+def _random(source: BackboneSource, config: "PretrainedConfig", dtype: "torch.dtype", seed: int) -> "PreTrainedModel":
+    import torch
+
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        model = _new_model(source.kind, config)
+    for parameter in model.parameters():
+        parameter.data = parameter.data.to(dtype)
+    return model
+
+
+def _new_model(kind: Kind, config: Any, with_pooler: bool = True) -> "PreTrainedModel":
+    if kind == "gpt2":
+        from transformers.models.gpt2.modeling_gpt2 import GPT2Model
+
+        return GPT2Model(config)
+    if kind == "llama":
+        from transformers.models.llama.modeling_llama import LlamaModel
+
+        return LlamaModel(config)
+    from transformers.models.bert.modeling_bert import BertModel
+
+    return BertModel(config, add_pooling_layer=with_pooler)
+
+
+def _stored_name(name: str, kind: Kind, readers: TensorReaders) -> str | None:
+    """The name under which a checkpoint keeps a tensor; None when it does not.
+
+    A model saved with a head has a prefix; old BERT files call a norm's weight and bias gamma and beta.
+    """
+    old = name.replace("LayerNorm.weight", "LayerNorm.gamma").replace("LayerNorm.bias", "LayerNorm.beta")
+    for candidate in (name, _PREFIX[kind] + name, old, _PREFIX[kind] + old):
+        if candidate in readers:
+            return candidate
+    return None
+
+
+def _tensors(
+    source: BackboneSource, wanted: dict[str, tuple[int, ...]], readers: TensorReaders, dtype: "torch.dtype"
+) -> "dict[str, torch.Tensor]":
+    stored = {name: _stored_name(name, source.kind, readers) for name in wanted}
+    found = {name: place for name, place in stored.items() if place is not None}
+    missing = [name for name in wanted if name not in found]
+    if missing:
+        raise InputError(
+            f"The weights in {source.folder} must hold every tensor of config.json, "
+            f"got none for {_listed(missing)}. Save the model again with save_pretrained."
+        )
+    tensors, problems = {}, []
+    for name, place in found.items():
+        tensor = readers[place]()
+        if tuple(tensor.shape) != wanted[name] or not tensor.is_floating_point():
+            problems.append(f"{name} {wanted[name]} (is {tuple(tensor.shape)}, {tensor.dtype})")
+            continue
+        tensors[name] = tensor.to(dtype, copy=True)
+    if problems:
+        raise InputError(
+            f"The weights in {source.folder} must have the shapes of config.json in floating point, "
+            f"got others for {_listed(problems)}. Save the model again with save_pretrained."
+        )
+    return tensors
+
+
+def _listed(names: list[str]) -> str:
+    more = len(names) - _SHOWN
+    return ", ".join(names[:_SHOWN]) + (f" and {more} more" if more > 0 else "")
