@@ -43,9 +43,7 @@ class PromptMemory:
 
 
 @torch.no_grad()
-def remember(
-    blocks: FrozenBlocks, embeddings: Tensor, prefix: PromptMemory | None, attention: str
-) -> PromptMemory:
+def remember(blocks: FrozenBlocks, embeddings: Tensor, prefix: PromptMemory | None, attention: str) -> PromptMemory:
     """Keys and values of prompt tokens that follow a shared prefix.
 
     Right padding needs no mask here: a causal model's earlier tokens never see it. The last block stops at its keys
@@ -108,10 +106,8 @@ def read_patches(
     visible = _visible_to_patches(tokens, count, lengths, patches.device)
     for index in range(blocks.count):
         past = (memory.keys[index], memory.values[index]) if memory else None
-        if checkpointed:
-            hidden = checkpoint(_patch_block, blocks, index, hidden, rotary, past, visible, attention, use_reentrant=False)
-        else:
-            hidden = _patch_block(blocks, index, hidden, rotary, past, visible, attention)
+        inputs = (blocks, index, hidden, rotary, past, visible, attention)
+        hidden = checkpoint(_patch_block, *inputs, use_reentrant=False) if checkpointed else _patch_block(*inputs)
     return blocks.final_norm(hidden)
 
 

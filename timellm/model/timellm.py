@@ -19,7 +19,8 @@ from timellm.model.reuse import PromptMemory, read_patches, remember
 CAUSAL = ("gpt2", "llama")
 """Backbone types whose prompt does not see the patches, so that its keys and values can be reused."""
 
-_DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
+DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
+"""Compute types by the name of their precision."""
 
 
 @dataclass(frozen=True)
@@ -71,7 +72,7 @@ class TimeLLM(nn.Module):
     @property
     def compute_dtype(self) -> torch.dtype:
         """Type that the backbone and the large products run in."""
-        return _DTYPES[self.config.precision]
+        return DTYPES[self.config.precision]
 
     def train(self, mode: bool = True) -> "TimeLLM":
         """Switch dropout of the trained parts; the frozen model's own stays off unless it is asked for."""

@@ -1,0 +1,123 @@
+"""From window numbers to batches on the device."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from timellm.config import RunConfig
+from timellm.data import Split
+from timellm.model.timellm import PromptBatch
+from timellm.prompts import PromptTokens
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Windows of one micro batch.
+
+    Attributes:
+        indices: Numbers of the windows in their split [windows].
+        x: Scaled inputs [windows, seq_len].
+        y: Scaled targets [windows, pred_len].
+        prompt: Their prompt tokens, without the prefix that the model keeps.
+    """
+
+    indices: Tensor
+    x: Tensor
+    y: Tensor
+    prompt: PromptBatch
+
+
+class WindowBatches:
+    """Cuts batches of one split, on the device itself or in loader workers.
+
+    Args:
+        config: The run's settings: padding, workers.
+        split: Windows to cut.
+        prompts: Their prompt tokens; None for no prompt.
+        prefix_length: Leading prompt tokens that the model keeps and batches leave out.
+        device: Where batches go.
+        fixed_tokens: Pad every batch to this many prompt tokens, so that shapes never change; None pads to the
+            batch's longest.
+    """
+
+    def __init__(
+        self,
+        config: RunConfig,
+        split: Split,
+        prompts: PromptTokens | None,
+        prefix_length: int,
+        device: torch.device,
+        fixed_tokens: int | None = None,
+    ) -> None:
+        self._config, self._device = config, device
+        self._on_device = config.num_workers == 0
+        self._source = _WindowSource(
+            split.to(device) if self._on_device else split,
+            prompts,
+            prefix_length,
+            fixed_tokens,
+            masks_padding=config.prompt_padding == "masked",
+        )
+        self._loader: DataLoader | None = None
+
+    def __call__(self, groups: list[Tensor]) -> Iterator[Batch]:
+        """Yield one batch per group of window numbers."""
+        if self._on_device:
+            for group in groups:
+                yield self._to_device(self._source[group])
+            return
+        for parts in self._load(groups):
+            yield self._to_device(parts)
+
+    def _load(self, groups: list[Tensor]) -> DataLoader:
+        pinned = self._config.pin_memory and self._device.type == "cuda"
+        return DataLoader(
+            self._source,
+            batch_size=None,
+            sampler=groups,  # type: ignore[arg-type]
+            num_workers=self._config.num_workers,
+            prefetch_factor=self._config.prefetch_factor,
+            pin_memory=pinned,
+            worker_init_fn=_use_one_thread,
+        )
+
+    def _to_device(self, parts: tuple[Tensor, ...]) -> Batch:
+        indices, x, y, ids, lengths = (part.to(self._device, non_blocking=True) for part in parts)
+        masked = self._config.prompt_padding == "masked"
+        return Batch(indices, x, y, PromptBatch(ids, lengths if masked else None))
+
+
+class _WindowSource(Dataset):
+    """Indexed by a tensor of window numbers; picklable, so that loader workers can hold it."""
+
+    def __init__(
+        self, split: Split, prompts: PromptTokens | None, prefix: int, fixed_tokens: int | None, *, masks_padding: bool
+    ) -> None:
+        self._split, self._prompts, self._prefix = split, prompts, prefix
+        self._fixed_tokens = fixed_tokens
+        self._masks_padding = masks_padding
+
+    def __getitem__(self, group: Tensor) -> tuple[Tensor, ...]:
+        x, y = self._split.gather(group)
+        if self._prompts is None:
+            return (
+                group,
+                x,
+                y,
+                torch.zeros(len(group), 0, dtype=torch.int64),
+                torch.zeros(len(group), dtype=torch.int64),
+            )
+        ids, lengths = self._prompts.gather(group, width=self._fixed_tokens)
+        return group, x, y, ids[:, self._prefix :], lengths - self._prefix
+
+
+def micro_batches(order: Tensor, size: int) -> list[Tensor]:
+    """Cut window numbers [windows] into groups of a size; the last may be smaller."""
+    return list(order.split(size))
+
+
+def _use_one_thread(worker: int) -> None:
+    torch.set_num_threads(1)

@@ -1,0 +1,176 @@
+"""Who turns a loss into an update: Accelerate, or DeepSpeed's ZeRO-2."""
+
+import os
+import socket
+import time
+from abc import ABC, abstractmethod
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+from torch import Tensor, nn
+
+from timellm.config import RunConfig
+from timellm.model.timellm import TimeLLM
+from timellm.training.deepspeed_config import load_deepspeed_config
+from timellm.training.schedule import build_schedule
+
+
+class Engine(ABC):
+    """Gradients and updates of one run.
+
+    Attributes:
+        model: What to call for a forward pass; wraps the network.
+        shares_prototypes: Whether the mapping layer may run once per optimizer step instead of once per micro batch.
+        compile_seconds: Time that compiling extensions took.
+        world: Processes that train together.
+        rank: Number of this one.
+    """
+
+    model: Any
+    shares_prototypes: bool
+    compile_seconds: float = 0.0
+    world: int = 1
+    rank: int = 0
+
+    @abstractmethod
+    def backward(self, loss: Tensor, *, is_last: bool) -> None:
+        """Add a micro batch's gradients; `is_last` marks the last one before `step`."""
+
+    @abstractmethod
+    def step(self) -> None:
+        """Clip, update, advance the schedule, and forget the gradients."""
+
+    @property
+    @abstractmethod
+    def learning_rate(self) -> float:
+        """Learning rate of the next update."""
+
+    def gather(self, values: Tensor) -> Tensor:
+        """Sum a tensor over all processes."""
+        if self.world > 1:
+            torch.distributed.all_reduce(values)
+        return values
+
+
+class PlainEngine(Engine):
+    """One device, or several by distributed data parallel, through Accelerate."""
+
+    def __init__(self, config: RunConfig, model: TimeLLM, device: torch.device, steps: int) -> None:
+        mixed = "fp16" if config.precision == "fp16" else "no"
+        self._accelerator = Accelerator(mixed_precision=mixed, cpu=device.type == "cpu")
+        self._max_norm = config.max_grad_norm
+        self._parameters = [parameter for _, parameter in model.trained_parameters()]
+        optimizer = build_optimizer(config, self._parameters)
+        self.world, self.rank = self._accelerator.num_processes, self._accelerator.process_index
+        self._schedule = build_schedule(config, optimizer, steps)
+        self.model, self._optimizer = self._accelerator.prepare(model, optimizer)
+        self.shares_prototypes = config.prompt_prefix != "recompute" and self.world == 1
+
+    def backward(self, loss: Tensor, *, is_last: bool) -> None:
+        """Synchronise between processes with the last micro batch only."""
+        if is_last:
+            self._accelerator.backward(loss)
+            return
+        with self._accelerator.no_sync(self.model):
+            self._accelerator.backward(loss)
+
+    def step(self) -> None:
+        """Skip the update when a scaled fp16 gradient overflowed, as the gradient scaler decides."""
+        if self._max_norm > 0:
+            self._accelerator.clip_grad_norm_(self._parameters, self._max_norm)
+        self._optimizer.step()
+        self._optimizer.zero_grad(set_to_none=True)
+        self._schedule.step()
+
+    @property
+    def learning_rate(self) -> float:
+        """Learning rate of the next update."""
+        return self._schedule.get_last_lr()[0]
+
+
+class DeepSpeedEngine(Engine):
+    """ZeRO-2, with or without the optimizer on the CPU."""
+
+    shares_prototypes = False
+
+    def __init__(self, config: RunConfig, model: TimeLLM, device: torch.device, steps: int) -> None:
+        started = time.perf_counter()
+        if device.type == "cpu":
+            os.environ.setdefault("DS_ACCELERATOR", "cpu")
+        import deepspeed
+
+        _join_process_group(device)
+        parameters = [parameter for _, parameter in model.trained_parameters()]
+        settings = load_deepspeed_config(config)
+        self.settings = settings
+        if settings["zero_optimization"].get("offload_optimizer", {}).get("device") == "cpu":
+            from deepspeed.ops.adam import DeepSpeedCPUAdam
+
+            optimizer: Any = DeepSpeedCPUAdam(
+                parameters,
+                lr=config.scaled_learning_rate,
+                weight_decay=config.weight_decay,
+                adamw_mode=config.optimizer == "adamw",
+            )
+        else:
+            optimizer = build_optimizer(config, parameters)
+        self.model, self._optimizer, _, _ = deepspeed.initialize(
+            model=model, optimizer=optimizer, model_parameters=parameters, config=settings, dist_init_required=False
+        )
+        self._schedule = build_schedule(config, optimizer, steps)
+        self.world, self.rank = torch.distributed.get_world_size(), torch.distributed.get_rank()
+        self.compile_seconds = time.perf_counter() - started
+
+    def backward(self, loss: Tensor, *, is_last: bool) -> None:
+        """The loss is already divided by the global batch."""
+        self.model.set_gradient_accumulation_boundary(is_last)
+        self.model.backward(loss, scale_wrt_gas=False)
+
+    def step(self) -> None:
+        """DeepSpeed clips by its own configuration."""
+        self.model.step()
+        self._schedule.step()
+
+    @property
+    def learning_rate(self) -> float:
+        """Learning rate of the next update."""
+        return self._schedule.get_last_lr()[0]
+
+
+def build_engine(config: RunConfig, model: TimeLLM, device: torch.device, steps: int) -> Engine:
+    """The engine that the run's settings ask for.
+
+    Args:
+        config: The run's settings.
+        model: The network, on its device.
+        device: Where it runs.
+        steps: Optimizer steps of the whole run.
+    """
+    uses_deepspeed = config.offload_optimizer != "off" or config.deepspeed_config is not None
+    return (DeepSpeedEngine if uses_deepspeed else PlainEngine)(config, model, device, steps)
+
+
+def build_optimizer(config: RunConfig, parameters: list[nn.Parameter]) -> torch.optim.Optimizer:
+    """Adam or AdamW over the trained parameters."""
+    kind = torch.optim.AdamW if config.optimizer == "adamw" else torch.optim.Adam
+    return kind(
+        parameters,
+        lr=config.scaled_learning_rate,
+        weight_decay=config.weight_decay,
+        fused=True if config.uses_fused_optimizer else None,
+    )
+
+
+def _join_process_group(device: torch.device) -> None:
+    """Join the launcher's process group, or make one of a single process on a free port."""
+    if torch.distributed.is_initialized():
+        return
+    if "RANK" not in os.environ:
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            port = probe.getsockname()[1]
+        os.environ.update(RANK="0", LOCAL_RANK="0", WORLD_SIZE="1", MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port))
+    import deepspeed
+
+    deepspeed.init_distributed(dist_backend="gloo" if device.type == "cpu" else "nccl")

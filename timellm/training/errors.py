@@ -1,0 +1,27 @@
+"""Ways in which a run ends early."""
+
+
+class Interrupted(Exception):  # noqa: N818 - an order, not an error
+    """The run was told to stop; what it has measured so far still counts."""
+
+
+class Diverged(Exception):  # noqa: N818 - the field's word
+    """The loss is no longer finite.
+
+    Args:
+        step: Optimizer step, from 1.
+        precision: Compute type it happened in.
+    """
+
+    def __init__(self, step: int, precision: str) -> None:
+        super().__init__(
+            f"The loss must stay finite, got a non-finite one at step {step} in {precision}. "
+            "Try --precision bf16, a lower --learning_rate, or --max_grad_norm 1."
+        )
+
+
+OUT_OF_MEMORY_REMEDIES = (
+    "Try --precision bf16, a smaller --batch_size with --accumulation_steps, fewer --llm_layers, "
+    "--prompt_prefix reuse, --gradient_checkpointing, or --offload_optimizer cpu."
+)
+"""What to do when memory ends."""

@@ -1,0 +1,69 @@
+"""Memory of a run: its peak, and a limit that ends it before the machine does."""
+
+import threading
+from collections.abc import Callable
+
+import psutil
+import torch
+
+GIB = 2**30
+SECONDS_BETWEEN_READINGS = 0.1
+
+
+class MemoryWatch:
+    """Reads the memory of this process and its loader workers in a thread of its own.
+
+    Args:
+        device: On a GPU, the peak is what torch allocated there; on a CPU, what is resident.
+        limit_gib: Upper limit; None for none.
+        on_exceeded: Called once, from the thread, with the memory in GiB that was read.
+    """
+
+    def __init__(
+        self, device: torch.device, limit_gib: float | None = None, on_exceeded: Callable[[float], None] | None = None
+    ) -> None:
+        self._device, self._limit_gib, self._on_exceeded = device, limit_gib, on_exceeded
+        self._process = psutil.Process()
+        self._peak = 0.0
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._watch, name="memory-watch", daemon=True)
+
+    def __enter__(self) -> "MemoryWatch":
+        """Start reading."""
+        if self._device.type == "cuda":
+            torch.cuda.reset_peak_memory_stats(self._device)
+        self._thread.start()
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        """Stop reading."""
+        self._stop.set()
+        self._thread.join()
+
+    @property
+    def peak_gib(self) -> float:
+        """Highest reading so far, GiB."""
+        self._peak = max(self._peak, self._read_gib())
+        return self._peak
+
+    def _watch(self) -> None:
+        while not self._stop.wait(SECONDS_BETWEEN_READINGS):
+            if self._limit_gib is not None and self.peak_gib > self._limit_gib and self._on_exceeded:
+                self._on_exceeded(self._peak)
+                return
+
+    def _read_gib(self) -> float:
+        if self._device.type == "cuda":
+            return torch.cuda.max_memory_allocated(self._device) / GIB
+        return resident_bytes(self._process) / GIB
+
+
+def resident_bytes(process: psutil.Process) -> int:
+    """Resident memory of a process and its children, pages they share counted once per process."""
+    total = process.memory_info().rss
+    for child in process.children(recursive=True):
+        try:
+            total += child.memory_info().rss - child.memory_info().shared
+        except psutil.NoSuchProcess:
+            continue
+    return total

@@ -1,0 +1,163 @@
+"""What a run needs before its first step: data, tokens, network, batches."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from spaces.errors import InputError
+from timellm.backbones import BackboneSource, check_backbone, load_backbone, load_tokenizer, resolve_backbone
+from timellm.config import RunConfig
+from timellm.data import SeriesData, Split, load_data, stratified_subset, training_order
+from timellm.model.timellm import TimeLLM
+from timellm.prompts import PromptTokens, tokenized_prompts
+from timellm.training.batches import WindowBatches
+from timellm.training.environment import seed_everything
+
+
+@dataclass(frozen=True)
+class Windows:
+    """Which windows a run uses.
+
+    Attributes:
+        epoch_windows: Training windows of the data set; one pass over them is an epoch.
+        passes: Training windows in the order they are seen, one tensor [windows] per planned pass.
+        timing: More training windows, for timing alone [windows].
+        validation: Validation windows [windows].
+        all_validation: Validation windows of the data set.
+    """
+
+    epoch_windows: int
+    passes: list[Tensor]
+    timing: Tensor
+    validation: Tensor
+    all_validation: int
+
+
+@dataclass(frozen=True)
+class Preparation:
+    """Everything that is built before training.
+
+    Attributes:
+        data: The data set.
+        model: The network, on its device, its prompt prefix kept.
+        windows: Which windows are used.
+        train: Cuts training batches.
+        validation: Cuts validation batches.
+        test: Cuts test batches.
+        own_tokens: Most prompt tokens that a window has behind the kept prefix.
+        backbone_label: Name of the language model, and whether its weights are random.
+    """
+
+    data: SeriesData
+    model: TimeLLM
+    windows: Windows
+    train: WindowBatches
+    validation: WindowBatches
+    test: WindowBatches
+    own_tokens: int
+    backbone_label: str
+
+
+def prepare(config: RunConfig, device: torch.device, timing_windows: int) -> Preparation:
+    """Load the data and the language model and build the network.
+
+    Args:
+        config: The run's settings.
+        device: Where it runs.
+        timing_windows: Training windows to hold ready, at least, for timing.
+
+    Raises:
+        InputError: If the data or the language model do not fit the settings.
+    """
+    data = load_data(config)
+    source = resolve_backbone(config.llm_model, config.llm_path, config.llm_weights)
+    check_backbone(config, source)
+    windows = choose_windows(config, data, timing_windows)
+    splits = {"train": data.train, "validation": data.validation, "test": data.test}
+    prompts = _prompts(config, data, splits, windows, load_tokenizer(source) if config.prompt != "none" else None)
+    seed_everything(config.seed)
+    tuned = config.tune_layer_norm
+    dtype = (
+        torch.float32
+        if tuned
+        else {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}[config.precision]
+    )
+    backbone = load_backbone(source, llm_layers=config.llm_layers, dtype=dtype, attention=config.attention)
+    model = TimeLLM(config, backbone).to(device).train()
+    prefix, longest = _shared_prefix(config, prompts)
+    _check_positions(config, source, longest)
+    if prefix is not None:
+        model.keep_prefix(prefix.to(device))
+    kept = 0 if prefix is None else len(prefix)
+    fixed = longest if config.compile_mode != "off" or config.prompt_prefix == "store" else None
+    cutters = [WindowBatches(config, split, prompts.get(name), kept, device, fixed) for name, split in splits.items()]
+    return Preparation(data, model, windows, *cutters, longest - kept, source.label)
+
+
+def choose_windows(config: RunConfig, data: SeriesData, timing_windows: int) -> Windows:
+    """The seeded permutation of each pass, or the part of it that train_samples asks for."""
+    count = len(data.train)
+    if config.train_samples is None:
+        passes = [training_order(count, epoch, config.seed) for epoch in range(config.train_epochs)]
+        timing = passes[0][:timing_windows]
+    else:
+        wanted = max(config.train_samples, timing_windows)
+        order = torch.cat([training_order(count, epoch, config.seed) for epoch in range(-(-wanted // count))])
+        passes, timing = [order[: config.train_samples]], order[:timing_windows]
+    validation = (
+        torch.arange(len(data.validation))
+        if config.val_samples is None
+        else stratified_subset(data.validation, config.val_samples)
+    )
+    return Windows(count, passes, timing, validation, len(data.validation))
+
+
+def _prompts(
+    config: RunConfig, data: SeriesData, splits: dict[str, Split], windows: Windows, tokenizer: object
+) -> dict[str, PromptTokens]:
+    """Tokens of every split that the run reads; of the windows it reads, where those are few."""
+    if tokenizer is None:
+        return {}
+    needed: dict[str, Tensor | None] = {"train": None, "validation": None, "test": None}
+    if config.train_samples is not None:
+        needed["train"] = torch.cat([*windows.passes, windows.timing]).unique()
+        del needed["test"]
+    if config.val_samples is not None:
+        needed["validation"] = windows.validation
+    return {
+        name: tokenized_prompts(
+            config,
+            splits[name],
+            tokenizer,
+            split_name=name,
+            data_checksum=data.checksum,
+            description=config.prompt_description or data.description,
+            indices=indices,
+        )
+        for name, indices in needed.items()
+    }
+
+
+def _check_positions(config: RunConfig, source: BackboneSource, prompt_tokens: int) -> None:
+    tokens = prompt_tokens + config.patches
+    if source.max_positions is not None and tokens > source.max_positions:
+        raise InputError(
+            f"{source.name} reads at most {source.max_positions} tokens, got {prompt_tokens} of the prompt and "
+            f"{config.patches} patches. Use a shorter --prompt or --seq_len, or a larger --stride."
+        )
+
+
+def _shared_prefix(config: RunConfig, prompts: dict[str, PromptTokens]) -> tuple[Tensor | None, int]:
+    """The tokens that every prompt of the run starts with, where they are kept, and the longest prompt's length."""
+    if not prompts:
+        return None, 0
+    tokens = list(prompts.values())
+    longest = max(int(part.lengths.max()) for part in tokens)
+    if config.prompt_prefix == "recompute":
+        return None, longest
+    firsts = [torch.from_numpy(part.ids[0, : part.prefix_length].astype("int64")) for part in tokens]
+    length = min(len(first) for first in firsts)
+    while any(not torch.equal(first[:length], firsts[0][:length]) for first in firsts):
+        length -= 1
+    return firsts[0][:length], longest

@@ -1,0 +1,88 @@
+"""What a training run reports; the field names are columns of the trials table."""
+
+import dataclasses
+import json
+import os
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+STATES = ("complete", "stopped_early", "out_of_memory", "diverged", "failed", "interrupted")
+
+
+@dataclass(kw_only=True)
+class RunResult:
+    """Measurements of one run; None where it did not come that far."""
+
+    state: str = "failed"
+    """How the run ended, one of STATES."""
+    error: str | None = None
+    """What went wrong and what to do, one line."""
+    val_mse: float | None = None
+    """Mean squared error of the best checkpoint on the validation windows, scaled units."""
+    val_mae: float | None = None
+    """Mean absolute error beside val_mse, scaled units."""
+    test_mse: float | None = None
+    """Mean squared error of the best checkpoint on every test window, scaled units."""
+    test_mae: float | None = None
+    """Mean absolute error beside test_mse, scaled units."""
+    seconds_per_epoch: float | None = None
+    """Wall clock of one pass over all training windows."""
+    seconds_per_epoch_low: float | None = None
+    """Lower end of its 95 % interval."""
+    seconds_per_epoch_high: float | None = None
+    """Upper end of its 95 % interval."""
+    is_projected: bool | None = None
+    """Whether seconds_per_epoch is projected from fewer windows."""
+    seconds_per_epoch_with_validation: float | None = None
+    """seconds_per_epoch plus an epoch's share of the validation passes."""
+    seconds_per_step: float | None = None
+    """Mean seconds of a steady optimizer step."""
+    seconds_per_step_median: float | None = None
+    """Median seconds of a steady optimizer step, a diagnostic."""
+    seconds_per_batch: float | None = None
+    """Mean seconds of a steady micro batch, its share of the optimizer step included."""
+    samples_per_second: float | None = None
+    """Training windows per second."""
+    startup_seconds: float | None = None
+    """From the start of the process to the first training step, compilation of extensions left out."""
+    compile_seconds: float | None = None
+    """Compilation: of extensions before the first step, and what warm-up steps took above steady ones."""
+    validation_seconds: float | None = None
+    """One pass over every validation window, projected where is_projected."""
+    total_seconds: float | None = None
+    """From the start of the process to the result."""
+    peak_memory_gib: float | None = None
+    """Peak memory of the device: allocated on a GPU, resident on a CPU."""
+    epochs: float | None = None
+    """Passes over the training windows that were done."""
+    train_samples: int | None = None
+    """Training windows seen, repeats included."""
+    val_samples: int | None = None
+    """Validation windows that val_mse is over."""
+    timed_steps: int | None = None
+    """Steady optimizer steps behind the timing."""
+    trainable_parameters: int | None = None
+    """Parameters that the optimizer sees."""
+    total_parameters: int | None = None
+    """All parameters, the word embeddings once."""
+    seed: int | None = None
+    """Seed of the run."""
+    started_at: str | None = None
+    """Start of the process, ISO 8601, UTC."""
+    device: str | None = None
+    """Name of the device."""
+    backbone: str | None = None
+    """Language model, and whether its weights are random."""
+    notes: list[str] = field(default_factory=list)
+    """What a reader of the figures should know."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """All fields as JSON types."""
+        return dataclasses.asdict(self)
+
+    def write(self, path: Path) -> None:
+        """Replace the file at once, so that nobody reads half of it."""
+        temporary = path.with_name(path.name + ".tmp")
+        temporary.write_text(json.dumps(self.to_dict(), indent=2) + "\n")
+        os.replace(temporary, path)

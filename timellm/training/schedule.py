@@ -1,0 +1,40 @@
+"""Learning rate over the run, as published Time-LLM has it."""
+
+import math
+
+import torch
+from torch.optim.lr_scheduler import LambdaLR, LRScheduler, OneCycleLR
+
+from timellm.config import RunConfig
+
+COS_PERIOD_EPOCHS = 20
+COS_LEAST = 1e-8
+
+
+def learning_rate_factor(config: RunConfig, epoch: float) -> float:
+    """Share of the scaled learning rate at a point of the run.
+
+    Args:
+        config: The run's settings.
+        epoch: Epochs done, as a fraction of the whole schedule's train_epochs.
+    """
+    whole = math.floor(epoch + 1e-9)
+    if config.lradj == "type1":
+        return 0.5 ** max(0, whole - 1)
+    if config.lradj == "COS":
+        least = COS_LEAST / config.scaled_learning_rate
+        return least + (1 - least) * (1 + math.cos(math.pi * whole / COS_PERIOD_EPOCHS)) / 2
+    return 1.0
+
+
+def build_schedule(config: RunConfig, optimizer: torch.optim.Optimizer, steps: int) -> LRScheduler:
+    """A scheduler that is stepped once per optimizer step.
+
+    Args:
+        config: The run's settings.
+        optimizer: Its optimizer.
+        steps: Optimizer steps of the whole run; the schedule is stretched to them.
+    """
+    if config.lradj == "TST":
+        return OneCycleLR(optimizer, config.scaled_learning_rate, total_steps=steps + 1, pct_start=config.pct_start)
+    return LambdaLR(optimizer, lambda step: learning_rate_factor(config, config.train_epochs * step / steps))

@@ -1,0 +1,156 @@
+"""Optimizer steps over windows, and their clocks."""
+
+import math
+import time
+from collections.abc import Callable, Iterator
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from timellm.config import RunConfig
+from timellm.training.batches import Batch, micro_batches
+from timellm.training.engine import Engine
+from timellm.training.errors import Diverged
+from timellm.training.preparation import Preparation
+from timellm.training.timing import Estimate, StepClock
+
+SECONDS_BETWEEN_REPORTS = 1.0
+STEPS_PER_GPU_READING = 16
+
+
+class Stepper:
+    """Trains on windows, one optimizer step per global batch.
+
+    Args:
+        config: The run's settings.
+        prepared: Network and batches.
+        engine: Turns losses into updates.
+        device: Where it runs.
+        between_steps: Called after each step with its number, the windows seen so far and, now and then, the loss;
+            may raise to stop.
+    """
+
+    def __init__(
+        self,
+        config: RunConfig,
+        prepared: Preparation,
+        engine: Engine,
+        device: torch.device,
+        between_steps: Callable[[int, int, float | None], None],
+    ) -> None:
+        self._config, self._prepared, self._engine, self._device = config, prepared, engine, device
+        self._between_steps = between_steps
+        self._clock = StepClock(
+            device,
+            warmup_steps=math.ceil(config.warmup_steps / config.accumulation_steps),
+            steps_per_reading=1 if device.type == "cpu" else STEPS_PER_GPU_READING,
+        )
+        self.steps_done = 0
+        self.samples = 0
+        self._reported = 0.0
+
+    @property
+    def timed_steps(self) -> int:
+        """Steady steps timed so far."""
+        return self._clock.steps
+
+    def train(self, windows: Tensor) -> None:
+        """Take one step per global batch of windows [windows]; the last may be smaller and weighs what it holds.
+
+        Raises:
+            Diverged: If a loss is not finite.
+        """
+        self._clock.resume()
+        for group, batches in self._groups(windows):
+            loss = self._step(group, batches)
+            is_full = len(group) == self._config.global_batch * self._engine.world
+            if is_full or self._config.train_samples is None:
+                self._clock.step_done()
+            else:
+                self._clock.pause()
+            self.steps_done += 1
+            self.samples += len(group)
+            self._between_steps(self.steps_done, self.samples, self._loss_to_report(loss))
+        self._clock.pause()
+
+    def time_more(self, least: int, seconds: float) -> None:
+        """Take extra steps until enough steady ones are timed; what the run reports of errors is done by then.
+
+        Args:
+            least: Steady steps to reach.
+            seconds: Stop after this long, once one steady step is timed.
+        """
+        windows = self._prepared.windows.timing
+        size = self._config.global_batch * self._engine.world
+        if len(windows) < size:
+            windows = windows.repeat(math.ceil(size / max(1, len(windows))))
+        full = windows[: len(windows) // size * size]
+        started = time.perf_counter()
+        while self._clock.steps < least:
+            self._clock.resume()
+            for group, batches in self._groups(full):
+                self._step(group, batches)
+                self._clock.step_done()
+                self._between_steps(self.steps_done, self.samples, None)
+                spent = time.perf_counter() - started
+                if self._clock.steps >= least or (self._clock.steps and spent > seconds):
+                    self._clock.pause()
+                    return
+
+    def seconds_per_step(self) -> tuple[float, float]:
+        """Mean and median seconds of a steady step."""
+        clock = self._clock
+        per_step = np.asarray(clock.seconds) / np.asarray(clock.counts)
+        return float(np.sum(clock.seconds) / clock.steps), float(np.median(per_step))
+
+    def seconds_per_epoch(self) -> Estimate | None:
+        """Seconds of one pass over all training windows; None before a steady step was timed."""
+        per_step = self._clock.per_step()
+        if per_step is None:
+            return None
+        size = self._config.global_batch * self._engine.world
+        return per_step.scaled(math.ceil(self._prepared.windows.epoch_windows / size))
+
+    def warmup_excess(self, steady: float) -> float:
+        """What the first steps took above steady ones, seconds."""
+        return max(0.0, sum(self._clock.warmup_seconds) - steady * len(self._clock.warmup_seconds))
+
+    def _groups(self, windows: Tensor) -> Iterator[tuple[Tensor, list[Batch]]]:
+        """Global batches with this process's micro batches."""
+        config, engine = self._config, self._engine
+        groups = micro_batches(windows, config.global_batch * engine.world)
+        mine = [micro_batches(group[engine.rank :: engine.world], config.batch_size) for group in groups]
+        stream = self._prepared.train([part for parts in mine for part in parts])
+        for group, parts in zip(groups, mine, strict=True):
+            yield group, [next(stream) for _ in parts]
+
+    def _step(self, group: Tensor, batches: list[Batch]) -> Tensor:
+        """One update on the mean squared error over the group's windows; returns that error."""
+        engine, network = self._engine, self._prepared.model
+        shared = network.prototypes() if engine.shares_prototypes else None
+        leaves = tuple(part.detach().requires_grad_() for part in shared) if shared else None
+        total = torch.zeros((), device=self._device)
+        for number, batch in enumerate(batches):
+            forecast = engine.model(batch.x, batch.prompt, leaves)
+            loss = (forecast - batch.y).square().sum() / (len(group) * batch.y.shape[1])
+            total += loss.detach()
+            engine.backward(loss * engine.world, is_last=number == len(batches) - 1)
+        if shared and leaves:
+            torch.autograd.backward(shared, [leaf.grad for leaf in leaves])
+        engine.step()
+        return total
+
+    def _loss_to_report(self, loss: Tensor) -> float | None:
+        """The loss as a number: always on a CPU, now and then on a GPU, where reading it waits for the device."""
+        now = time.perf_counter()
+        due = now - self._reported > SECONDS_BETWEEN_REPORTS
+        if self._device.type != "cpu" and not due:
+            return None
+        value = loss.item()
+        if not math.isfinite(value):
+            raise Diverged(self.steps_done, self._config.precision)
+        if not due:
+            return None
+        self._reported = now
+        return value

@@ -1,0 +1,119 @@
+"""Clocks and what is concluded from them: seconds per step with an interval, seconds per epoch."""
+
+import time
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+
+from timellm.training.environment import synchronize
+
+RESAMPLES = 2000
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A mean with its 95 % interval."""
+
+    mean: float
+    low: float
+    high: float
+
+    def scaled(self, factor: float) -> "Estimate":
+        """The same in other units."""
+        return Estimate(self.mean * factor, self.low * factor, self.high * factor)
+
+    def plus(self, other: "Estimate") -> "Estimate":
+        """Sum of two independent estimates; half widths add in quadrature."""
+        mean = self.mean + other.mean
+        low = float(np.hypot(self.mean - self.low, other.mean - other.low))
+        high = float(np.hypot(self.high - self.mean, other.high - other.mean))
+        return Estimate(mean, mean - low, mean + high)
+
+
+def bootstrap_mean(seconds: list[float], weights: list[int] | None = None) -> Estimate:
+    """Mean and 95 % interval by moving-block bootstrap, since neighbouring steps share what disturbs them.
+
+    Blocks are as long as the cube root of the sample (Künsch 1989; Hall, Horowitz and Jing 1995). With one value
+    the interval is unbounded above and starts at 0: nothing is known of the spread.
+
+    Args:
+        seconds: Durations, in the order they were measured.
+        weights: Steps that each duration covers (default: one each).
+
+    Returns:
+        Seconds per step.
+    """
+    durations = np.asarray(seconds, dtype=float)
+    counts = np.ones(len(durations)) if weights is None else np.asarray(weights, dtype=float)
+    mean = float(durations.sum() / counts.sum())
+    if len(durations) < 2:
+        return Estimate(mean, 0.0, float("inf"))
+    block = max(1, round(len(durations) ** (1 / 3)))
+    starts = len(durations) - block + 1
+    picks = np.random.default_rng(0).integers(0, starts, size=(RESAMPLES, -(-len(durations) // block)))
+    rows = (picks[:, :, None] + np.arange(block)).reshape(RESAMPLES, -1)[:, : len(durations)]
+    means = durations[rows].sum(axis=1) / counts[rows].sum(axis=1)
+    low, high = np.quantile(means, [0.025, 0.975])
+    return Estimate(mean, min(float(low), mean), max(float(high), mean))
+
+
+@dataclass
+class StepClock:
+    """Times steady optimizer steps; the first ones, and whatever comes between steps, are left out.
+
+    Args:
+        device: Synchronised before the clock is read.
+        warmup_steps: Steps at the start that are timed apart.
+        steps_per_reading: Steps between two readings; more than one lets a GPU run ahead.
+    """
+
+    device: torch.device
+    warmup_steps: int
+    steps_per_reading: int = 1
+    warmup_seconds: list[float] = field(default_factory=list)
+    seconds: list[float] = field(default_factory=list)
+    counts: list[int] = field(default_factory=list)
+    micro_batches: int = 0
+    _started: float | None = None
+    _pending: int = 0
+
+    def resume(self) -> None:
+        """Start counting, at the first step and after whatever interrupted the steps."""
+        synchronize(self.device)
+        self._started, self._pending = time.perf_counter(), 0
+
+    def step_done(self, micro_batches: int = 1) -> None:
+        """One optimizer step has been issued."""
+        assert self._started is not None
+        self._pending += 1
+        if len(self.warmup_seconds) < self.warmup_steps:
+            self._read(self.warmup_seconds)
+            return
+        self.micro_batches += micro_batches
+        if self._pending >= self.steps_per_reading:
+            self.counts.append(self._pending)
+            self._read(self.seconds)
+
+    def pause(self) -> None:
+        """Stop counting before a validation or a checkpoint."""
+        if self._started is not None and self._pending and len(self.warmup_seconds) >= self.warmup_steps:
+            self.counts.append(self._pending)
+            self._read(self.seconds)
+        self._started = None
+
+    @property
+    def steps(self) -> int:
+        """Steady steps timed so far."""
+        return sum(self.counts)
+
+    def per_step(self) -> Estimate | None:
+        """Seconds per optimizer step; None before a steady step was timed."""
+        return bootstrap_mean(self.seconds, self.counts) if self.seconds else None
+
+    def _read(self, readings: list[float]) -> None:
+        synchronize(self.device)
+        now = time.perf_counter()
+        assert self._started is not None
+        readings.append(now - self._started)
+        self._started, self._pending = now, 0

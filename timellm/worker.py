@@ -1,0 +1,75 @@
+"""A training process: `python -m timellm.worker JOB.json` (docs/design.md, "The worker")."""
+
+import json
+import os
+import signal
+import sys
+import threading
+import traceback
+from pathlib import Path
+from typing import Any
+
+RESULT = "result.json"
+EVENTS = "events.jsonl"
+EXIT_STATUS = {"complete": 0, "interrupted": 130}
+
+
+def main(arguments: list[str]) -> int:
+    """Train as a job file says and leave `result.json` and `events.jsonl` in its folder."""
+    job = json.loads(Path(arguments[0]).read_text())
+    folder = Path(job["run_dir"])
+    folder.mkdir(parents=True, exist_ok=True)
+    should_stop = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: should_stop.set())
+    with open(folder / EVENTS, "a", buffering=1) as events:
+        _emit(events, {"event": "started", "pid": os.getpid()})
+        return _train(job, folder, events, should_stop)
+
+
+def _train(job: dict[str, Any], folder: Path, events: Any, should_stop: threading.Event) -> int:
+    from spaces.errors import InputError
+    from timellm.training.result import RunResult
+
+    try:
+        result = _run(job, folder, events, should_stop)
+    except InputError as error:
+        print(error, file=sys.stderr)
+        result, status = RunResult(error=str(error)), 2
+    except Exception as error:
+        traceback.print_exc()
+        result, status = (
+            RunResult(error=f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"),
+            1,
+        )
+    else:
+        status = EXIT_STATUS.get(result.state, 1)
+    result.write(folder / RESULT)
+    if status in (1, 2) and result.state == "failed":
+        _emit(events, {"event": "done", "state": "failed"})
+    return status
+
+
+def _run(job: dict[str, Any], folder: Path, events: Any, should_stop: threading.Event) -> Any:
+    import torch
+
+    torch.set_num_threads(job["threads"])
+    from timellm.config import RunConfig
+    from timellm.training.run import RunOptions, TrainingRun
+
+    options = RunOptions(
+        folder=folder,
+        max_memory_gib=job.get("max_memory_gib"),
+        min_timed_steps=job.get("min_timed_steps", 4),
+        on_event=lambda event: _emit(events, event),
+        should_stop=should_stop,
+    )
+    return TrainingRun(RunConfig.from_dict(job["config"]), options).run()
+
+
+def _emit(events: Any, event: dict[str, Any]) -> None:
+    events.write(json.dumps(event) + "\n")
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
