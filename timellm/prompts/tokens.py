@@ -240,7 +240,7 @@ def _key(
 
 
 def _array_digest(values: Tensor) -> str:
-    return hashlib.sha256(np.ascontiguousarray(values.numpy())).hexdigest()
+    return hashlib.sha256(np.ascontiguousarray(values.numpy()).data).hexdigest()
 
 
 def _digest(value: Any) -> str:
