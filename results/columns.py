@@ -77,7 +77,7 @@ _TABLE: tuple[tuple[str, Kind, str, str], ...] = (
     ("seconds_per_epoch_high", "number", "s", "Upper end of its 95 % interval."),
     ("is_projected", "boolean", "", "Whether seconds_per_epoch is projected from fewer windows than an epoch has."),
     ("seconds_per_epoch_with_validation", "number", "s", "An epoch and its share of the validation passes."),
-    ("seconds_per_batch", "number", "s", "Median wall clock of one micro batch; a diagnostic."),
+    ("seconds_per_batch", "number", "s", "Wall clock of one micro batch, its share of the optimizer step included."),
     ("samples_per_second", "number", "windows/s", "Training windows per second, steady state."),
     ("startup_seconds", "number", "s", "From the start of the process to the first training step."),
     ("compile_seconds", "number", "s", "Compilation and warm-up, not part of seconds_per_epoch."),
