@@ -40,7 +40,7 @@ def test_stratified_subset_is_distinct_sorted_and_even_over_channels(windows: in
     subset = stratified_subset(split, samples)
     assert len(subset) == min(samples, len(split))
     assert torch.equal(subset, torch.unique(subset))
-    assert 0 <= int(subset[0])
+    assert int(subset[0]) >= 0
     assert int(subset[-1]) < len(split)
     counts = torch.bincount(subset // windows, minlength=channels)
     assert counts.max() - counts.min() <= 1

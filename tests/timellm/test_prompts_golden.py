@@ -8,7 +8,9 @@ from timellm.config import RunConfig
 from timellm.prompts import prompt_texts
 from timellm.prompts.statistics import normalise_windows
 
-_ETT = "The Electricity Transformer Temperature (ETT) is a crucial indicator in the electric power long-term deployment."
+_ETT = (
+    "The Electricity Transformer Temperature (ETT) is a crucial indicator in the electric power long-term deployment."
+)
 _NUMBER = re.compile(r"-?\d+\.\d+(?:e-?\d+)?")
 _LAGS = re.compile(r"\[([\d, ]+)\]")
 

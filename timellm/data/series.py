@@ -67,7 +67,7 @@ def load_data(config: RunConfig) -> SeriesData:
     target = None if config.features == "M" else config.target or _default_target(config, path)
     table = _read(config, path, target)
     borders = published_borders(config, len(table.values))
-    mean, std = _fit_scaler(table.values, borders)
+    mean, std = _fit_scaler(table, borders)
     scaled = torch.from_numpy(((table.values - mean) / std).astype(np.float32))
     judged = scaled
     if config.features == "MS" and target is not None:
@@ -125,11 +125,19 @@ def _read(config: RunConfig, path: Path, target: str | None) -> Table:
     return Table(columns=(only,), values=table.values[:, position : position + 1], notes=table.notes)
 
 
-def _fit_scaler(values: np.ndarray, borders: Borders) -> tuple[np.ndarray, np.ndarray]:
+def _fit_scaler(table: Table, borders: Borders) -> tuple[np.ndarray, np.ndarray]:
     """Mean and standard deviation [columns] of the training rows; a constant column keeps its scale."""
-    rows = values[slice(*borders.scaler)]
+    rows = table.values[slice(*borders.scaler)]
     is_constant = rows.max(axis=0) == rows.min(axis=0)
-    return rows.mean(axis=0), np.where(is_constant, 1.0, rows.std(axis=0))
+    with np.errstate(over="ignore", invalid="ignore"):
+        mean, std = rows.mean(axis=0), np.where(is_constant, 1.0, rows.std(axis=0))
+    too_large = [name for name, scale in zip(table.columns, mean + std, strict=True) if not np.isfinite(scale)]
+    if too_large:
+        raise InputError(
+            f"Every column must have a finite standard deviation, got values too large for one in "
+            f"{', '.join(too_large)}. Correct or rescale them."
+        )
+    return mean, std
 
 
 def _cut(config: RunConfig, scaled: torch.Tensor, rows: tuple[int, int]) -> Split:

@@ -1,7 +1,9 @@
 """Reading a CSV file into numbers, refusing what cannot be a series."""
 
+import contextlib
 import hashlib
 import warnings
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,6 +13,7 @@ import pandas as pd
 from spaces.errors import InputError
 
 _HEADER_LINES = 1
+_ENCODING = "utf-8-sig"
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -46,8 +49,8 @@ def read_series(path: Path, *, only: str | None, required: str | None) -> Table:
         InputError: If the file cannot be read, a column is missing, or a column that is used is not numeric; with
             every problem of the file at once.
     """
-    frame = _read_csv(path)
-    problems = _header_problems(frame, path, required)
+    header, frame = _read_csv(path)
+    problems = _header_problems(header, path, required)
     names = [name for name in frame.columns if name != "date"]
     if only is not None:
         names = [name for name in names if name == only]
@@ -83,16 +86,13 @@ def fill_gaps(frame: pd.DataFrame, *, source: str) -> tuple[pd.DataFrame, list[s
     return forward.bfill(), [note]
 
 
-def _read_csv(path: Path) -> pd.DataFrame:
-    if not path.is_file():
-        what = "is a folder" if path.is_dir() else "was not found"
-        raise InputError(
-            f"The data file {path} {what}. Name its folder with --root_path and the CSV file with --data_path."
-        )
+@contextlib.contextmanager
+def _readable(path: Path) -> Iterator[None]:
+    """Turn what pandas says of a file that is no CSV into an input error."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("error", pd.errors.ParserWarning)
-            frame = pd.read_csv(path, encoding="utf-8-sig", index_col=False, low_memory=False)
+            yield
     except UnicodeDecodeError as error:
         raise InputError(
             f"The data file {path} must be UTF-8 text, got bytes that are not. Save it as UTF-8 CSV."
@@ -107,23 +107,35 @@ def _read_csv(path: Path) -> pd.DataFrame:
         ) from error
     except OSError as error:
         raise InputError(f"The data file {path} cannot be read: {error.strerror}. Check its permissions.") from error
+
+
+def _read_csv(path: Path) -> tuple[list[str], pd.DataFrame]:
+    """The header as it is written ("" for a column without a name), and the rows."""
+    if not path.is_file():
+        what = "is a folder" if path.is_dir() else "was not found"
+        raise InputError(
+            f"The data file {path} {what}. Name its folder with --root_path and the CSV file with --data_path."
+        )
+    with _readable(path):
+        header = pd.read_csv(path, encoding=_ENCODING, header=None, nrows=1, dtype=str, keep_default_na=False)
+        frame = pd.read_csv(path, encoding=_ENCODING, index_col=False, low_memory=False)
     if frame.empty:
         raise InputError(f"The data file {path} has a header but no rows; it must hold one row per time step.")
-    return frame
+    return header.iloc[0].tolist(), frame
 
 
-def _header_problems(frame: pd.DataFrame, path: Path, required: str | None) -> list[str]:
-    names = [str(name) for name in frame.columns]
-    shown = ", ".join(names[:12]) + (", …" if len(names) > 12 else "")
+def _header_problems(header: list[str], path: Path, required: str | None) -> list[str]:
+    shown = ", ".join(header[:12]) + (", …" if len(header) > 12 else "")
     problems = []
-    if "date" not in names:
+    if "date" not in header:
         problems.append(f"{path} must have a column named date, got {shown}. Name the column of times date.")
-    unnamed = [str(position + 1) for position, name in enumerate(names) if name.startswith("Unnamed: ")]
-    if unnamed:
-        problems.append(f"{path}: column {', '.join(unnamed)} has no name. Name it or remove it.")
-    if not set(names) - {"date"}:
+    if "" in header:
+        problems.append(f"{path}: column {header.index('') + 1} has no name. Name it or remove it.")
+    for name in sorted({name for name in header if name and header.count(name) > 1}):
+        problems.append(f"{path}: column {name} appears more than once. Rename or remove one.")
+    if not set(header) - {"date"}:
         problems.append(f"{path} must have a numeric column beside date, got {shown}. Separate columns with commas.")
-    elif required is not None and (required not in names or required == "date"):
+    elif required is not None and (required not in header or required == "date"):
         problems.append(f"target {required} is not a column of {path}, which has {shown}. Choose one with --target.")
     return problems
 

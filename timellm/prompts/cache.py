@@ -100,6 +100,9 @@ def _open(folder: Path) -> TokenStore | None:
 
 def _write(folder: Path, chunks: Iterable[list[list[int]]], dtype: type[np.unsignedinteger], pad_id: int) -> None:
     """Write all files into a temporary folder beside `folder`, then move it there."""
+    for abandoned in folder.parent.glob(f"{folder.name}.*/"):
+        # Of a run that was killed: whoever holds the lock is the only one to write.
+        shutil.rmtree(abandoned)
     temporary = Path(tempfile.mkdtemp(prefix=f"{folder.name}.", dir=folder.parent))
     try:
         flat = temporary / "flat.bin"

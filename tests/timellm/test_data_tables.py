@@ -1,0 +1,119 @@
+from pathlib import Path
+
+import pytest
+
+from spaces.errors import InputError
+from timellm.data.tables import Table, file_checksum, read_series
+
+_GOOD = "date,a,b\n2020-01-01,1,2\n2020-01-02,3,4\n2020-01-03,5,6\n"
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "mine.csv"
+
+
+def _read(path: Path, text: str | bytes = _GOOD, only: str | None = None, required: str | None = None) -> Table:
+    path.write_bytes(text.encode() if isinstance(text, str) else text)
+    return read_series(path, only=only, required=required)
+
+
+def test_numeric_columns_are_read_in_their_order(path: Path):
+    table = _read(path)
+    assert table.columns == ("a", "b")
+    assert table.values.tolist() == [[1, 2], [3, 4], [5, 6]]
+    assert table.notes == ()
+
+
+def test_date_need_not_be_the_first_column(path: Path):
+    assert _read(path, "a,date\n1,2020-01-01\n").columns == ("a",)
+
+
+def test_byte_order_mark_is_not_part_of_the_first_name(path: Path):
+    assert _read(path, b"\xef\xbb\xbf" + _GOOD.encode()).columns == ("a", "b")
+
+
+def test_gaps_are_filled_forward_and_leading_ones_backward_and_said(path: Path):
+    table = _read(path, "date,a,b\n1,,2\n2,3,NA\n3,,4\n4,5,6\n")
+    assert table.values.tolist() == [[3, 2], [3, 2], [3, 4], [5, 6]]
+    assert table.notes == (
+        "mine.csv: 3 missing values were filled forward (a 2, b 1), 1 of them at the start backward.",
+    )
+
+
+def test_many_columns_with_gaps_are_counted_not_listed(path: Path):
+    names = [f"c{position}" for position in range(12)]
+    text = f"date,{','.join(names)}\n1{',5' * 12}\n2{',' * 12}\n"
+    assert "12 missing values" in _read(path, text).notes[0]
+    assert "and 4 more columns" in _read(path, text).notes[0]
+
+
+def test_rows_that_go_back_in_time_are_said(path: Path):
+    table = _read(path, "date,a\n2020-01-02,1\n2020-01-03,2\n2020-01-01,3\n")
+    assert table.notes == ("mine.csv: row 3 is earlier than the row before it; the rows are used in the file's order.",)
+    assert table.values[:, 0].tolist() == [1, 2, 3]
+
+
+def test_missing_file_names_the_flags(path: Path):
+    with pytest.raises(InputError, match=r"mine.csv was not found. Name its folder with --root_path"):
+        read_series(path, only=None, required=None)
+
+
+def test_folder_instead_of_a_file_is_refused(tmp_path: Path):
+    with pytest.raises(InputError, match="is a folder"):
+        read_series(tmp_path, only=None, required=None)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        pytest.param("", "is empty", id="empty"),
+        pytest.param("date,a\n", "has a header but no rows", id="header alone"),
+        pytest.param(b"date,a\n2020-01-01,\xff\xfe1\n", "must be UTF-8 text", id="other encoding"),
+        pytest.param("time,a\n2020-01-01,1\n", "must have a column named date, got time, a", id="no date"),
+        pytest.param("date;a\n2020-01-01;1\n", "column named date, got date;a", id="semicolons"),
+        pytest.param("date\n2020-01-01\n", "must have a numeric column beside date", id="date alone"),
+        pytest.param("date,a,\n1,1,1\n", "column 3 has no name", id="no name"),
+        pytest.param("date,a\n1,1\n2,2,3\n", "as many fields in every row", id="long row"),
+        pytest.param("date,a\n1,1,9\n2,2,3\n", "as many fields in every row", id="all rows long"),
+        pytest.param(
+            "date,a,b\n1,1,1\n2,2,x\n3,3,y\n",
+            r"column b must be numeric, got 'x' in row 2 \(line 3\)",
+            id="text",
+        ),
+        pytest.param("date,a\n1,True\n2,False\n", "column a must be numeric, got 'True' in row 1", id="booleans"),
+        pytest.param("date,a\n1,1\n2,inf\n", "column a must be numeric, got 'inf' in row 2", id="infinite"),
+        pytest.param("date,a,b\n1,1,\n2,2,\n", "column b has no value at all", id="NaN alone"),
+        pytest.param('date,a\n1,"1\n2,2\n', "must be CSV", id="open quote"),
+    ],
+)
+def test_file_that_is_no_series_is_refused(path: Path, text: str | bytes, message: str):
+    with pytest.raises(InputError, match=message):
+        _read(path, text)
+
+
+def test_every_problem_of_a_file_is_said_at_once_on_one_line(path: Path):
+    with pytest.raises(InputError) as caught:
+        _read(path, "time,a,b\n1,x,\n2,2,\n", required="OT")
+    assert len(caught.value.problems) == 4
+    assert "\n" not in str(caught.value)
+
+
+def test_missing_target_names_the_columns(path: Path):
+    with pytest.raises(InputError, match=r"target OT is not a column of .*, which has date, a, b. Choose one"):
+        _read(path, required="OT")
+
+
+def test_columns_that_are_not_used_are_not_judged(path: Path):
+    table = _read(path, "date,a,b\n1,1,x\n2,2,y\n", only="a", required="a")
+    assert table.columns == ("a",)
+
+
+def test_repeated_names_are_refused(path: Path):
+    with pytest.raises(InputError, match="column a appears more than once"):
+        _read(path, "date,a,a\n1,1,2\n")
+
+
+def test_checksum_is_the_content_s(path: Path):
+    path.write_bytes(b"abc")
+    assert file_checksum(path) == "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
