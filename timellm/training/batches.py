@@ -59,7 +59,6 @@ class WindowBatches:
             prompts,
             prefix_length,
             fixed_tokens,
-            masks_padding=config.prompt_padding == "masked",
         )
         self._loader: DataLoader | None = None
 
@@ -93,23 +92,15 @@ class WindowBatches:
 class _WindowSource(Dataset):
     """Indexed by a tensor of window numbers; picklable, so that loader workers can hold it."""
 
-    def __init__(
-        self, split: Split, prompts: PromptTokens | None, prefix: int, fixed_tokens: int | None, *, masks_padding: bool
-    ) -> None:
+    def __init__(self, split: Split, prompts: PromptTokens | None, prefix: int, fixed_tokens: int | None) -> None:
         self._split, self._prompts, self._prefix = split, prompts, prefix
         self._fixed_tokens = fixed_tokens
-        self._masks_padding = masks_padding
 
     def __getitem__(self, group: Tensor) -> tuple[Tensor, ...]:
         x, y = self._split.gather(group)
         if self._prompts is None:
-            return (
-                group,
-                x,
-                y,
-                torch.zeros(len(group), 0, dtype=torch.int64),
-                torch.zeros(len(group), dtype=torch.int64),
-            )
+            none = torch.zeros(len(group), 0, dtype=torch.int64)
+            return group, x, y, none, none.sum(dim=1)
         ids, lengths = self._prompts.gather(group, width=self._fixed_tokens)
         return group, x, y, ids[:, self._prefix :], lengths - self._prefix
 

@@ -1,0 +1,163 @@
+"""Command-line flags of a run: one for every field of `RunConfig`, and those that published scripts pass."""
+
+import argparse
+import ast
+import dataclasses
+import inspect
+import sys
+import textwrap
+from collections.abc import Callable
+from typing import Any, NoReturn
+
+import torch
+
+from spaces.errors import InputError
+from timellm.config import RunConfig, choices, field_types, plain_type
+
+IGNORED = {
+    "model_comment": str, "freq": str, "loader": str, "seasonal_patterns": str, "embed": str, "activation": str,
+    "enc_in": int, "dec_in": int, "c_out": int, "e_layers": int, "d_layers": int, "factor": int, "moving_avg": int,
+    "align_epochs": int, "prompt_domain": int, "output_attention": bool, "mask_rate": float, "anomaly_ratio": float,
+    "num_kernels": int, "top_k": int,
+}  # fmt: skip
+"""Flags of published scripts that Time-LLM's forecasting does not use: read, and without effect."""
+
+FIXED = {"task_name": "long_term_forecast", "model": "TimeLLM", "loss": "MSE", "is_training": "1"}
+"""Flags of published scripts that can have one value here."""
+
+
+class OneLineParser(argparse.ArgumentParser):
+    """Says what is wrong on one line and exits with status 2."""
+
+    def error(self, message: str) -> NoReturn:
+        """Print the message without the usage text."""
+        print(f"{self.prog}: {message} See --help.", file=sys.stderr)
+        raise SystemExit(2)
+
+
+def parse_boolean(text: str) -> bool:
+    """True and False as people write them."""
+    known = {"true": True, "1": True, "yes": True, "on": True, "false": False, "0": False, "no": False, "off": False}
+    if text.lower() not in known:
+        raise argparse.ArgumentTypeError(f"must be true or false, got {text!r}")
+    return known[text.lower()]
+
+
+def build_parser(prog: str, description: str) -> OneLineParser:
+    """A parser with every run flag; a flag that is not given leaves no trace, so that defaults stand in one place."""
+    parser = OneLineParser(prog=prog, description=description, allow_abbrev=False)
+    for title, names in _documented_fields().items():
+        group = parser.add_argument_group(title)
+        for name, text in names.items():
+            _add_field(group, name, text)
+    published = parser.add_argument_group("Flags of published scripts")
+    published.add_argument("--use_amp", **_boolean(), help="precision bf16 where the device has it, else fp16")
+    published.add_argument("--use_dwt_prompt", **_boolean(), help="prompt dwt-COMPRESSION")
+    published.add_argument(
+        "--prompt_compression", choices=("minimal", "balanced", "detailed"), default=argparse.SUPPRESS,
+        help="length of the wavelet prompt (balanced)",
+    )  # fmt: skip
+    for name, value in FIXED.items():
+        published.add_argument(f"--{name}", default=argparse.SUPPRESS, help=f"always {value}")
+    for name, kind in IGNORED.items():
+        options = _boolean() if kind is bool else {"type": kind, "default": argparse.SUPPRESS}
+        published.add_argument(f"--{name}", **options, help=argparse.SUPPRESS)
+    return parser
+
+
+def config_from(arguments: argparse.Namespace) -> RunConfig:
+    """The run that parsed flags describe.
+
+    Raises:
+        InputError: For flags that contradict each other or a bad value.
+    """
+    given = vars(arguments)
+    problems = [
+        f"{name} must be {value}, got {given[name]!r}."
+        for name, value in FIXED.items()
+        if name in given and str(given[name]) != value
+    ]
+    values = {field.name: given[field.name] for field in dataclasses.fields(RunConfig) if field.name in given}
+    problems += _apply_amp(given, values) + _apply_wavelet_prompt(given, values)
+    try:
+        config = RunConfig.from_dict(values)
+    except InputError as error:
+        raise InputError([*problems, *error.problems]) from error
+    if problems:
+        raise InputError(problems)
+    return config
+
+
+def ignored_flags(arguments: argparse.Namespace) -> list[str]:
+    """The flags that were given and have no effect."""
+    return [f"--{name}" for name in IGNORED if name in vars(arguments)]
+
+
+def run_command(main: Callable[[], int], prog: str) -> NoReturn:
+    """Run a command's main function; wrong input becomes one line on stderr and exit status 2."""
+    try:
+        status = main()
+    except InputError as error:
+        print(f"{prog}: {error}", file=sys.stderr)
+        status = 2
+    except KeyboardInterrupt:
+        status = 130
+    raise SystemExit(status)
+
+
+def _apply_amp(given: dict[str, Any], values: dict[str, Any]) -> list[str]:
+    if not given.get("use_amp"):
+        return []
+    if values.get("precision") == "fp32":
+        return ["--use_amp and --precision fp32 contradict each other. Drop one of the two."]
+    on_gpu = torch.cuda.is_available() and not str(values.get("device", "auto")).startswith("cpu")
+    has_bf16 = not on_gpu or torch.cuda.is_bf16_supported()
+    values.setdefault("precision", "bf16" if has_bf16 else "fp16")
+    return []
+
+
+def _apply_wavelet_prompt(given: dict[str, Any], values: dict[str, Any]) -> list[str]:
+    compression = given.get("prompt_compression")
+    if not given.get("use_dwt_prompt"):
+        return ["--prompt_compression needs --use_dwt_prompt. Add it."] if compression else []
+    prompt = f"dwt-{compression or 'balanced'}"
+    if values.get("prompt", prompt) != prompt:
+        return [f"--use_dwt_prompt and --prompt {values['prompt']} contradict each other. Drop one of the two."]
+    values["prompt"] = prompt
+    return []
+
+
+def _add_field(group: argparse._ArgumentGroup, name: str, text: str) -> None:
+    annotation = field_types()[name]
+    default = {field.name: field.default for field in dataclasses.fields(RunConfig)}[name]
+    shown = text if default is None else f"{text} (default: {default})"
+    kind, _ = plain_type(annotation)
+    options: dict[str, Any] = {"help": shown.replace("%", "%%")}
+    if kind is bool:
+        options |= _boolean()
+    else:
+        options |= {"type": kind, "default": argparse.SUPPRESS}
+        if choices(annotation):
+            options["choices"] = choices(annotation)
+    group.add_argument(f"--{name}", **options)
+
+
+def _boolean() -> dict[str, Any]:
+    return {"type": parse_boolean, "nargs": "?", "const": True, "default": argparse.SUPPRESS, "metavar": "true|false"}
+
+
+def _documented_fields() -> dict[str, dict[str, str]]:
+    """Field names and their docstrings, under the comment that heads them in the class."""
+    source = textwrap.dedent(inspect.getsource(RunConfig))
+    lines = source.splitlines()
+    body = ast.parse(source).body[0]
+    assert isinstance(body, ast.ClassDef)
+    groups: dict[str, dict[str, str]] = {}
+    for entry, following in zip(body.body, body.body[1:], strict=False):
+        if not (isinstance(entry, ast.AnnAssign) and isinstance(entry.target, ast.Name)):
+            continue
+        assert isinstance(following, ast.Expr)
+        assert isinstance(following.value, ast.Constant)
+        heads = [line.strip() for line in lines[: entry.lineno] if line.strip().startswith("# ")]
+        groups.setdefault(heads[-1][2:], {})[entry.target.id] = str(following.value.value)
+    return groups

@@ -1,0 +1,72 @@
+"""Holds a run's settings against its data and its language model before anything is started."""
+
+from typing import Any
+
+from spaces.errors import InputError
+from timellm.backbones import check_backbone, resolve_backbone
+from timellm.config import RunConfig
+from timellm.data import load_data
+from timellm.prompts import check_wavelet_prompt
+from timellm.training.environment import choose_device
+
+
+def check_run(config: RunConfig) -> dict[str, Any]:
+    """What a manifest records of the data and the language model.
+
+    Raises:
+        InputError: With every problem that the data, the language model, the wavelets and the device show.
+    """
+    problems: list[str] = []
+    facts: dict[str, Any] = {}
+    for check in (_check_data, _check_backbone, _check_prompt, _check_device):
+        try:
+            facts |= check(config)
+        except InputError as error:
+            problems += error.problems
+    if problems:
+        raise InputError(problems)
+    return facts
+
+
+def _check_data(config: RunConfig) -> dict[str, Any]:
+    data = load_data(config)
+    return {
+        "data": {
+            "name": data.name,
+            "checksum": data.checksum,
+            "columns": list(data.columns),
+            "notes": list(data.notes),
+            "windows": {"train": len(data.train), "validation": len(data.validation), "test": len(data.test)},
+        }
+    }
+
+
+def _check_backbone(config: RunConfig) -> dict[str, Any]:
+    source = resolve_backbone(config.llm_model, config.llm_path, config.llm_weights)
+    check_backbone(config, source)
+    if config.prompt_prefix != "recompute" and not source.is_causal:
+        raise InputError(
+            f"prompt_prefix {config.prompt_prefix} needs a causal language model, got {source.name}, whose prompt "
+            "sees the patches. Use --prompt_prefix recompute."
+        )
+    return {
+        "backbone": {
+            "name": source.name,
+            "label": source.label,
+            "kind": source.kind,
+            "checksum": source.checksum,
+            "hidden_size": source.hidden_size,
+            "layers": source.layers,
+            "vocabulary": source.vocabulary,
+        }
+    }
+
+
+def _check_prompt(config: RunConfig) -> dict[str, Any]:
+    check_wavelet_prompt(config)
+    return {}
+
+
+def _check_device(config: RunConfig) -> dict[str, Any]:
+    choose_device(config)
+    return {}

@@ -1,0 +1,112 @@
+"""One training run: `python timellm/run_main.py --help`."""
+
+import json
+import os
+import re
+import signal
+import statistics
+import sys
+import threading
+from pathlib import Path
+
+sys.path[0] = str(Path(__file__).resolve().parents[1])
+
+from spaces.errors import InputError  # noqa: E402
+
+PROG = "run_main.py"
+
+
+def main() -> int:
+    """Parse the flags, train `--itr` times, print the test errors on the last line."""
+    from timellm.arguments import build_parser, config_from, ignored_flags
+
+    parser = build_parser(PROG, "Trains Time-LLM once, or --itr times with different seeds.")
+    group = parser.add_argument_group("Output")
+    group.add_argument("--model_id", default="run", help="first part of the run's folder name")
+    group.add_argument("--des", default="", help="last part of the run's folder name")
+    group.add_argument("--checkpoints", default="checkpoints", help="folder of the runs' folders")
+    group.add_argument("--itr", type=int, default=1, help="runs, each with the next seed (1)")
+    group.add_argument("--num_threads", type=int, default=None, help="CPU threads (default: all cores)")
+    arguments = parser.parse_args()
+    config = config_from(arguments)
+    if arguments.itr < 1:
+        raise InputError(f"itr must be at least 1, got {arguments.itr}.")
+    if ignored := ignored_flags(arguments):
+        print(f"No effect in Time-LLM's forecasting: {', '.join(ignored)}.", file=sys.stderr)
+    return _train(config, arguments)
+
+
+def _train(config, arguments) -> int:  # type: ignore[no-untyped-def]
+    import torch
+
+    from timellm.check import check_run
+    from timellm.training.environment import describe_machine, git_revision, package_versions
+    from timellm.training.progress import ProgressPrinter
+    from timellm.training.run import RunOptions, TrainingRun
+
+    torch.set_num_threads(arguments.num_threads or describe_machine()["cores"])
+    facts = check_run(config)
+    print(f"global batch {config.global_batch} = {config.batch_size} x {config.accumulation_steps}", flush=True)
+    should_stop = threading.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: should_stop.set())
+    results = []
+    for repeat in range(arguments.itr):
+        this = config.replace(seed=config.seed + repeat)
+        folder = _folder(arguments, this)
+        folder.mkdir(parents=True, exist_ok=True)
+        saved = {"config": this.to_dict(), "versions": package_versions(), "machine": describe_machine()}
+        saved |= {"git_revision": git_revision(), **facts}
+        (folder / "config.json").write_text(json.dumps(saved, indent=2) + "\n")
+        options = RunOptions(folder=folder, on_event=ProgressPrinter(this), should_stop=should_stop)
+        result = TrainingRun(this, options).run()
+        result.write(folder / "result.json")
+        results.append(result)
+        if result.state != "complete":
+            print(f"{PROG}: {result.state}: {result.error}", file=sys.stderr)
+            return 130 if result.state == "interrupted" else 1
+        print(_summary(result, folder), flush=True)
+    print(_last_line(results))
+    return 0
+
+
+def _folder(arguments, config) -> Path:  # type: ignore[no-untyped-def]
+    parts = (
+        arguments.model_id,
+        config.data,
+        f"sl{config.seq_len}",
+        f"pl{config.pred_len}",
+        arguments.des,
+        f"s{config.seed}",
+    )
+    name = "_".join(re.sub(r"[^A-Za-z0-9.-]+", "-", part) for part in parts if part)
+    return Path(arguments.checkpoints) / name
+
+
+def _summary(result, folder: Path) -> str:  # type: ignore[no-untyped-def]
+    spread = ""
+    if result.seconds_per_epoch_high is not None:
+        spread = f" (95 % {result.seconds_per_epoch_low:.1f} to {result.seconds_per_epoch_high:.1f})"
+    kind = "projected" if result.is_projected else "measured"
+    return (
+        f"{folder}: val mse {result.val_mse:.6f}, {kind} {result.seconds_per_epoch:.1f} s per epoch{spread}, "
+        f"{result.seconds_per_batch:.4f} s per batch, peak {result.peak_memory_gib:.2f} GiB, "
+        f"{result.trainable_parameters:,} of {result.total_parameters:,} parameters trained, {result.backbone}"
+    )
+
+
+def _last_line(results) -> str:  # type: ignore[no-untyped-def]
+    if results[0].test_mse is None:
+        return f"val mse {results[-1].val_mse:.6f}, no test mse: a run on train_samples makes no test pass"
+    mse, mae = [result.test_mse for result in results], [result.test_mae for result in results]
+    line = f"test mse {statistics.fmean(mse):.6f}, mae {statistics.fmean(mae):.6f}"
+    if len(results) > 1:
+        line += f" (mean of {len(results)} seeds, standard deviation {statistics.stdev(mse):.6f})"
+    return line
+
+
+if __name__ == "__main__":
+    from timellm.arguments import run_command
+
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
+    run_command(main, PROG)
