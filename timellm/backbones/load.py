@@ -1,10 +1,11 @@
 """Reads a language model: cut to its first layers, frozen, in evaluation mode."""
 
-from typing import TYPE_CHECKING, Any, Literal
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Literal
 
 from spaces.errors import InputError
 from timellm.backbones.registry import Kind
-from timellm.backbones.source import BackboneSource, layer_problems
+from timellm.backbones.source import BackboneSource, layer_problems, unusable_settings
 from timellm.backbones.weights import TensorReaders, tensor_readers, weight_files
 
 if TYPE_CHECKING:
@@ -59,9 +60,9 @@ def _pretrained(source: BackboneSource, config: "PretrainedConfig", dtype: "torc
 
     assert source.folder is not None
     readers = tensor_readers(weight_files(source.folder))
+    with_pooler = source.kind != "bert" or _stored_name("pooler.dense.weight", "bert", readers) is not None
     with init_empty_weights(include_buffers=False):  # buffers are computed, not stored: they must be real
-        with_pooler = _stored_name("pooler.dense.weight", source.kind, readers) is not None
-        model = _new_model(source.kind, config, with_pooler)
+        model = _new_model(source, config, with_pooler)
     wanted = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
     model.load_state_dict(_tensors(source, wanted, readers, dtype), assign=True)
     return model
@@ -72,24 +73,33 @@ def _random(source: BackboneSource, config: "PretrainedConfig", dtype: "torch.dt
 
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        model = _new_model(source.kind, config)
+        model = _new_model(source, config)
     for parameter in model.parameters():
         parameter.data = parameter.data.to(dtype)
     return model
 
 
-def _new_model(kind: Kind, config: Any, with_pooler: bool = True) -> "PreTrainedModel":
+def _new_model(source: BackboneSource, config: "PretrainedConfig", with_pooler: bool = True) -> "PreTrainedModel":
+    options = {} if with_pooler else {"add_pooling_layer": False}
+    try:
+        return _model_class(source.kind)(config, **options)
+    except ValueError as error:
+        raise InputError(unusable_settings(source, error)) from error
+
+
+def _model_class(kind: Kind) -> Callable[..., "PreTrainedModel"]:
+    """The transformers model of a type; only its module is imported."""
     if kind == "gpt2":
         from transformers.models.gpt2.modeling_gpt2 import GPT2Model
 
-        return GPT2Model(config)
+        return GPT2Model
     if kind == "llama":
         from transformers.models.llama.modeling_llama import LlamaModel
 
-        return LlamaModel(config)
+        return LlamaModel
     from transformers.models.bert.modeling_bert import BertModel
 
-    return BertModel(config, add_pooling_layer=with_pooler)
+    return BertModel
 
 
 def _stored_name(name: str, kind: Kind, readers: TensorReaders) -> str | None:

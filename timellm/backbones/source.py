@@ -60,8 +60,23 @@ class BackboneSource:
 
     @property
     def config(self) -> "PretrainedConfig":
-        """A new transformers config of the whole model."""
-        return config_class(self.kind).from_dict(dict(self.settings))
+        """A new transformers config of the whole model.
+
+        Raises:
+            InputError: If transformers refuses the values of config.json.
+        """
+        try:
+            return config_class(self.kind).from_dict(dict(self.settings))
+        except Exception as error:  # its validation has no common error type
+            raise InputError(unusable_settings(self, error)) from error
+
+
+def unusable_settings(source: BackboneSource, error: Exception) -> str:
+    """The message for a config.json that no model can be built from."""
+    return (
+        f"config.json of {source.label} must describe a {source.kind} model, got values that do not fit together "
+        f"({' '.join(str(error).split())[:300]}). Save the model again with save_pretrained."
+    )
 
 
 def config_class(kind: Kind) -> type["PretrainedConfig"]:

@@ -1,0 +1,23 @@
+from pathlib import Path
+
+import pytest
+
+from timellm.cache import cache_dir
+
+
+def test_cache_folder_is_named_by_the_environment_and_created(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TIMELLM_CACHE_DIR", str(tmp_path / "a" / "b"))
+    assert cache_dir() == tmp_path / "a" / "b"
+    assert cache_dir().is_dir()
+
+
+def test_cache_folder_is_below_home_by_default(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("TIMELLM_CACHE_DIR", raising=False)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert cache_dir() == tmp_path / ".cache" / "timellm"
+
+
+def test_cache_folder_is_absolute_when_named_relative(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("TIMELLM_CACHE_DIR", "here")
+    assert cache_dir() == tmp_path / "here"
