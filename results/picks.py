@@ -62,8 +62,8 @@ class Recommendation:
 
     picks: tuple[Pick, ...]
     """fastest, balanced, accurate; empty while there is no complete trial."""
-    reference: pd.Series | None
-    """The row that ratios refer to."""
+    reference: pd.Series
+    """The row that ratios refer to; empty while there is no complete trial."""
     considered: int
     """Complete configurations of the main fidelity."""
     caveats: tuple[str, ...]
@@ -94,7 +94,7 @@ def recommend(df: pd.DataFrame, manifest: Mapping[str, Any]) -> Recommendation:
     main = main_fidelity(df)
     rows = average_repeats(main)
     if rows.empty:
-        return Recommendation(picks=(), reference=None, considered=0, caveats=())
+        return Recommendation(picks=(), reference=pd.Series(dtype=object), considered=0, caveats=())
     reference = reference_rows(main).iloc[0]
     weight = float(manifest.get("time_weight") or DEFAULT_TIME_WEIGHT)
     rows = rows.assign(joint_score=joint_score(rows, weight))

@@ -1,0 +1,310 @@
+"""The plots about the trade: Pareto front, hypervolume over wall clock, parallel coordinates.
+
+A figure is a dict as plotly takes it. Colours are names of CSS variables, `var(--ink)`, which the page's script
+resolves, so that plots follow the page's light or dark theme.
+"""
+
+import html
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from results.columns import SECONDS_PER_EPOCH, VAL_MSE, knob_columns, knob_name
+from results.evidence import Evidence
+from results.wording import factor, seconds_words
+
+Figure = dict[str, Any]
+
+MAX_POINTS = 1500
+"""Points off the front that are drawn; a browser slows down beyond."""
+
+MAX_LINES = 250
+"""Lines of the parallel coordinates."""
+
+MAX_AXES = 9
+"""Knobs of the parallel coordinates, the most important ones."""
+
+
+def numbers(values: Iterable[Any]) -> list[float | None]:
+    """Numbers for JSON; what is missing or not finite is None."""
+    return [None if pd.isna(value) or not np.isfinite(float(value)) else float(value) for value in values]
+
+
+def layout(height: int, **changes: Any) -> Figure:
+    """The layout that all plots share."""
+    axis = {
+        "gridcolor": "var(--line)",
+        "linecolor": "var(--line)",
+        "zeroline": False,
+        "ticks": "",
+        "automargin": True,
+        "title": {"font": {"color": "var(--muted)", "size": 13}, "standoff": 12},
+    }
+    return {
+        "height": height,
+        "margin": {"l": 56, "r": 16, "t": 12, "b": 48},
+        "paper_bgcolor": "rgba(0,0,0,0)",
+        "plot_bgcolor": "rgba(0,0,0,0)",
+        "font": {"color": "var(--ink)", "size": 13},
+        "hoverlabel": {
+            "bgcolor": "var(--surface)",
+            "bordercolor": "var(--line)",
+            "font": {"color": "var(--ink)", "size": 12},
+            "align": "left",
+        },
+        "legend": {"orientation": "h", "y": 1.02, "yanchor": "bottom", "x": 0, "font": {"color": "var(--ink)"}},
+        "xaxis": axis | changes.pop("xaxis", {}),
+        "yaxis": axis | changes.pop("yaxis", {}),
+        "dragmode": False,
+        **changes,
+    }
+
+
+def titled(text: str) -> dict[str, Any]:
+    """The title of an axis."""
+    return {"text": text, "font": {"color": "var(--muted)", "size": 13}, "standoff": 12}
+
+
+def hover_texts(rows: pd.DataFrame, knobs: list[str]) -> list[str]:
+    """What hovering over each row shows: its objectives and its configuration, escaped."""
+    texts = []
+    for _, row in rows.iterrows():
+        lines = [
+            f"<b>{html.escape(str(row['trial_id']))}</b> {html.escape(str(row['source']))}",
+            f"{seconds_words(row[SECONDS_PER_EPOCH])} per epoch, validation MSE {row[VAL_MSE]:.4f}",
+        ]
+        if row.get("repeats", 1) > 1:
+            lines.append(f"mean of {row['repeats']} seeds")
+        if pd.notna(row["timing_quality"]) and row["timing_quality"] != "clean":
+            lines.append(f"timing {html.escape(str(row['timing_quality']))}")
+        lines += [f"{knob_name(name)} {html.escape(str(row[name]))}" for name in knobs if pd.notna(row[name])]
+        texts.append("<br>".join(lines))
+    return texts
+
+
+def pareto_figure(evidence: Evidence) -> Figure:
+    """Seconds per epoch against validation MSE: every complete configuration, the front, baseline, plans and picks."""
+    front = evidence.front
+    others = evidence.configurations[~evidence.configurations["trial_id"].isin(front["trial_id"]).to_numpy()]
+    others = shown_points(others, evidence)
+    knobs = evidence.varied or knob_columns(evidence.trials)
+    traces = [_points(others, knobs, "complete", {"color": "var(--dot)", "size": 8, "opacity": 0.75})]
+    stopped = evidence.stopped.dropna(subset=[SECONDS_PER_EPOCH, VAL_MSE]).head(MAX_POINTS)
+    if len(stopped):
+        marker = {"color": "rgba(0,0,0,0)", "size": 8, "line": {"color": "var(--dot)", "width": 1.5}}
+        traces.append(_points(stopped, knobs, "stopped early", marker))
+    on_front = _points(front, knobs, "Pareto front", {"color": "var(--accent)", "size": 10})
+    on_front |= {"mode": "lines+markers", "line": {"color": "var(--accent)", "width": 1.5, "shape": "hv"}}
+    traces.append(on_front)
+    confirmed = evidence.configurations[(evidence.configurations["confirmations"] > 0).to_numpy(dtype=bool)]
+    if len(confirmed):
+        marker = {"color": "rgba(0,0,0,0)", "size": 17, "line": {"color": "var(--accent)", "width": 1.5}}
+        ring = _points(confirmed, knobs, "confirmed with other seeds", marker)
+        ring |= {"error_y": _bars(confirmed["val_mse_std"]), "error_x": _bars(confirmed["seconds_per_epoch_std"])}
+        traces.append(ring)
+    traces += _named_points(evidence, knobs)
+    shapes, annotations = _control_lines(evidence)
+    return {
+        "data": traces,
+        "layout": layout(
+            460,
+            xaxis={"type": "log", "title": titled("seconds per epoch (log scale)"), "dtick": "D2"},
+            yaxis={"title": titled("validation MSE"), "tickformat": ".3~f"},
+            shapes=shapes,
+            annotations=annotations,
+            hovermode="closest",
+        ),
+    }
+
+
+def shown_points(rows: pd.DataFrame, evidence: Evidence) -> pd.DataFrame:
+    """The rows that are drawn: all, or those with the best joint scores where there are too many."""
+    if len(rows) <= MAX_POINTS:
+        return rows
+    weight = float(evidence.manifest.get("time_weight") or 0.05)
+    logs = np.log(rows[[VAL_MSE, SECONDS_PER_EPOCH]].to_numpy(dtype=float))
+    order = np.argsort(logs @ np.array([1.0, weight]), kind="stable")
+    return rows.iloc[np.sort(order[:MAX_POINTS])]
+
+
+def _points(rows: pd.DataFrame, knobs: list[str], name: str, marker: dict[str, Any]) -> dict[str, Any]:
+    return {
+        "type": "scatter",
+        "mode": "markers",
+        "name": name,
+        "x": numbers(rows[SECONDS_PER_EPOCH]),
+        "y": numbers(rows[VAL_MSE]),
+        "text": hover_texts(rows, knobs),
+        "customdata": [str(value) for value in rows["trial_id"]],
+        "hovertemplate": "%{text}<extra></extra>",
+        "marker": marker,
+    }
+
+
+def _bars(deviations: pd.Series) -> dict[str, Any]:
+    return {
+        "type": "data",
+        "array": [value or 0.0 for value in numbers(deviations)],
+        "color": "var(--accent)",
+        "thickness": 1.2,
+        "width": 3,
+    }
+
+
+def _named_points(evidence: Evidence, knobs: list[str]) -> list[dict[str, Any]]:
+    """Baseline and plans as diamonds, picks as labels; a point that is several has one label."""
+    labels: dict[str, list[str]] = {}
+    for pick in evidence.recommendation.picks:
+        labels.setdefault(pick.trial_id, []).append(pick.title.lower())
+    for _, row in evidence.named.iterrows():
+        labels.setdefault(str(row["trial_id"]), []).append(str(row["source"]))
+    rows = evidence.configurations[evidence.configurations["trial_id"].isin(list(labels)).to_numpy()]
+    sources = {str(value) for value in evidence.named["trial_id"]}
+    traces = []
+    for name, chosen, colour, symbol in (
+        ("baseline and plans", [str(i) in sources for i in rows["trial_id"]], "var(--ink)", "diamond"),
+        ("recommended", [str(i) not in sources for i in rows["trial_id"]], "var(--accent)", "circle"),
+    ):
+        part = rows[np.array(chosen, dtype=bool)]
+        if part.empty:
+            continue
+        trace = _points(part, knobs, name, {"color": colour, "size": 11, "symbol": symbol})
+        texts = [html.escape(", ".join(labels[str(trial_id)])) for trial_id in part["trial_id"]]
+        trace |= {"mode": "markers+text", "hovertext": trace["text"], "text": texts, "textposition": "top center"}
+        trace |= {"hovertemplate": "%{hovertext}<extra></extra>", "textfont": {"color": "var(--ink)", "size": 12}}
+        trace |= {"cliponaxis": False}
+        traces.append(trace)
+    return traces
+
+
+def _control_lines(evidence: Evidence) -> tuple[list[Figure], list[Figure]]:
+    shapes, annotations = [], []
+    for control in evidence.controls:
+        level = float(control["val_mse"])
+        line = {"color": "var(--muted)", "width": 1, "dash": "dot"}
+        shapes.append({"type": "line", "xref": "paper", "x0": 0, "x1": 1, "y0": level, "y1": level, "line": line})
+        annotations.append(
+            {
+                "xref": "paper",
+                "x": 1,
+                "y": level,
+                "xanchor": "right",
+                "yanchor": "bottom",
+                "showarrow": False,
+                "text": html.escape(str(control["name"])),
+                "font": {"color": "var(--muted)", "size": 12},
+            }
+        )
+    return shapes, annotations
+
+
+def growth_figure(evidence: Evidence) -> Figure:
+    """Hypervolume over wall clock."""
+    growth = evidence.growth
+    return {
+        "data": [
+            {
+                "type": "scatter",
+                "mode": "lines+markers",
+                "x": [seconds / 60 for seconds in growth["elapsed_seconds"]],
+                "y": numbers(growth["hypervolume"]),
+                "text": [html.escape(str(value)) for value in growth["trial_id"]],
+                "customdata": [int(value) for value in growth["trials"]],
+                "hovertemplate": "%{x:.1f} min, %{customdata} trials<br>hypervolume %{y:.3f}<br>%{text}<extra></extra>",
+                "line": {"color": "var(--accent)", "width": 2, "shape": "hv"},
+                "marker": {"color": "var(--accent)", "size": 5 if len(growth) <= 200 else 1},
+            }
+        ],
+        "layout": layout(
+            320,
+            xaxis={"title": titled("wall clock, minutes"), "rangemode": "tozero"},
+            yaxis={"title": titled("hypervolume"), "rangemode": "tozero"},
+            showlegend=False,
+        ),
+    }
+
+
+def parallel_figure(evidence: Evidence) -> Figure:
+    """One line per configuration through the knobs that vary and both objectives; the front stands out."""
+    rows = parallel_rows(evidence)
+    columns = [*parallel_knobs(evidence), SECONDS_PER_EPOCH, VAL_MSE]
+    scaled = {name: _axis(rows[name], log=name == SECONDS_PER_EPOCH) for name in columns}
+    on_front = rows["trial_id"].isin(evidence.front["trial_id"]).to_numpy()
+    traces = []
+    for name, chosen, colour, width in (
+        ("other configurations", ~on_front, "var(--dot-faint)", 1.0),
+        ("Pareto front", on_front, "var(--accent)", 2.0),
+    ):
+        part = rows[chosen]
+        texts = hover_texts(part, evidence.varied)
+        x: list[int | None] = []
+        y: list[float | None] = []
+        hover: list[str] = []
+        for index, text in zip(np.flatnonzero(chosen), texts, strict=True):
+            x += [*range(len(columns)), None]
+            y += [scaled[column][0][index] for column in columns] + [None]
+            hover += [text] * len(columns) + [""]
+        line = {"color": colour, "width": width, "shape": "linear"}
+        trace = {"type": "scatter", "mode": "lines", "name": name, "x": x, "y": y, "text": hover, "line": line}
+        traces.append({**trace, "hovertemplate": "%{text}<extra></extra>", "connectgaps": False})
+    annotations = [
+        {"x": position, "y": height, "text": html.escape(label), "showarrow": False, "xanchor": "left", "xshift": 5}
+        | {"font": {"size": 11, "color": "var(--ink)"}, "bgcolor": "var(--veil)", "borderpad": 1}
+        for position, column in enumerate(columns)
+        for height, label in scaled[column][1]
+    ]
+    ticks = {"tickvals": list(range(len(columns))), "ticktext": [_axis_title(name) for name in columns]}
+    return {
+        "data": traces,
+        "layout": layout(
+            380,
+            margin={"l": 24, "r": 72, "t": 12, "b": 56},
+            xaxis={**ticks, "range": [-0.1, len(columns) - 0.7], "showgrid": True, "gridcolor": "var(--edge)"},
+            yaxis={"visible": False, "range": [-0.06, 1.06]},
+            annotations=annotations,
+            hovermode="closest",
+        ),
+    }
+
+
+def parallel_rows(evidence: Evidence) -> pd.DataFrame:
+    """The configurations drawn as lines: the front, then the best joint scores."""
+    rows = evidence.configurations
+    if len(rows) <= MAX_LINES:
+        return rows
+    front = rows["trial_id"].isin(evidence.front["trial_id"]).to_numpy()
+    logs = np.log(rows[[VAL_MSE, SECONDS_PER_EPOCH]].to_numpy(dtype=float))
+    order = np.lexsort((logs @ np.array([1.0, float(evidence.manifest.get("time_weight") or 0.05)]), ~front))
+    return rows.iloc[np.sort(order[:MAX_LINES])]
+
+
+def parallel_knobs(evidence: Evidence) -> list[str]:
+    """The knobs that are axes: those that vary, the most important ones where there are too many."""
+    varied = [name for name in evidence.varied if evidence.configurations[name].nunique(dropna=False) > 1]
+    ranked = {f"config/{knob}": rank for rank, knob in enumerate(evidence.importance["knob"])}
+    kept = sorted(varied, key=lambda name: ranked.get(name, len(ranked)))[:MAX_AXES]
+    return [name for name in varied if name in kept]
+
+
+def _axis_title(name: str) -> str:
+    words = {SECONDS_PER_EPOCH: "seconds<br>per epoch", VAL_MSE: "validation<br>MSE"}
+    return words.get(name) or html.escape(knob_name(name)).replace("_", "<br>", 1)
+
+
+def _axis(column: pd.Series, log: bool) -> tuple[list[float | None], list[tuple[float, str]]]:
+    """Heights of a column's values from 0 to 1, and its labels with their heights."""
+    numeric = pd.api.types.is_numeric_dtype(column.dtype) and not pd.api.types.is_bool_dtype(column.dtype)
+    if numeric and column.nunique() > 6:
+        values = column.to_numpy(dtype=float, na_value=np.nan)
+        values = np.log(values) if log else values
+        low, high = np.nanmin(values), np.nanmax(values)
+        heights = numbers((values - low) / (high - low))
+        ends = [float(column.min()), float(column.max())]
+        return heights, [(0.0, factor(ends[0]) if log else f"{ends[0]:.3g}"), (1.0, f"{ends[1]:.3g}")]
+    distinct = sorted(column.dropna().unique().tolist(), key=lambda v: (isinstance(v, str), v))
+    levels: list[Any] = [*distinct, *([None] if column.isna().any() else [])]
+    step = {str(value): index / max(1, len(levels) - 1) for index, value in enumerate(levels)}
+    heights = [step[str(None if pd.isna(value) else value)] for value in column]
+    return heights, [(step[str(value)], "not set" if value is None else str(value)) for value in levels]
