@@ -6,6 +6,7 @@ from spaces.errors import InputError
 from timellm.backbones import check_backbone, resolve_backbone
 from timellm.config import RunConfig
 from timellm.data import load_data
+from timellm.model.wavelet_embedding import check_wavelet_embedding
 from timellm.prompts import check_wavelet_prompt
 from timellm.training.environment import choose_device
 
@@ -18,7 +19,7 @@ def check_run(config: RunConfig) -> dict[str, Any]:
     """
     problems: list[str] = []
     facts: dict[str, Any] = {}
-    for check in (_check_data, _check_backbone, _check_prompt, _check_device):
+    for check in (_check_data, _check_backbone, _check_prompt, _check_embedding, _check_device):
         try:
             facts |= check(config)
         except InputError as error:
@@ -64,6 +65,11 @@ def _check_backbone(config: RunConfig) -> dict[str, Any]:
 
 def _check_prompt(config: RunConfig) -> dict[str, Any]:
     check_wavelet_prompt(config)
+    return {}
+
+
+def _check_embedding(config: RunConfig) -> dict[str, Any]:
+    check_wavelet_embedding(config)
     return {}
 
 

@@ -15,6 +15,7 @@ from timellm.model.frozen import frozen_blocks
 from timellm.model.layers import FlattenHead, PatchEmbedding, ReprogrammingLayer, normalize_window
 from timellm.model.mapping import MappingLayer
 from timellm.model.reuse import PromptMemory, read_patches, remember
+from timellm.model.wavelet_embedding import WaveletPatchEmbedding
 
 CAUSAL = ("gpt2", "llama")
 """Backbone types whose prompt does not see the patches, so that its keys and values can be reused."""
@@ -58,7 +59,7 @@ class TimeLLM(nn.Module):
         self.llm_model = llm_model
         self.word_embeddings = llm_model.get_input_embeddings().weight
         self.mapping_layer = MappingLayer(self.word_embeddings.shape[0], config.num_prototypes)
-        self.patch_embedding = PatchEmbedding(config.patch_len, config.stride, config.d_model, config.dropout)
+        self.patch_embedding = _patch_embedding(config)
         self.reprogramming_layer = ReprogrammingLayer(config.d_model, config.n_heads, config.d_ff, hidden)
         self.output_projection = FlattenHead(config.d_ff * config.patches, config.pred_len, config.dropout)
         self._is_causal = llm_model.config.model_type in CAUSAL
@@ -171,6 +172,15 @@ class TimeLLM(nn.Module):
     def _autocast(self, *, enabled: bool = True) -> torch.autocast:
         on = enabled and self.config.precision != "fp32"
         return torch.autocast(self.word_embeddings.device.type, dtype=self.compute_dtype if on else None, enabled=on)
+
+
+def _patch_embedding(config: RunConfig) -> nn.Module:
+    sizes = (config.patch_len, config.stride, config.d_model, config.dropout)
+    if not config.use_swt:
+        return PatchEmbedding(*sizes)
+    return WaveletPatchEmbedding(
+        *sizes, wavelet=config.swt_wavelet, level=config.swt_level, use_all_coeffs=config.use_all_coeffs
+    )
 
 
 def _unfreeze_norms(model: PreTrainedModel) -> None:
