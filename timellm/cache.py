@@ -3,13 +3,27 @@
 import os
 from pathlib import Path
 
+from spaces.errors import InputError
+
 
 def cache_dir() -> Path:
     """Folder of everything that can be computed again.
 
     Returns:
         An absolute path, `TIMELLM_CACHE_DIR` or else `~/.cache/timellm`; created when missing.
+
+    Raises:
+        InputError: If it cannot be created or written.
     """
     folder = Path(os.environ.get("TIMELLM_CACHE_DIR") or Path.home() / ".cache" / "timellm").expanduser().absolute()
-    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        if not os.access(folder, os.W_OK):
+            raise PermissionError("no permission to write")
+    except OSError as error:
+        reason = error.strerror or error
+        raise InputError(
+            f"The cache must be a folder that can be written, got {folder} ({reason}). "
+            "Name another in the environment variable TIMELLM_CACHE_DIR."
+        ) from error
     return folder

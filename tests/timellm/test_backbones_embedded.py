@@ -105,6 +105,13 @@ def test_missing_package_is_one_line_that_names_it(tmp_path: Path, monkeypatch: 
     assert "\n" not in str(caught.value)
 
 
+def test_failed_conversion_is_one_line_and_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(embedded.sys, "executable", "/bin/false")
+    with pytest.raises(InputError, match=r"must be converted once.*\(exit status 1\).*TIMELLM_CACHE_DIR"):
+        resolve_backbone("smollm2-135m", cache_dir=tmp_path)
+    assert not [path for path in (tmp_path / "backbones").iterdir() if path.is_dir()]
+
+
 def test_converted_copy_serves_without_the_package(source: BackboneSource, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(embedded, "package_file", lambda: None)
     assert resolve_backbone("smollm2-135m").folder == source.folder

@@ -2,6 +2,7 @@ from pathlib import Path
 
 import pytest
 
+from spaces.errors import InputError
 from timellm.cache import cache_dir
 
 
@@ -15,6 +16,13 @@ def test_cache_folder_is_below_home_by_default(tmp_path: Path, monkeypatch: pyte
     monkeypatch.delenv("TIMELLM_CACHE_DIR", raising=False)
     monkeypatch.setenv("HOME", str(tmp_path))
     assert cache_dir() == tmp_path / ".cache" / "timellm"
+
+
+def test_cache_that_cannot_be_created_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("TIMELLM_CACHE_DIR", str(tmp_path / "file" / "cache"))
+    with pytest.raises(InputError, match=r"must be a folder that can be written.*TIMELLM_CACHE_DIR"):
+        cache_dir()
 
 
 def test_cache_folder_is_absolute_when_named_relative(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -46,7 +46,7 @@ def embedded_folder(cache: Path) -> Path | None:
         The folder; None when it was never converted and the package is not installed.
 
     Raises:
-        InputError: If the package's file is not the one that is expected.
+        InputError: If the package's file is not the one that is expected, or the conversion fails.
     """
     folder = cache / "backbones" / f"smollm2-135m-{GGUF_SHA256[:12]}-{_FORMAT}"
     if _is_intact(folder, cache):
@@ -96,7 +96,13 @@ def _convert_apart(source: Path, folder: Path, cache: Path) -> None:
         check=False,
     )
     if done.returncode != 0:
-        raise RuntimeError(f"The embedded model could not be converted:\n{done.stderr[-4000:]}")
+        _LOG.error("%s", done.stderr)
+        reason = (done.stderr.strip().splitlines() or [f"exit status {done.returncode}"])[-1]
+        shutil.rmtree(partial, ignore_errors=True)
+        raise InputError(
+            f"The embedded model must be converted once, which needs 1 GB in {folder.parent} and 3 GB of memory, "
+            f"and failed ({reason}). Make room, or name another folder in TIMELLM_CACHE_DIR."
+        )
     weights = partial / _WEIGHTS
     record = {"source_sha256": GGUF_SHA256, "sha256": file_checksum(weights, cache), **file_state(weights)}
     write_json(record, partial / _RECORD)
