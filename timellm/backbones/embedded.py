@@ -96,11 +96,11 @@ def _convert_apart(source: Path, folder: Path, cache: Path) -> None:
         check=False,
     )
     if done.returncode != 0:
-        _LOG.error("%s", done.stderr)
+        _LOG.info("%s", done.stderr)
         reason = (done.stderr.strip().splitlines() or [f"exit status {done.returncode}"])[-1]
         shutil.rmtree(partial, ignore_errors=True)
         raise InputError(
-            f"The embedded model must be converted once, which needs 1 GB in {folder.parent} and 3 GB of memory, "
+            f"The embedded model must be converted once, which needs 0.6 GB in {folder.parent} and 2 GB of memory, "
             f"and failed ({reason}). Make room, or name another folder in TIMELLM_CACHE_DIR."
         )
     weights = partial / _WEIGHTS
