@@ -45,11 +45,6 @@ def _check_data(config: RunConfig) -> dict[str, Any]:
 def _check_backbone(config: RunConfig) -> dict[str, Any]:
     source = resolve_backbone(config.llm_model, config.llm_path, config.llm_weights)
     check_backbone(config, source)
-    if config.prompt_prefix != "recompute" and not source.is_causal:
-        raise InputError(
-            f"prompt_prefix {config.prompt_prefix} needs a causal language model, got {source.name}, whose prompt "
-            "sees the patches. Use --prompt_prefix recompute."
-        )
     return {
         "backbone": {
             "name": source.name,

@@ -7,7 +7,7 @@ import pytest
 
 from spaces.errors import InputError
 from tests.timellm.tiny_backbones import save_tiny
-from timellm.backbones import BackboneSource, load_tokenizer, resolve_backbone, tokenizer_fingerprint
+from timellm.backbones import BackboneSource, load_tokenizer, resolve_backbone
 from timellm.backbones import tokenizer as tokenizer_module
 
 TEXT = "Input statistics: min value -0.123, the trend is upward <|<end_prompt>|>"
@@ -71,22 +71,6 @@ def test_damaged_tokenizer_is_refused_in_one_line(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="could not be read") as caught:
         load_tokenizer(source)
     assert "\n" not in str(caught.value)
-
-
-def test_fingerprint_ignores_use_and_tells_tokenizers_apart(tmp_path: Path) -> None:
-    source = tiny_source(tmp_path)
-    tokenizer = load_tokenizer(source)
-    first = tokenizer_fingerprint(tokenizer)
-    tokenizer([TEXT, "short"], padding=True, truncation=True, max_length=5)
-    padding = tokenizer.backend_tokenizer.padding
-    assert tokenizer_fingerprint(tokenizer) == first == tokenizer_fingerprint(load_tokenizer(source))
-    assert tokenizer.backend_tokenizer.padding == padding
-    assert source.folder is not None
-    path = source.folder / "tokenizer.json"
-    settings = json.loads(path.read_text())
-    settings["model"]["merges"] = settings["model"]["merges"][:-1]
-    path.write_text(json.dumps(settings))
-    assert tokenizer_fingerprint(load_tokenizer(source)) != first
 
 
 def test_random_gpt2_takes_the_real_vocabulary_from_its_package(

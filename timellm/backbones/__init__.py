@@ -7,7 +7,7 @@
 from timellm.backbones.load import load_backbone
 from timellm.backbones.resolve import resolve_backbone
 from timellm.backbones.source import BackboneSource, check_backbone
-from timellm.backbones.tokenizer import load_tokenizer, tokenizer_fingerprint
+from timellm.backbones.tokenizer import load_tokenizer
 
 __all__ = [
     "BackboneSource",
@@ -15,5 +15,4 @@ __all__ = [
     "load_backbone",
     "load_tokenizer",
     "resolve_backbone",
-    "tokenizer_fingerprint",
 ]

@@ -1,6 +1,5 @@
-"""The tokenizer of a language model, and its fingerprint."""
+"""The tokenizer of a language model."""
 
-import hashlib
 import importlib.util
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -48,20 +47,6 @@ def load_tokenizer(source: BackboneSource) -> "PreTrainedTokenizerFast":
         tokenizer.pad_token = tokenizer.eos_token
     _check(tokenizer, source)
     return tokenizer
-
-
-def tokenizer_fingerprint(tokenizer: "PreTrainedTokenizerFast") -> str:
-    """The sha256 of everything that decides a text's token ids, hexadecimal."""
-    backend = tokenizer.backend_tokenizer
-    padding, truncation = backend.padding, backend.truncation  # state of the last call, not of the tokenizer
-    backend.no_padding()
-    backend.no_truncation()
-    text = backend.to_str()
-    if padding is not None:
-        backend.enable_padding(**padding)
-    if truncation is not None:
-        backend.enable_truncation(**truncation)
-    return hashlib.sha256(f"{text}\npad {tokenizer.pad_token_id}".encode()).hexdigest()
 
 
 def _from_folder(folder: Path) -> "PreTrainedTokenizerFast":

@@ -81,6 +81,7 @@ class WindowBatches:
             prefetch_factor=self._config.prefetch_factor,
             pin_memory=pinned,
             worker_init_fn=_use_one_thread,
+            generator=torch.Generator(),  # the global one belongs to dropout
         )
 
     def _to_device(self, parts: tuple[Tensor, ...]) -> Batch:

@@ -132,7 +132,7 @@ def _prompts(
             tokenizer,
             split_name=name,
             data_checksum=data.checksum,
-            description=config.prompt_description or data.description,
+            description=data.description,
             indices=indices,
         )
         for name, indices in needed.items()
@@ -141,7 +141,7 @@ def _prompts(
 
 def _check_positions(config: RunConfig, source: BackboneSource, prompt_tokens: int) -> None:
     tokens = prompt_tokens + config.patches
-    if source.max_positions is not None and tokens > source.max_positions:
+    if tokens > source.max_positions:
         raise InputError(
             f"{source.name} reads at most {source.max_positions} tokens, got {prompt_tokens} of the prompt and "
             f"{config.patches} patches. Use a shorter --prompt or --seq_len, or a larger --stride."

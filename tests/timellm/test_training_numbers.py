@@ -1,0 +1,131 @@
+"""The numbers of training do not depend on how the work is cut up."""
+
+import numpy as np
+import pytest
+import torch
+
+from tests.timellm.tiny_runs import CPU, set_up, tiny_config
+from timellm.training.engine import PlainEngine
+from timellm.training.evaluate import evaluate
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return tmp_path_factory.mktemp("tiny")
+
+
+def gradients(config, windows):
+    """Gradients of one step, dropout off."""
+    prepared, stepper, _ = set_up(config)
+    prepared.model.eval()
+    stepper._engine.step = lambda: None
+    stepper.train(windows)
+    return {name: parameter.grad.clone() for name, parameter in prepared.model.trained_parameters()}
+
+
+@pytest.mark.parametrize("prompt_prefix", ["recompute", "reuse"])
+def test_accumulation_gives_the_gradients_of_one_big_batch(folder, prompt_prefix):
+    windows = torch.arange(0, 320, 10)
+    big = gradients(tiny_config(folder, prompt_prefix=prompt_prefix, batch_size=32), windows)
+    parts = gradients(tiny_config(folder, prompt_prefix=prompt_prefix, batch_size=8, accumulation_steps=4), windows)
+    for name, gradient in big.items():
+        if not name.endswith("key_projection.bias"):
+            assert (parts[name] - gradient).abs().max() <= 1e-5 * gradient.abs().max(), name
+
+
+def test_a_last_incomplete_group_weighs_what_it_holds(folder):
+    windows = torch.arange(0, 210, 10)
+    whole = gradients(tiny_config(folder, batch_size=21), windows)
+    parts = gradients(tiny_config(folder, batch_size=8, accumulation_steps=4), windows)
+    for name, gradient in whole.items():
+        if not name.endswith("key_projection.bias"):
+            assert (parts[name] - gradient).abs().max() <= 1e-5 * gradient.abs().max(), name
+
+
+def losses_of(config, steps=20):
+    prepared, stepper, losses = set_up(config)
+    order = prepared.windows.passes[0][: steps * config.global_batch]
+    stepper.train(order)
+    return np.array(losses)
+
+
+def test_the_same_seed_gives_the_same_losses(folder):
+    config = tiny_config(folder)
+    np.testing.assert_array_equal(losses_of(config), losses_of(config))
+
+
+def test_another_seed_gives_other_losses(folder):
+    assert not np.allclose(losses_of(tiny_config(folder)), losses_of(tiny_config(folder, seed=1)))
+
+
+@pytest.mark.parametrize("kind", ["gpt2", "llama"])
+@pytest.mark.parametrize("attention", ["eager", "sdpa"])
+@pytest.mark.parametrize("prompt", ["official", "none"])
+def test_reuse_and_recompute_give_the_same_training_curve(folder, kind, attention, prompt):
+    common = {"kind": kind, "prompt": prompt, "fused_optimizer": False}
+    published = losses_of(tiny_config(folder, **common))
+    reused = losses_of(tiny_config(folder, **common, prompt_prefix="reuse", attention=attention))
+    np.testing.assert_allclose(reused, published, rtol=1e-4)
+
+
+def test_loader_workers_do_not_change_the_losses(folder):
+    np.testing.assert_array_equal(losses_of(tiny_config(folder, num_workers=2)), losses_of(tiny_config(folder)))
+
+
+@pytest.mark.parametrize(
+    ("kind", "prompt_prefix"),
+    [("gpt2", "recompute"), ("gpt2", "reuse"), ("llama", "recompute"), ("llama", "reuse"), ("bert", "recompute")],
+)
+def test_validation_mse_does_not_depend_on_the_batch_size(folder, kind, prompt_prefix):
+    config = tiny_config(folder, kind, prompt_prefix=prompt_prefix)
+    prepared, _, _ = set_up(config)
+    scores = [
+        evaluate(prepared.model, prepared.validation, prepared.windows.validation, size, CPU, shares_prototypes=True)
+        for size in (1, 7, 32, 64)
+    ]
+    for score in scores:
+        assert score.windows == len(prepared.data.validation)
+        assert score.mse == pytest.approx(scores[0].mse, rel=1e-5)
+        assert score.mae == pytest.approx(scores[0].mae, rel=1e-5)
+
+
+def test_forecast_does_not_depend_on_batch_neighbours(folder):
+    prepared, _, _ = set_up(tiny_config(folder, prompt_prefix="reuse"))
+    windows = torch.tensor([3, 90, 200])
+    model = prepared.model.eval()
+    together = next(iter(prepared.train([windows])))
+    for row, window in enumerate(windows):
+        alone = next(iter(prepared.train([window.reshape(1)])))
+        with torch.no_grad():
+            expected = model(together.x, together.prompt)[row]
+            torch.testing.assert_close(model(alone.x, alone.prompt)[0], expected, rtol=1e-5, atol=1e-5)
+
+
+def test_published_padding_makes_a_forecast_depend_on_its_neighbours(folder):
+    prepared, _, _ = set_up(tiny_config(folder, prompt_padding="published"))
+    model = prepared.model.eval()
+    batch = next(iter(prepared.train([torch.arange(0, 256, 8)])))
+    lengths = [next(iter(prepared.train([window.reshape(1)]))).prompt.ids.shape[1] for window in batch.indices]
+    row = int(np.argmin(lengths))
+    alone = next(iter(prepared.train([batch.indices[row : row + 1]])))
+    with torch.no_grad():
+        together = model(batch.x, batch.prompt)[row]
+        assert (model(alone.x, alone.prompt)[0] - together).abs().max() > 1e-4
+
+
+def test_the_prototypes_are_computed_once_per_step_under_accumulation(folder):
+    config = tiny_config(folder, prompt_prefix="reuse", accumulation_steps=4)
+    prepared, stepper, _ = set_up(config)
+    assert isinstance(stepper._engine, PlainEngine)
+    calls = []
+    prototypes = prepared.model.prototypes
+    prepared.model.prototypes = lambda: calls.append(1) or prototypes()
+    stepper.train(prepared.windows.passes[0][: 3 * config.global_batch])
+    assert len(calls) == 3
+
+
+def test_no_frozen_parameter_is_in_the_optimizer(folder):
+    prepared, stepper, _ = set_up(tiny_config(folder))
+    held = sum(len(group["params"]) for group in stepper._engine._optimizer.param_groups)
+    assert held == len(list(prepared.model.trained_parameters()))
+    assert not any(name.startswith("llm_model") for name, _ in prepared.model.trained_parameters())

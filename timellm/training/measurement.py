@@ -1,0 +1,174 @@
+"""Times a run's steps and evaluation batches without training it."""
+
+import math
+import time
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from timellm.config import RunConfig
+from timellm.training.engine import build_engine
+from timellm.training.environment import choose_device, synchronize
+from timellm.training.evaluate import evaluate
+from timellm.training.preparation import prepare
+from timellm.training.stepping import STEPS_PER_GPU_READING, Stepper
+from timellm.training.timing import StepClock
+
+MOST_EVALUATION_BATCHES = 20
+LEAST_EVALUATION_BATCHES = 4
+
+
+@dataclass(frozen=True, kw_only=True)
+class MeasurePlan:
+    """How much of a run is timed.
+
+    Attributes:
+        batches: Training batches to time.
+        warmup_batches: Training batches before them.
+        rounds: Parts that the timed batches are taken in; between two parts, other settings are timed.
+    """
+
+    batches: int = 100
+    warmup_batches: int = 10
+    rounds: int = 1
+
+    def steps(self, config: RunConfig) -> int:
+        """Optimizer steps to time: whole ones, at least one a round."""
+        return max(self.rounds, math.ceil(self.batches / config.accumulation_steps))
+
+    def evaluation_batches(self) -> int:
+        """Validation batches to run; the first is timed apart."""
+        return min(MOST_EVALUATION_BATCHES, max(LEAST_EVALUATION_BATCHES, self.batches // 5))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Round:
+    """Steady optimizer steps of one part.
+
+    Attributes:
+        seconds: Duration of each reading.
+        counts: Steps that each reading covers.
+    """
+
+    seconds: list[float]
+    counts: list[int]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Measured:
+    """What was measured of one run's settings.
+
+    Attributes:
+        rounds: Its training steps.
+        evaluation_start_seconds: What the first evaluation batch took above the others.
+        evaluation_seconds: Durations of the evaluation batches after the first.
+        epoch_windows: Training windows of the data set.
+        validation_windows: Validation windows of the data set.
+        test_windows: Test windows of the data set.
+        startup_seconds: From the start of the process to the first step, compilation of extensions left out.
+        compile_seconds: Compilation of extensions, and with torch.compile what warm-up steps took above steady ones.
+        peak_memory_gib: Peak memory of the device: allocated on a GPU, resident on a CPU.
+        trainable_parameters: Parameters that the optimizer sees.
+        total_parameters: All parameters, the word embeddings once.
+        device: Name of the device.
+        backbone: Language model, and whether its weights are random.
+        notes: What a reader of the figures should know.
+    """
+
+    rounds: list[Round]
+    evaluation_start_seconds: float
+    evaluation_seconds: list[float]
+    epoch_windows: int
+    validation_windows: int
+    test_windows: int
+    startup_seconds: float
+    compile_seconds: float
+    peak_memory_gib: float
+    trainable_parameters: int
+    total_parameters: int
+    device: str
+    backbone: str
+    notes: list[str]
+
+
+class Measurement:
+    """One run's settings, prepared as for training on the windows that the timing needs.
+
+    Steps are taken by the run's own `Stepper`. The first step of a round is never timed: loader workers start in it
+    and caches are cold.
+
+    Args:
+        config: The run's settings.
+        plan: How much is timed.
+
+    Raises:
+        InputError: If the data, the language model or the device do not fit the settings.
+    """
+
+    def __init__(self, config: RunConfig, plan: MeasurePlan) -> None:
+        self._config, self._plan = config, plan
+        self._device = choose_device(config)
+        self._warmup_steps = math.ceil(plan.warmup_batches / config.accumulation_steps)
+        steps = self._warmup_steps + plan.steps(config) + plan.rounds
+        evaluated = plan.evaluation_batches() * (config.eval_batch_size or config.batch_size)
+        self._prepared = prepare(
+            config.replace(train_samples=steps * config.global_batch, val_samples=evaluated), self._device, 1
+        )
+        self._engine = build_engine(config, self._prepared.model, self._device, steps)
+        self._stepper = Stepper(
+            config.replace(warmup_steps=plan.warmup_batches),
+            self._prepared,
+            self._engine,
+            self._device,
+            self._step_done,
+        )
+        self._order = self._prepared.windows.passes[0].split(config.global_batch)
+        self._clock: StepClock | None = None
+        self._rounds: list[Round] = []
+        self._is_first = True
+
+    def warm_up(self) -> None:
+        """Take the steps before the timed ones."""
+        self._take(self._warmup_steps)
+
+    def take_round(self) -> None:
+        """Time the next part of the steps."""
+        steps, rounds, done = self._plan.steps(self._config), self._plan.rounds, len(self._rounds)
+        share = (done + 1) * steps // rounds - done * steps // rounds
+        readings = 1 if self._device.type == "cpu" else STEPS_PER_GPU_READING
+        self._clock, self._is_first = StepClock(self._device, warmup_steps=0, steps_per_reading=readings), True
+        self._take(share + 1)
+        self._clock.pause()
+        self._rounds.append(Round(seconds=self._clock.seconds, counts=self._clock.counts))
+        self._clock = None
+
+    def finish(self, startup_seconds: float, peak_memory_gib: "PeakReader") -> Measured:
+        """Time the evaluation and report everything.
+
+        Args:
+            startup_seconds: From the start of the process to the end of the preparation.
+            peak_memory_gib: Reads the peak memory so far, GiB.
+        """
+        start, seconds = self._time_evaluation()
+        trained, total = self._prepared.model.parameter_counts()
+        compiled = self._engine.compile_seconds
+        if self._config.compile_mode != "off":
+            compiled += self._stepper.warmup_excess(self._stepper.seconds_per_step()[0])
+        data = self._prepared.data
+        return Measured(
+            rounds=self._rounds,
+            evaluation_start_seconds=start,
+            evaluation_seconds=seconds,
+            epoch_windows=len(data.train),
+            validation_windows=len(data.validation),
+            test_windows=len(data.test),
+            startup_seconds=startup_seconds - self._engine.compile_seconds,
+            compile_seconds=compiled,
+            peak_memory_gib=peak_memory_gib(),
+            trainable_parameters=trained,
+            total_parameters=total,
+            device=torch.cuda.get_device_name(self._device) if self._device.type == "cuda" else "cpu",
+            backbone=self._prepared.backbone_label,
+            notes=list(data.notes),
+        )
