@@ -1,17 +1,21 @@
 """Reads a run folder: the trials table, its Pareto front, the report and the recommended configuration.
 
-`layout` names the files of a run folder, `columns` the columns of its table, `table` writes and loads it.
+`layout` names the files of a run folder, `columns` the columns of its table, `table` writes and loads it; `pareto`,
+`importance`, `effects` and `comparison` draw conclusions, `picks` and `recommend` choose settings and write them as
+commands; `page` builds the report out of `answer`, `sections` and `figures`. `report.py` is the command line.
 """
 
 from results.comparison import compare
 from results.effects import main_effects
 from results.importance import knob_importance
 from results.layout import RunFolder
+from results.page import build_report
 from results.pareto import hypervolume, hypervolume_over_time, joint_score, mark_pareto, pareto_front
 from results.table import load_trials, write_trials
 
 __all__ = [
     "RunFolder",
+    "build_report",
     "compare",
     "hypervolume",
     "hypervolume_over_time",

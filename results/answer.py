@@ -101,7 +101,7 @@ def _changes_words(pick: Pick, evidence: Evidence) -> list[Child]:
     words: list[Child] = ["Set "]
     for index, (knob, value, _) in enumerate(pick.changes):
         words += [", " if index else "", el("code", None, f"{knob} {value}")]
-    return [*words, ". "]
+    return [*words, " "]
 
 
 def _badge(pick: Pick) -> Element:
@@ -171,7 +171,7 @@ def _picks_table(evidence: Evidence) -> Element:
                 el("span", {"class": "settings"}, changes or "as the baseline" if evidence.has_baseline else changes),
             ]
         )
-    heads = ["Pick", "Trial", "Per epoch", "Speed-up", "Validation MSE", "Change", "Memory", "Settings that differ"]
+    heads = ["Pick", "Trial", "Per epoch", "Speed-up", "Validation MSE", "MSE change", "Memory", "Settings that differ"]
     return table("The three recommended configurations", heads, rows, numeric=range(2, 7))
 
 

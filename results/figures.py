@@ -5,6 +5,7 @@ resolves, so that plots follow the page's light or dark theme.
 """
 
 import html
+import math
 from collections.abc import Iterable
 from typing import Any
 
@@ -106,17 +107,42 @@ def pareto_figure(evidence: Evidence) -> Figure:
         traces.append(ring)
     traces += _named_points(evidence, knobs)
     shapes, annotations = _control_lines(evidence)
+    seconds = evidence.configurations[SECONDS_PER_EPOCH]
     return {
         "data": traces,
         "layout": layout(
             460,
-            xaxis={"type": "log", "title": titled("seconds per epoch (log scale)"), "dtick": "D2"},
-            yaxis={"title": titled("validation MSE"), "tickformat": ".3~f"},
+            xaxis={"type": "log", "title": titled("seconds per epoch (log scale)"), **log_ticks(seconds)},
+            yaxis={"title": titled("validation MSE"), "tickformat": ".4~f", "range": _mse_range(evidence)},
             shapes=shapes,
             annotations=annotations,
             hovermode="closest",
         ),
     }
+
+
+def log_ticks(values: pd.Series) -> dict[str, Any]:
+    """Ticks of a log axis at 1, 2 and 5 times powers of ten, written out, and its range."""
+    low, high = float(values.min()) / 1.15, float(values.max()) * 1.15
+    powers = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
+    ticks = [digit * 10.0**power for power in powers for digit in (1, 2, 5)]
+    shown = [tick for tick in ticks if low <= tick <= high]
+    if len(shown) < 2:
+        return {"range": [math.log10(low), math.log10(high)]}
+    if len(shown) > 8:
+        shown = [10.0**power for power in powers]
+    texts = [f"{tick:,.10g}" for tick in shown]
+    return {"tickvals": shown, "ticktext": texts, "range": [math.log10(low), math.log10(high)]}
+
+
+def _mse_range(evidence: Evidence) -> list[float]:
+    """Range of the MSE axis: every configuration, and the controls that are not far off."""
+    values = evidence.configurations[VAL_MSE]
+    low, high = float(values.min()), float(values.max())
+    span = max(high - low, 0.02 * high)
+    near = [level for control in evidence.controls if low - span <= (level := float(control["val_mse"])) <= high + span]
+    low, high = min([low, *near]), max([high, *near])
+    return [low - 0.12 * max(high - low, span), high + 0.1 * max(high - low, span)]
 
 
 def shown_points(rows: pd.DataFrame, evidence: Evidence) -> pd.DataFrame:
@@ -172,11 +198,22 @@ def _named_points(evidence: Evidence, knobs: list[str]) -> list[dict[str, Any]]:
             continue
         trace = _points(part, knobs, name, {"color": colour, "size": 11, "symbol": symbol})
         texts = [html.escape(", ".join(labels[str(trial_id)])) for trial_id in part["trial_id"]]
-        trace |= {"mode": "markers+text", "hovertext": trace["text"], "text": texts, "textposition": "top center"}
+        trace |= {"mode": "markers+text", "hovertext": trace["text"], "text": texts}
+        trace["textposition"] = [_label_place(row, evidence) for _, row in part.iterrows()]
         trace |= {"hovertemplate": "%{hovertext}<extra></extra>", "textfont": {"color": "var(--ink)", "size": 12}}
         trace |= {"cliponaxis": False}
         traces.append(trace)
     return traces
+
+
+def _label_place(row: pd.Series, evidence: Evidence) -> str:
+    """Where a point's label goes: below the front nothing lies; at the edges it turns inwards."""
+    logs = np.log(evidence.configurations[SECONDS_PER_EPOCH].to_numpy(dtype=float))
+    place = (math.log(row[SECONDS_PER_EPOCH]) - logs.min()) / max(float(np.ptp(logs)), 1e-9)
+    side = "left" if place > 0.2 else "right"
+    if row["trial_id"] in set(evidence.front["trial_id"]):
+        return f"bottom {side}"
+    return "top center" if 0.2 < place < 0.8 else f"top {side}"
 
 
 def _control_lines(evidence: Evidence) -> tuple[list[Figure], list[Figure]]:

@@ -100,14 +100,7 @@ def importance_figure(importance: pd.DataFrame) -> Figure:
             yaxis={"showgrid": False},
             barmode="group",
             bargap=0.35,
-            legend={
-                "orientation": "h",
-                "y": 1.02,
-                "yanchor": "bottom",
-                "x": 0,
-                "traceorder": "reversed",
-                "font": {"color": "var(--ink)"},
-            },
+            legend={**layout(0)["legend"], "traceorder": "reversed"},
         ),
     }
 
@@ -153,6 +146,7 @@ def breakdown_figure(evidence: Evidence) -> Figure:
             xaxis={"title": titled("seconds")},
             yaxis={"showgrid": False, "tickfont": {"size": 11}},
             barmode="stack",
+            legend={**layout(0)["legend"], "traceorder": "normal"},
             bargap=0.25,
         ),
     }

@@ -15,7 +15,7 @@ class Expectation:
     @property
     def words(self) -> str:
         """The range as text."""
-        return f"{self.low:g} to {self.high:g}x"
+        return f"{self.low:g} to {self.high:g}×"
 
 
 _PLANS = {"plana": Expectation(low=2.0, high=3.7), "planb": Expectation(low=3.7, high=5.6)}

@@ -17,6 +17,7 @@ MAX_CONFIGURATIONS = 2000
 """Configurations above which a seeded sample of this size is used: the forests take minutes otherwise."""
 
 Evaluator = Literal["fanova", "ped-anova"]
+_EVALUATORS = {"fanova": "fANOVA", "ped-anova": "PED-ANOVA"}
 
 
 def knob_importance(df: pd.DataFrame, evaluator: Evaluator = "fanova", seed: int = 0) -> pd.DataFrame:
@@ -50,7 +51,7 @@ def knob_importance(df: pd.DataFrame, evaluator: Evaluator = "fanova", seed: int
     shares = {objective: _shares(rows, knobs, objective, evaluator, seed) for objective in OBJECTIVES}
     table = pd.DataFrame(shares, index=pd.Index([knob_name(knob) for knob in knobs], name="knob"))
     table = table.loc[table.max(axis=1).sort_values(ascending=False, kind="stable").index].reset_index()
-    table.attrs["note"] = f"Computed from {note} with {evaluator}."
+    table.attrs["note"] = f"Computed from {note} with {_EVALUATORS[evaluator]}."
     return table
 
 

@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, TypeAlias
 from xml.etree import ElementTree
 
@@ -11,6 +11,9 @@ Child: TypeAlias = "Element | str | Iterable[Child] | None"
 
 _CONTROL = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]")
 """Control characters, which HTML does not allow (terminal colours in an error, say)."""
+
+_UNIT = re.compile(r"(?<=\d) (?=(%|s|min|h|GiB)(\W|$))")
+"""A space between a number and its unit."""
 
 
 def el(tag: str, attributes: Mapping[str, str] | None = None, *children: Child) -> Element:
@@ -22,11 +25,11 @@ def el(tag: str, attributes: Mapping[str, str] | None = None, *children: Child) 
         children: Elements, text, None (left out) and iterables of them.
     """
     element = ElementTree.Element(tag, {name: _clean(value) for name, value in (attributes or {}).items()})
-    _append(element, children)
+    _append(element, children, _clean if tag in ("code", "pre") else _set)
     return element
 
 
-def _append(element: Element, children: Iterable[Child]) -> None:
+def _append(element: Element, children: Iterable[Child], clean: Callable[[str], str]) -> None:
     for child in children:
         if child is None:
             continue
@@ -34,11 +37,11 @@ def _append(element: Element, children: Iterable[Child]) -> None:
             element.append(child)
         elif isinstance(child, str):
             if len(element):
-                element[-1].tail = (element[-1].tail or "") + _clean(child)
+                element[-1].tail = (element[-1].tail or "") + clean(child)
             else:
-                element.text = (element.text or "") + _clean(child)
+                element.text = (element.text or "") + clean(child)
         else:
-            _append(element, child)
+            _append(element, child, clean)
 
 
 def json_script(name: str, value: Any) -> Element:
@@ -113,6 +116,11 @@ def table(
 def details(summary: str, *children: Child) -> Element:
     """What a reader may open."""
     return el("details", None, el("summary", None, summary), *children)
+
+
+def _set(text: str) -> str:
+    """Text with numbers kept on one line with their units."""
+    return _UNIT.sub("\u00a0", _clean(text))
 
 
 def _clean(text: str) -> str:

@@ -10,7 +10,7 @@ from results.columns import BASELINE, SECONDS_PER_EPOCH, VAL_MSE, knob_columns, 
 from results.fidelity import main_fidelity
 from results.pareto import DEFAULT_TIME_WEIGHT, average_repeats, joint_score, reference_rows
 from results.ratios import Ratio, mse_change, speedup_ratio
-from results.wording import change_words, multiple, seconds_words, weight_words
+from results.wording import change_words, multiple, seconds_words, signed, weight_words
 
 MSE_TOLERANCE = 0.02
 """Share by which the fastest pick's validation MSE may exceed the reference's."""
@@ -125,7 +125,7 @@ def _pick(name: str, row: pd.Series, reference: pd.Series, rows: pd.DataFrame, t
         "fastest": f"The fastest of the {tolerated} of {count} whose validation MSE is at most "
         f"{MSE_TOLERANCE:.0%} above the {base}'s".replace("%", " %")
         + f": {against}.",
-        "balanced": f"The best joint score of {count}, {row['joint_score']:+.3f} (lower is better): {against}. "
+        "balanced": f"The best joint score of {count}, {signed(row['joint_score'])} (lower is better): {against}. "
         + weight_words(weight),
         "accurate": f"The lowest validation MSE of {count}, {row[VAL_MSE]:.4f}: {against}.",
     }

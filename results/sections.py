@@ -24,7 +24,7 @@ from results.guide import expected_of_lever, expected_of_plan
 from results.markup import Child, details, el, table
 from results.page_parts import Section, number_cell, plot
 from results.ratios import mse_change, speedup_ratio
-from results.wording import MISSING, change_words, factor, percent, seconds_words
+from results.wording import MISSING, change_words, factor, percent, seconds_words, signed
 
 MAX_ROWS = 500
 """Rows of the trials table; a browser slows down beyond."""
@@ -47,6 +47,9 @@ def front_section(evidence: Evidence) -> Section:
         notes.append(f"Off the front the {MAX_POINTS:,} best of {len(off):,} are drawn.")
     if any(evidence.configurations["confirmations"] > 0):
         notes.append("Rings are means over seeds; their bars are standard deviations.")
+    if evidence.controls:
+        levels = [f"{control['name']} {float(control['val_mse']):.4f}" for control in evidence.controls]
+        notes.append(f"Validation MSE of the controls, dotted where near: {', '.join(levels)}.")
     knobs = [name for name in knob_columns(evidence.front) if name in evidence.varied]
     rows = [
         [str(row["trial_id"]), str(row["source"]), *_objective_cells(row), *(_text(row[name]) for name in knobs)]
@@ -223,7 +226,7 @@ def _trial_cells(row: pd.Series, knobs: list[str], front: set[str]) -> list[Chil
         number_cell(row[VAL_MSE], "{:.4f}".format),
         number_cell(row["speedup_vs_baseline"], lambda value: factor(value) + "×"),
         number_cell(row["peak_memory_gib"], "{:.1f}".format),
-        number_cell(row["joint_score"], "{:+.3f}".format),
+        number_cell(row["joint_score"], signed),
         *(_text(row[name]) for name in knobs),
     ]
 

@@ -31,8 +31,8 @@ def factor(value: float) -> str:
 
 
 def multiple(ratio: Ratio) -> str:
-    """A speed-up and its interval: `3.10x as fast (95 % interval 2.95 to 3.26)`."""
-    words = f"{factor(ratio.value)}x as fast"
+    """A speed-up and its interval: `3.10× as fast (95 % interval 2.95 to 3.26)`."""
+    words = f"{factor(ratio.value)}× as fast"
     return f"{words} (95 % interval {factor(ratio.low)} to {factor(ratio.high)})" if ratio.is_known else words
 
 
@@ -42,6 +42,11 @@ def percent(value: float) -> str:
         return MISSING
     sign = "+" if value > 0 else "−" if value < 0 else "±"
     return f"{sign}{abs(value):.1f} %"
+
+
+def signed(value: float) -> str:
+    """A number with three decimals and its sign; zero has none."""
+    return "0.000" if abs(value) < 0.0005 else f"{value:+.3f}".replace("-", "−")
 
 
 def change_words(change: float, deviation: float) -> str:

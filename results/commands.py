@@ -1,0 +1,174 @@
+"""The commands of `results/report.py`."""
+
+import argparse
+import os
+import sys
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NoReturn
+
+import pandas as pd
+
+from results.columns import RUN_COLUMN, SECONDS_PER_EPOCH, VAL_MSE, knob_columns
+from results.comparison import compare
+from results.importance import knob_importance, varied_knobs
+from results.layout import RunFolder
+from results.page import build_report
+from results.pareto import DEFAULT_TIME_WEIGHT, add_scores, pareto_front
+from results.table import load_trials, write_trials
+from spaces.errors import InputError
+
+SHOWN = ("trial_id", "source", "state", SECONDS_PER_EPOCH, VAL_MSE, "speedup_vs_baseline", "peak_memory_gib")
+"""Columns of the tables on a terminal, beside the knobs that vary."""
+
+STATUS_NOTHING = 1
+STATUS_INPUT = 2
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Run one command.
+
+    Args:
+        arguments: Its name and arguments.
+
+    Returns:
+        The exit status: 0 done, 1 nothing usable came out, 2 wrong usage or input.
+    """
+    try:
+        options = _parser().parse_args(arguments)
+        with warnings.catch_warnings(record=True) as caught:
+            status: int = options.command(options)
+        for message in dict.fromkeys(str(warning.message) for warning in caught):
+            print(f"warning: {message}", file=sys.stderr)
+        return status
+    except InputError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return STATUS_INPUT
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except OSError as error:
+        print(f"error: {error.filename or 'output'} cannot be written or read: {error.strerror}.", file=sys.stderr)
+        return STATUS_INPUT
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        raise InputError(f"{message}; see {self.prog} --help")
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = _Parser(prog="report.py", description="Reads the run folders of searches: tables, fronts and reports.")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    def add(name: str, command: Any, words: str, runs: str | int | None) -> argparse.ArgumentParser:
+        child = commands.add_parser(name, help=words, description=words)
+        child.add_argument("runs", nargs=runs, metavar="RUN", help="a run folder, such as runs/NAME")
+        child.set_defaults(command=command)
+        return child
+
+    add("report", _report, "Rebuild scores, recommended/, plots/ and report.html of a run.", 1)
+    table = add("table", _table, "Print the trials of one or several runs.", "+")
+    table.add_argument("--sort", metavar="COLUMN", default="trial_id", help="sort by a column (trial_id)")
+    table.add_argument("--state", metavar="STATE", help="only trials in this state (all)")
+    add("front", _front, "Print the Pareto front of one or several runs.", "+")
+    importance = add("importance", _importance, "Print how much each knob matters for both objectives.", "+")
+    importance.add_argument("--evaluator", choices=["fanova", "ped-anova"], default="fanova", help="(fanova)")
+    add("compare", _compare, "Print what two runs found, side by side.", 2)
+    export = add("export", _export, "Write the trials of one or several runs to a file.", "+")
+    export.add_argument("--format", choices=["csv", "parquet", "json"], default="csv", help="(csv)")
+    export.add_argument("--output", metavar="FILE", help="the file (standard output; parquet needs a file)")
+    return parser
+
+
+def _report(options: argparse.Namespace) -> int:
+    folder = RunFolder(options.runs[0])
+    manifest = folder.read_manifest()
+    if manifest.get("status") != "running":
+        _rebuild_scores(folder, float(manifest.get("time_weight") or DEFAULT_TIME_WEIGHT))
+    print(build_report(folder))
+    return 0
+
+
+def _rebuild_scores(folder: RunFolder, weight: float) -> None:
+    """Compute the table's scores again and write both files; a running search does so itself."""
+    frame = load_trials(folder.path)
+    plain = frame.drop(columns=RUN_COLUMN.name).astype(object)
+    rows = [
+        {str(name): None if pd.isna(value) else value for name, value in row.items()}
+        for row in plain.to_dict(orient="records")
+    ]
+    write_trials(folder, add_scores(rows, weight))
+
+
+def _table(options: argparse.Namespace) -> int:
+    frame = load_trials(options.runs)
+    if options.sort not in frame:
+        raise InputError(f"--sort must name a column, got {options.sort}. Columns: {', '.join(frame)}.")
+    if options.state is not None:
+        states = list(frame["state"].cat.categories)
+        if options.state not in states:
+            raise InputError(f"--state must be one of {', '.join(states)}, got {options.state}.")
+        frame = frame[(frame["state"] == options.state).to_numpy()]
+    _print_table(frame.sort_values(options.sort, kind="stable"), ["error"] if frame["error"].notna().any() else [])
+    return 0 if len(frame) else STATUS_NOTHING
+
+
+def _front(options: argparse.Namespace) -> int:
+    front = pareto_front(load_trials(options.runs))
+    if front.empty:
+        print("No complete trial, so there is no front.", file=sys.stderr)
+        return STATUS_NOTHING
+    _print_table(front, ["repeats"] if front["repeats"].gt(1).any() else [])
+    return 0
+
+
+def _importance(options: argparse.Namespace) -> int:
+    importance = knob_importance(load_trials(options.runs), options.evaluator)
+    print(importance.attrs["note"], file=sys.stderr)
+    if importance.empty:
+        return STATUS_NOTHING
+    print(importance.to_string(index=False, float_format="{:.3f}".format))
+    return 0
+
+
+def _compare(options: argparse.Namespace) -> int:
+    table = compare(*options.runs)
+    for side, path in table.attrs["runs"].items():
+        print(f"{side}: {path}")
+    print(table.attrs["note"])
+    print(table.to_string(na_rep="", float_format=_plain_number))
+    return 0
+
+
+def _export(options: argparse.Namespace) -> int:
+    frame = load_trials(options.runs)
+    if options.format == "parquet":
+        if options.output is None:
+            raise InputError("Parquet is binary, so it needs a file: add --output FILE.")
+        frame.to_parquet(options.output, index=False)
+        return 0
+    if options.format == "csv":
+        text = frame.to_csv(index=False, date_format="%Y-%m-%dT%H:%M:%S.%f+00:00")
+    else:
+        text = frame.to_json(orient="records", date_format="iso", double_precision=15, indent=1) + "\n"
+    if options.output is None:
+        sys.stdout.write(text)
+    else:
+        Path(options.output).write_text(text, encoding="utf-8")
+    return 0
+
+
+def _print_table(frame: pd.DataFrame, extra: Sequence[str]) -> None:
+    runs = [RUN_COLUMN.name] if frame[RUN_COLUMN.name].nunique() > 1 else []
+    columns = [*runs, *SHOWN, *extra, *varied_knobs(frame)]
+    shown = frame[columns].rename(columns={name: name.removeprefix("config/") for name in knob_columns(columns)})
+    if "error" in shown:
+        shown["error"] = shown["error"].str.replace(r"\s+", " ", regex=True).str.slice(0, 60)
+    shown = shown.astype(object).where(shown.notna(), "–")
+    print(shown.to_string(index=False, float_format=_plain_number))
+
+
+def _plain_number(value: float) -> str:
+    return f"{value:.0f}" if abs(value) >= 1000 else f"{value:.4g}"
