@@ -1,5 +1,6 @@
 """A search space: its knobs, what is fixed, and the configurations that are tried first."""
 
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
@@ -135,6 +136,11 @@ class Space:
     def is_finite(self) -> bool:
         """Whether the configurations can be counted."""
         return not any(knob.ends for knob in self.knobs)
+
+    @property
+    def size(self) -> float:
+        """Upper bound of the number of configurations; infinite with a range."""
+        return math.prod(len(knob.values) for knob in self.knobs) if self.is_finite else math.inf
 
     def configurations(self) -> Iterator[dict[str, Value]]:
         """Every configuration of a finite space once, as full settings, without the excluded ones."""

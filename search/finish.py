@@ -1,0 +1,53 @@
+"""The end of a search: recommendations, report, and a summary that fits one screen."""
+
+import pandas as pd
+
+from results.layout import RunFolder
+from results.pareto import pareto_front
+from results.picks import Recommendation, recommend
+from results.recommend import write_recommendation
+from results.table import load_trials
+from results.wording import change_words, multiple
+from search.terminal import Terminal
+
+
+def finish(folder: RunFolder, terminal: Terminal) -> bool:
+    """Write recommendations and report, and print what came out.
+
+    Args:
+        folder: The run folder, with its table and manifest.
+        terminal: Where to print.
+
+    Returns:
+        Whether anything usable came out: a complete trial.
+
+    Raises:
+        OSError: If the disk refuses.
+    """
+    trials, manifest = load_trials(folder.path), folder.read_manifest()
+    recommendation = recommend(trials, manifest)
+    write_recommendation(folder, recommendation, manifest)
+    if not recommendation.picks:
+        terminal.say(f"No trial was completed, so nothing can be recommended. The reasons are in {folder.trials_csv}.")
+        return False
+    front = pareto_front(trials).astype(object)
+    terminal.table(
+        "Pareto front: no other trial is both faster and more accurate",
+        front.where(front.notna(), None).to_dict("records"),
+    )
+    _summarise(recommendation, trials, folder, terminal)
+    return True
+
+
+def _summarise(recommendation: Recommendation, trials: pd.DataFrame, folder: RunFolder, terminal: Terminal) -> None:
+    terminal.say("")
+    for pick in recommendation.picks:
+        change = change_words(pick.mse_change, pick.mse_std)
+        note = " (preliminary)" if pick.is_preliminary else ""
+        text = "the baseline itself" if pick.is_reference else f"{multiple(pick.speedup)}, validation MSE {change}"
+        terminal.say(f"{pick.title}: {pick.trial_id}, {text}{note}")
+    for caveat in recommendation.caveats:
+        terminal.say(f"Note: {caveat}")
+    terminal.say("")
+    terminal.say(f"{len(trials)} trials: {folder.trials_csv}")
+    terminal.say(f"Train it: bash {folder.recommended_command}")

@@ -1,0 +1,126 @@
+"""What this machine, the data and the language model are, found by a short process of its own.
+
+`python -m search.hardware` reads a run configuration as JSON and writes what it found as JSON: torch is imported
+there, so that the search itself stays light.
+"""
+
+import importlib.util
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from search.resources import machine_cores
+from spaces import Hardware
+from spaces.errors import InputError
+
+PROJECT_ROOT = Path(__file__).resolve().parent.parent
+"""Folder that the packages are in."""
+
+
+class FactFinder:
+    """Finds the facts of a search in a process of its own, while other things are done.
+
+    Args:
+        config: The run configuration that data and language model are checked for, from `RunConfig.to_dict`.
+    """
+
+    def __init__(self, config: Mapping[str, Any]) -> None:
+        paths = [str(PROJECT_ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "search.hardware"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            env={**os.environ, "PYTHONPATH": os.pathsep.join(paths)},
+        )
+        assert self._process.stdin is not None
+        self._process.stdin.write(json.dumps(dict(config)))
+        self._process.stdin.close()
+        self._process.stdin = None
+
+    def facts(self) -> dict[str, Any]:
+        """Wait for the facts.
+
+        Returns:
+            `machine`, `versions`, `git_revision`, `features`, `gpu_memory_gib`, `data`, `backbone`, and `environments`:
+            the environment of a worker by its number of threads.
+
+        Raises:
+            InputError: With everything that is wrong with the data or the language model.
+        """
+        output, errors = self._process.communicate()
+        if self._process.returncode:
+            last = next((line for line in reversed(errors.splitlines()) if line.strip()), "no output")
+            raise InputError(f"The data and the language model must be readable, but checking them failed: {last}")
+        found = json.loads(output.splitlines()[-1])
+        if found.get("problems"):
+            raise InputError(found["problems"])
+        return found
+
+
+def hardware_of(facts: Mapping[str, Any]) -> Hardware:
+    """What decides which values of a space can be tried, from `FactFinder.facts`."""
+    return Hardware(
+        cores=facts["machine"]["cores"],
+        features=frozenset(facts["features"]),
+        llm_layers=facts["backbone"].get("layers"),
+        hidden_size=facts["backbone"].get("hidden_size"),
+    )
+
+
+def _features(device: str, backbone: Mapping[str, Any]) -> list[str]:
+    """Features of the device that runs on this machine would use."""
+    import torch
+
+    if device != "cpu" and torch.cuda.is_available():
+        features = {"cuda", "fp16"} | ({"bf16"} if torch.cuda.is_bf16_supported() else set())
+    else:
+        features = {"bf16"}
+    if any(shutil.which(name) for name in ("g++", "c++", "clang++")):
+        features.add("compiler")
+    if importlib.util.find_spec("deepspeed"):
+        features.add("deepspeed")
+    if backbone.get("kind") != "bert":
+        features.add("causal")
+    return sorted(features)
+
+
+def _find(values: Mapping[str, Any]) -> dict[str, Any]:
+    import torch
+
+    from timellm.check import check_run
+    from timellm.config import RunConfig
+    from timellm.training.environment import describe_machine, git_revision, package_versions, worker_environment
+
+    config = RunConfig.from_dict(dict(values))
+    checked = check_run(config)
+    memory = [torch.cuda.get_device_properties(i).total_memory / 2**30 for i in range(torch.cuda.device_count())]
+    return {
+        **checked,
+        "machine": {**describe_machine(), "cores": machine_cores()},
+        "versions": package_versions(),
+        "git_revision": git_revision(),
+        "environments": {str(threads): worker_environment(threads) for threads in range(1, machine_cores() + 1)},
+        "features": _features(config.device, checked["backbone"]),
+        "gpu_memory_gib": round(min(memory), 2) if memory else None,
+    }
+
+
+def main() -> int:
+    """Print what was found, or the problems of the input."""
+    try:
+        found = _find(json.load(sys.stdin))
+    except InputError as error:
+        found = {"problems": list(error.problems)}
+    print(json.dumps(found))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

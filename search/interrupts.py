@@ -1,0 +1,42 @@
+"""Ctrl-C: the first ends the search in good order, the second at once."""
+
+import os
+import signal
+from collections.abc import Callable
+from types import FrameType, TracebackType
+from typing import Any
+
+_FIRST = "\nEnding in good order: the running trial stops at its next step. Press Ctrl-C again to stop now.\n"
+_SECOND = "\nStopping now.\n"
+
+
+class Interrupts:
+    """While it is entered, SIGINT and SIGTERM call `on_interrupt` instead of ending the process.
+
+    The third one ends it as usual.
+    """
+
+    def __init__(self) -> None:
+        self.count = 0
+        self.on_interrupt: Callable[[bool], None] = lambda now: None
+        self._before: dict[int, Any] = {}
+
+    def __enter__(self) -> "Interrupts":
+        """Take the signals over."""
+        for number in (signal.SIGINT, signal.SIGTERM):
+            self._before[number] = signal.signal(number, self._handle)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Give the signals back."""
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+    def _handle(self, number: int, frame: FrameType | None) -> None:
+        self.count += 1
+        if self.count > 2:
+            raise KeyboardInterrupt
+        os.write(2, (_FIRST if self.count == 1 else _SECOND).encode())
+        self.on_interrupt(self.count == 2)

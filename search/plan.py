@@ -1,0 +1,199 @@
+"""The plan of a search: how much of the training each trial does, and how many trials fit the time budget."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from spaces.errors import InputError
+from timellm.config import RunConfig
+
+STEP = 32
+"""Samples per trial are a multiple of this."""
+WANTED_TRIALS = 12
+"""Trials that a time budget should hold."""
+SAMPLER_SHARE = 0.5
+"""Length of the sampler's trials, relative to the baseline's: it soon finds faster ones."""
+PROBE_STEPS = 2
+"""Optimizer steps of the baseline that a plan is measured from."""
+SECONDS_AROUND = 1.0
+"""Between the end of a trial and the start of the next."""
+FINAL_SECONDS = 10.0
+"""Report and recommendations."""
+_VALIDATION = (64, 512)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Fidelity:
+    """How much of the whole training a trial does."""
+
+    kind: Literal["full", "samples"]
+    """full: the whole training run; samples: a part."""
+    train_samples: int | None = None
+    """Windows a trial trains on; None for all of them in every epoch."""
+    val_samples: int | None = None
+    """Windows it is validated on; None for all."""
+
+    @classmethod
+    def of_samples(cls, samples: int) -> "Fidelity":
+        """The fidelity of SAMPLES training windows, with half as many for validation, 64 to 512."""
+        low, high = _VALIDATION
+        return cls(kind="samples", train_samples=samples, val_samples=min(high, max(low, samples // 2)))
+
+    def apply(self, config: RunConfig) -> RunConfig:
+        """The run configuration at this fidelity."""
+        return config.replace(train_samples=self.train_samples, val_samples=self.val_samples)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The fidelity as JSON types, for the manifest."""
+        return {"kind": self.kind, "train_samples": self.train_samples, "val_samples": self.val_samples}
+
+    def __str__(self) -> str:
+        """In words."""
+        if self.kind == "full":
+            return "the whole training run"
+        return f"{self.train_samples} training windows, validated on {self.val_samples}"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Costs:
+    """What the baseline costs here, from a measured probe."""
+
+    startup_seconds: float
+    """From the start of a process to its first step."""
+    seconds_per_sample: float
+    """Training, per window."""
+    validation_seconds_per_sample: float
+    """Validation, per window."""
+    timed_samples: int
+    """Windows that a trial trains on at least, so that enough steps are timed."""
+
+    @classmethod
+    def from_result(
+        cls, result: Mapping[str, Any], config: RunConfig, windows: Mapping[str, int], steps: int
+    ) -> "Costs":
+        """From a probe's result.
+
+        Args:
+            result: The worker's result.
+            config: The baseline.
+            windows: Windows per split.
+            steps: Steps that are timed at least.
+        """
+        epoch = float(result["seconds_per_epoch"])
+        return cls(
+            startup_seconds=float(result["startup_seconds"]) + float(result.get("compile_seconds") or 0.0),
+            seconds_per_sample=epoch / windows["train"],
+            validation_seconds_per_sample=float(result["validation_seconds"]) / windows["validation"],
+            timed_samples=(config.warmup_steps + steps) * config.global_batch,
+        )
+
+    def seconds(self, fidelity: Fidelity, config: RunConfig, windows: Mapping[str, int]) -> float:
+        """Length of the baseline's trial.
+
+        Args:
+            fidelity: How much of the training it does.
+            config: The baseline: its epochs and how often it validates.
+            windows: Windows per split.
+        """
+        if fidelity.train_samples is None:
+            validations = math.ceil(config.train_epochs / config.validate_every)
+            train = config.train_epochs * windows["train"]
+            validated = validations * windows["validation"] + windows["test"]
+        else:
+            train = max(fidelity.train_samples, self.timed_samples)
+            validated = min(fidelity.val_samples or windows["validation"], windows["validation"])
+        return (
+            self.startup_seconds
+            + train * self.seconds_per_sample
+            + validated * self.validation_seconds_per_sample
+            + SECONDS_AROUND
+        )
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Plan:
+    """What a search intends."""
+
+    fidelity: Fidelity
+    """How much of the training each trial does."""
+    trial_seconds: float | None = None
+    """Expected length of the baseline's trial; None where nothing was measured."""
+    trials: int | None = None
+    """Trials expected to fit; None where unknown."""
+    notes: tuple[str, ...] = ()
+    """What the user should know."""
+
+    def __str__(self) -> str:
+        """In words."""
+        text = f"Every trial is {self.fidelity}."
+        if self.trial_seconds is None:
+            return f"{text} What a trial costs is unknown until the baseline has been measured."
+        text += f" The baseline is expected to take {self.trial_seconds:.0f} s"
+        return text + (f", and about {self.trials} trials to fit." if self.trials else ".")
+
+
+def parse_fidelity(text: str) -> Literal["auto", "full"] | int:
+    """The value of --fidelity.
+
+    Raises:
+        InputError: If it is neither auto, full nor a whole number above 0.
+    """
+    if text == "auto":
+        return "auto"
+    if text == "full":
+        return "full"
+    if text.isdecimal() and int(text) > 0:
+        return int(text)
+    raise InputError(f"--fidelity must be full, auto or a number of training windows above 0, got {text!r}.")
+
+
+def fixed_plan(asked: Literal["full"] | int) -> Plan:
+    """The plan of a fidelity that the user chose."""
+    return Plan(fidelity=Fidelity(kind="full") if asked == "full" else Fidelity.of_samples(asked))
+
+
+def choose_plan(
+    *,
+    costs: Costs,
+    config: RunConfig,
+    windows: Mapping[str, int],
+    seconds: float | None,
+    first_trials: int,
+    repeats: int,
+) -> Plan:
+    """The largest fidelity at which enough trials fit the time that is left.
+
+    Args:
+        costs: What the baseline costs.
+        config: The baseline at full fidelity.
+        windows: Windows per split.
+        seconds: Time for trials; None for no limit.
+        first_trials: Trials as long as the baseline's: it and the plans.
+        repeats: Confirmations, of which half are the baseline's.
+    """
+    full = Fidelity(kind="full")
+    if seconds is None:
+        return Plan(fidelity=full, trial_seconds=costs.seconds(full, config, windows))
+    units = first_trials + max(0, WANTED_TRIALS - first_trials) * SAMPLER_SHARE + repeats * (1 + SAMPLER_SHARE) / 2
+    available = max(0.0, seconds - FINAL_SECONDS)
+    candidates = [full, *map(Fidelity.of_samples, range(windows["train"] // STEP * STEP, 0, -STEP))]
+    fitting = (one for one in candidates if units * costs.seconds(one, config, windows) <= available)
+    chosen = next(fitting, None)
+    notes = []
+    if chosen is None:
+        chosen = Fidelity.of_samples(STEP)
+        notes.append(
+            f"The time budget is too short for {WANTED_TRIALS} trials even of {STEP} training windows; "
+            "fewer will be run. Raise --time_budget for a search worth its name."
+        )
+    length = costs.seconds(chosen, config, windows)
+    rest = max(0.0, available - first_trials * length - repeats * length * (1 + SAMPLER_SHARE) / 2)
+    trials = min(first_trials, int(available // length)) + int(rest // (length * SAMPLER_SHARE))
+    return Plan(fidelity=chosen, trial_seconds=length, trials=max(1, trials), notes=tuple(notes))
+
+
+def probe_config(baseline: RunConfig) -> RunConfig:
+    """The short run of the baseline that a plan is measured from."""
+    steps = baseline.warmup_steps + PROBE_STEPS
+    return baseline.replace(train_samples=steps * baseline.global_batch, val_samples=STEP)

@@ -1,0 +1,147 @@
+"""From the command line to a search that is known to be possible: nothing is trained or written here."""
+
+import dataclasses
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from results.layout import RunFolder
+from search.hardware import FactFinder, hardware_of
+from search.options import Options
+from search.plan import parse_fidelity
+from search.resources import TrialResources, plan_resources
+from search.study import Proposal, Settings
+from spaces import Space, load_space, narrow, parse_settings, resolve
+from spaces.errors import InputError
+from timellm.config import RunConfig
+
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Preparation:
+    """A search that can start.
+
+    Attributes:
+        options: The command line, completed with what the space changes the default of.
+        folder: The run folder.
+        space: The resolved space.
+        config: Settings of every run; the space's knobs stand at their defaults in it.
+        facts: What the machine, the data and the language model are.
+        resources: What a trial may use.
+        notes: The changes that the machine made necessary.
+    """
+
+    options: Options
+    folder: RunFolder
+    space: Space
+    config: RunConfig
+    facts: Mapping[str, Any]
+    resources: TrialResources
+    notes: tuple[str, ...]
+
+    def run_config(self, proposal: Proposal) -> RunConfig:
+        """The whole training run of a proposal."""
+        seed = self.options.seed if proposal.seed is None else proposal.seed
+        return self.config.replace(**proposal.settings, seed=seed)
+
+    @property
+    def baseline(self) -> RunConfig:
+        """The whole training run of the baseline."""
+        return self.config.replace(**self.space.settings(self.space.baseline))
+
+    def refusal(self, settings: Settings) -> str | None:
+        """Why a run cannot have these settings; None if it can."""
+        try:
+            self.config.replace(**settings)
+        except InputError as error:
+            return str(error)
+        return None
+
+
+def run_folder(options: Options) -> RunFolder:
+    """The folder of a new run, or of the one that is resumed.
+
+    Raises:
+        InputError: If the name is none, is taken without --resume, or is not there to be resumed.
+    """
+    if options.name and options.resume and options.name != options.resume:
+        raise InputError(f"--name and --resume must agree, got {options.name} and {options.resume}. Drop --name.")
+    name = options.resume or options.name or datetime.now().strftime("%Y-%m-%d-%H%M%S")
+    if not _NAME.fullmatch(name):
+        raise InputError(f"--name must be letters, digits, dots, dashes and underscores, got {name!r}.")
+    folder = RunFolder(Path(options.runs_dir).expanduser() / name)
+    if options.resume:
+        if not folder.manifest.is_file():
+            raise InputError(f"--resume must name a run in {folder.path.parent}, but {name} is none. Check --runs_dir.")
+    elif folder.path.exists() and (not folder.path.is_dir() or any(folder.path.iterdir())):
+        raise InputError(
+            f"--name must be new, but {folder.path} exists. Go on with it by --resume {name}, or use another name."
+        )
+    return folder
+
+
+def prepare(options: Options, folder: RunFolder) -> Preparation:
+    """Check everything that can be checked before anything is started.
+
+    Args:
+        options: The command line.
+        folder: From `run_folder`.
+
+    Raises:
+        InputError: With what is wrong.
+    """
+    space = narrow(load_space(options.space), parse_settings(options.set))
+    options = _with_defaults_of(options, space)
+    parse_fidelity(options.fidelity or "auto")
+    task = _task(options)
+    first = RunConfig.from_dict({"llm_layers": 1, **task, **_checkable(space)})
+    facts = FactFinder(first.to_dict()).facts()
+    resolved, notes = resolve(space, hardware_of(facts))
+    config = RunConfig.from_dict({**task, **resolved.fixed})
+    machine = facts["machine"]
+    on_gpu = "cuda" in facts["features"]
+    resources = plan_resources(
+        cores=machine["cores"],
+        gpus=len(machine["gpus"]) if on_gpu else 0,
+        device_memory_gib=facts["gpu_memory_gib"],
+        max_concurrent=options.max_concurrent,
+        gpus_per_trial=options.gpus_per_trial,
+        max_memory_gib=options.max_memory_gib,
+    )
+    prepared = Preparation(
+        options=options,
+        folder=folder,
+        space=resolved,
+        config=config,
+        facts=facts,
+        resources=resources,
+        notes=(*facts["data"].get("notes", ()), *notes),
+    )
+    if reason := resolved.exclusion(resolved.settings(resolved.baseline)):
+        raise InputError(f"The baseline must be possible, but is excluded: {reason}")
+    if reason := prepared.refusal(resolved.settings(resolved.baseline)):
+        raise InputError(f"The baseline must be possible: {reason}")
+    return prepared
+
+
+def _with_defaults_of(options: Options, space: Space) -> Options:
+    """The options, with what the space says where the user said nothing."""
+    own = space.search
+    fidelity = options.fidelity or (str(own["fidelity"]) if "fidelity" in own else None)
+    scheduler = options.scheduler or (str(own["scheduler"]) if "scheduler" in own else None)
+    return dataclasses.replace(options, fidelity=fidelity, scheduler=scheduler)
+
+
+def _task(options: Options) -> dict[str, Any]:
+    """Data, language model and seed as settings of a run."""
+    names = ("data", "root_path", "data_path", "features", "target", "llm_model", "llm_path", "seed")
+    return {name: getattr(options, name) for name in names}
+
+
+def _checkable(space: Space) -> dict[str, Any]:
+    """The fixed settings that data and language model can be checked for before the machine is known."""
+    return {name: value for name, value in space.fixed.items() if name not in ("precision", "offload_optimizer")}

@@ -1,0 +1,85 @@
+"""`python search/run.py`: searches the settings that train Time-LLM best on this machine."""
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+_ROOT = str(Path(__file__).resolve().parent.parent)
+if __name__ == "__main__":
+    sys.path[0] = _ROOT
+
+from results.layout import RunFolder  # noqa: E402
+from search.dashboard import set_environment  # noqa: E402
+from search.interrupts import Interrupts  # noqa: E402
+from search.options import Options, parse  # noqa: E402
+from search.worker_process import WORKER_COMMAND  # noqa: E402
+from spaces.errors import InputError  # noqa: E402
+
+DONE, NOTHING, WRONG, INTERRUPTED = 0, 1, 2, 130
+"""Exit statuses: done; nothing usable came out; wrong usage or input; ended by the user."""
+
+
+def main(arguments: Sequence[str], worker_command: tuple[str, ...] = WORKER_COMMAND) -> int:
+    """Search, and return the exit status.
+
+    Args:
+        arguments: The command line, without the program.
+        worker_command: Program that trains.
+    """
+    try:
+        options, given = parse(arguments)
+        set_environment()
+        return _search(options, given, worker_command)
+    except InputError as error:
+        print(error, file=sys.stderr)
+        return WRONG
+    except KeyboardInterrupt:
+        print("Interrupted.", file=sys.stderr)
+        return INTERRUPTED
+
+
+def _search(options: Options, given: set[str], worker_command: tuple[str, ...]) -> int:
+    from search.preparation import prepare, run_folder
+    from search.resumption import earlier_options
+    from search.terminal import Terminal
+
+    folder = run_folder(options)
+    if options.resume:
+        options = earlier_options(options, given, folder)
+    terminal = Terminal()
+    with Interrupts() as interrupts:
+        prepared = prepare(options, folder)
+        for note in prepared.notes:
+            terminal.say(note)
+        if interrupts.count:
+            return INTERRUPTED
+        if options.dry_run:
+            from search.dry_run import show
+
+            show(prepared, terminal)
+            return DONE
+        return _run(prepared, terminal, interrupts, worker_command)
+
+
+def _run(prepared, terminal, interrupts, worker_command) -> int:  # type: ignore[no-untyped-def]
+    from search.finish import finish
+    from search.resumption import open_run
+    from search.session import Session
+
+    folder: RunFolder = prepared.folder
+    manifest, ledger = open_run(prepared)
+    terminal.say(f"Run folder: {folder.path}")
+    ended = Session(prepared, manifest, ledger, terminal, worker_command).run(interrupts)
+    manifest.update(ledger.rows, "interrupted" if ended.is_interrupted else "finished")
+    if ended.failure:
+        print(f"The search broke off: {ended.failure}. Go on with --resume {folder.name}.", file=sys.stderr)
+    elif ended.reason and not ended.is_interrupted:
+        terminal.say(f"The search ended, for {ended.reason}.")
+    is_usable = finish(folder, terminal)
+    if ended.is_interrupted:
+        return INTERRUPTED
+    return DONE if is_usable and not ended.failure else NOTHING
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

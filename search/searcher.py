@@ -1,0 +1,177 @@
+"""The Ray Tune searcher: hands out the study's proposals while there is time, and records how they end."""
+
+import json
+import statistics
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from ray.tune.search import Searcher
+
+from results.columns import CONFIRM, State
+from results.layout import RunFolder
+from search.ledger import Ledger
+from search.study import Proposal, SearchStudy
+from search.trainable import OUTCOME, ask_to_stop, trial_config
+from search.worker_process import WorkerSettings
+from timellm.config import RunConfig
+
+
+@dataclass(kw_only=True)
+class Limits:
+    """When a search ends.
+
+    Attributes:
+        deadline: Unix time after which no trial starts; None for never.
+        num_trials: Rows of the table at most, confirmations not counted; None for no limit.
+        expected_seconds: Length of a trial as the plan expects it; None if it knows none.
+        budget_seconds: The whole time budget.
+    """
+
+    deadline: float | None = None
+    num_trials: int | None = None
+    expected_seconds: float | None = None
+    budget_seconds: float | None = None
+
+
+@dataclass
+class _Running:
+    proposal: Proposal
+    config: RunConfig
+    last_report: dict[str, Any] = field(default_factory=dict)
+
+
+class StudySearcher(Searcher):
+    """A searcher for Tune around a `SearchStudy`; it writes every row before it tells the study.
+
+    Args:
+        study: What to try.
+        ledger: Where rows go.
+        folder: The run folder.
+        worker: How the worker of a run is started.
+        make_config: The run configuration of a proposal.
+        limits: When to end.
+    """
+
+    def __init__(
+        self,
+        *,
+        study: SearchStudy,
+        ledger: Ledger,
+        folder: RunFolder,
+        worker: Callable[[RunConfig], WorkerSettings],
+        make_config: Callable[[Proposal], RunConfig],
+        limits: Limits,
+    ) -> None:
+        super().__init__()
+        self._study, self._ledger, self._folder, self._worker = study, ledger, folder, worker
+        self._make_config, self._limits = make_config, limits
+        self._running: dict[str, _Running] = {}
+        self._stop_reason: str | None = None
+        self.on_start: Callable[[Proposal], None] = lambda proposal: None
+        self.after_row: Callable[[], None] = lambda: None
+        self.ended_because = ""
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Nothing: Tune pickles the searcher for a way of resuming that is not used here."""
+        return {}
+
+    def set_search_properties(self, metric: str | None, mode: str | None, config: dict[str, Any], **spec: Any) -> bool:
+        """Tune's own parameters are not used."""
+        return True
+
+    def suggest(self, trial_id: str) -> Any:
+        """The next trial's configuration, or FINISHED at the end of the search."""
+        self.ended_because = self._reason_to_end() or ""
+        proposal = None if self.ended_because else self._study.propose()
+        if proposal is None:
+            self.ended_because = self.ended_because or "every configuration of the space has been tried"
+            return Searcher.FINISHED
+        config = self._make_config(proposal)
+        self._running[trial_id] = _Running(proposal, config)
+        self.on_start(proposal)
+        return trial_config(
+            trial_id=proposal.trial_id,
+            folder=self._folder.trial(proposal.trial_id).path,
+            settings=config.to_dict(),
+            worker=self._worker(config),
+            end_by=self._end_by(),
+        )
+
+    def on_trial_result(self, trial_id: str, result: Mapping[str, Any]) -> None:
+        """Keep a trial's newest validation: it is all that a trial stopped early leaves."""
+        if trial_id in self._running:
+            self._running[trial_id].last_report = dict(result)
+
+    def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
+        """Write the row of an ended trial and tell the study."""
+        if trial_id not in self._running:
+            return
+        running = self._running.pop(trial_id)
+        text = (result or {}).get(OUTCOME)
+        outcome = json.loads(text) if text else self._outcome_without_worker(running, error)
+        row = self._ledger.record(running.proposal, running.config, outcome)
+        self._study.finish(running.proposal.trial_id, row)
+        self.after_row()
+
+    def stop(self, reason: str, *, now: bool = False) -> None:
+        """End the search: no trial starts any more, and those that run end in good order, or at once."""
+        self._stop_reason = reason
+        for running in list(self._running.values()):
+            ask_to_stop(self._folder.trial(running.proposal.trial_id).path, reason, now=now)
+
+    def close(self) -> None:
+        """Give a row to every trial that Tune has left without an end."""
+        for trial_id in list(self._running):
+            self.on_trial_complete(trial_id, error=True)
+
+    def save(self, checkpoint_path: str) -> None:
+        """Nothing to save: the study and the table are on disk."""
+
+    def restore(self, checkpoint_path: str) -> None:
+        """Nothing to restore: a search is resumed from the study and the table."""
+
+    def _reason_to_end(self) -> str | None:
+        if self._stop_reason:
+            return self._stop_reason
+        limits, counted = self._limits, [row for row in self._ledger.rows if row["source"] != CONFIRM]
+        ended = [row for row in counted if row["state"] != State.INTERRUPTED]
+        if limits.num_trials is not None and len(ended) + len(self._running) >= limits.num_trials:
+            return f"{limits.num_trials} trials have been run"
+        if limits.deadline is None:
+            return None
+        left = limits.deadline - time.time()
+        if left <= 0:
+            return "the time budget is used up"
+        expected = self.expected_seconds()
+        if expected is not None and left < expected / 2:
+            return f"the {left:.0f} s left of the time budget are too few for a trial of about {expected:.0f} s"
+        return None
+
+    def expected_seconds(self) -> float | None:
+        """Length of the next trial: the median of the sampler's complete ones, or else what the plan expects."""
+        complete = self._ledger.complete()
+        own = [row["total_seconds"] for row in complete if row["source"] == "sampler" and row["total_seconds"]]
+        every = [row["total_seconds"] for row in complete if row["total_seconds"]]
+        chosen = own if len(own) >= 3 else every
+        return statistics.median(chosen) if chosen else self._limits.expected_seconds
+
+    def _end_by(self) -> float | None:
+        """When a running trial is told to end: one trial's length behind the deadline."""
+        if self._limits.deadline is None:
+            return None
+        lengths = [row["total_seconds"] for row in self._ledger.complete() if row["total_seconds"]]
+        known = max(lengths, default=self._limits.expected_seconds or self._limits.budget_seconds or 0.0)
+        return self._limits.deadline + known
+
+    def _outcome_without_worker(self, running: _Running, error: bool) -> dict[str, Any]:
+        """The outcome of a trial that Tune ended: by the scheduler, at the end of the search, or with its actor."""
+        report = running.last_report
+        if report and not error:
+            seen = {name: report.get(name) for name in ("val_mse", "val_mae", "seconds_per_epoch")}
+            return {**seen, "state": str(State.STOPPED_EARLY), "train_samples": report.get("samples")}
+        if self._stop_reason:
+            return {"state": str(State.INTERRUPTED), "error": self._stop_reason}
+        log = self._folder.trial(running.proposal.trial_id).log
+        return {"state": str(State.FAILED), "error": f"The process that watched the worker died. See {log}."}

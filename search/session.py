@@ -1,0 +1,209 @@
+"""Runs a prepared search in Ray: measures the baseline, plans, and lets Tune run the trials."""
+
+import contextlib
+import dataclasses
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from results.columns import State
+from results.layout import TrialFolder
+from search.dashboard import Ray, start_ray, token_path
+from search.hardware import PROJECT_ROOT
+from search.interrupts import Interrupts
+from search.ledger import Ledger
+from search.manifest import Manifest
+from search.objective import Objective
+from search.plan import (
+    PROBE_STEPS,
+    Costs,
+    Fidelity,
+    Plan,
+    choose_plan,
+    fixed_plan,
+    parse_fidelity,
+    probe_config,
+)
+from search.preparation import Preparation
+from search.samplers import make_sampler
+from search.study import Proposal, SearchStudy, StudyOptions
+from search.terminal import Terminal
+from search.worker_process import WORKER_COMMAND, WorkerProcess, WorkerSettings
+from timellm.config import RunConfig
+
+INTERRUPTED = "The search was interrupted by the user. Go on with --resume."
+_UNMEASURED = 256
+"""Training windows of a trial where the baseline could not be measured."""
+
+
+@dataclass
+class Ended:
+    """How a search ended.
+
+    Attributes:
+        is_interrupted: Whether the user ended it.
+        reason: Why no further trial was started.
+        failure: What broke the search itself; None if nothing did.
+    """
+
+    is_interrupted: bool = False
+    reason: str = ""
+    failure: str | None = None
+
+
+class Session:
+    """One session of a search: from the start of Ray to the last row.
+
+    Args:
+        prepared: The search.
+        manifest: Its manifest.
+        ledger: Its table, with the rows of earlier sessions.
+        terminal: Where it is shown.
+        worker_command: Program that trains.
+    """
+
+    def __init__(
+        self,
+        prepared: Preparation,
+        manifest: Manifest,
+        ledger: Ledger,
+        terminal: Terminal,
+        worker_command: tuple[str, ...] = WORKER_COMMAND,
+    ) -> None:
+        self._prepared, self._manifest, self._ledger = prepared, manifest, ledger
+        self._terminal, self._command = terminal, worker_command
+        self._notes = list(prepared.notes)
+
+    def run(self, interrupts: Interrupts) -> Ended:
+        """Search until there is no time, no trial or no configuration left, or the user ends it."""
+        with self._ray():
+            deadline = self._deadline()
+            plan = self._plan(deadline, interrupts)
+            self._say(str(plan), *plan.notes)
+            self._manifest.plan(plan, self._notes)
+            self._manifest.update(self._ledger.rows)
+            if interrupts.count:
+                return Ended(is_interrupted=True, reason=INTERRUPTED)
+            return self._search(plan, deadline, interrupts)
+
+    def _say(self, *notes: str) -> None:
+        for note in notes:
+            self._terminal.say(note)
+
+    @contextlib.contextmanager
+    def _ray(self) -> Iterator[Ray]:
+        import ray
+
+        options, resources = self._prepared.options, self._prepared.resources
+        started = start_ray(
+            cores=self._prepared.facts["machine"]["cores"],
+            gpus=len(self._prepared.facts["machine"]["gpus"]) if resources.gpus else 0,
+            address=options.address,
+            dashboard=options.dashboard,
+        )
+        self._notes += started.notes
+        self._say(*started.notes)
+        if started.dashboard_url:
+            path = token_path()
+            self._say(f"Ray dashboard: {started.dashboard_url}" + (f" (its token is in {path})" if path else ""))
+        try:
+            yield started
+        finally:
+            ray.shutdown()
+
+    def _deadline(self) -> float | None:
+        budget = self._prepared.options.time_budget
+        return None if budget is None else time.time() + budget - self._manifest.elapsed_seconds
+
+    def _worker(self, config: RunConfig) -> WorkerSettings:
+        resources, threads = self._prepared.resources, self._prepared.resources.threads(config)
+        return WorkerSettings(
+            command=self._command,
+            project_root=str(PROJECT_ROOT),
+            threads=threads,
+            environment=self._prepared.facts["environments"][str(threads)],
+            max_memory_gib=resources.max_memory_gib,
+            trial_timeout=self._prepared.options.trial_timeout,
+        )
+
+    def _plan(self, deadline: float | None, interrupts: Interrupts) -> Plan:
+        """The plan: as the user fixed it, as an earlier session made it, or from a measured probe."""
+        earlier = self._manifest.values.get("fidelity")
+        if earlier:
+            expected = self._manifest.values.get("expected") or {}
+            return Plan(fidelity=Fidelity(**earlier), trial_seconds=expected.get("baseline_seconds"))
+        asked = parse_fidelity(self._prepared.options.fidelity or "auto")
+        if asked != "auto":
+            return fixed_plan(asked)
+        baseline, windows = self._prepared.baseline, self._prepared.facts["data"]["windows"]
+        self._say("Measuring the baseline for a moment, to plan the search ...")
+        result = self._probe(baseline, interrupts)
+        if result["state"] != State.COMPLETE or not result.get("seconds_per_epoch"):
+            note = f"The baseline could not be measured, so the plan is a guess: {result.get('error')}"
+            return Plan(fidelity=Fidelity.of_samples(_UNMEASURED), notes=(note,))
+        costs = Costs.from_result(result, baseline, windows, self._worker(baseline).min_timed_steps)
+        return choose_plan(
+            costs=costs,
+            config=baseline,
+            windows=windows,
+            seconds=None if deadline is None else deadline - time.time(),
+            first_trials=1 + len(self._prepared.space.plans),
+            repeats=2 * 2 * self._prepared.options.confirm,
+        )
+
+    def _probe(self, baseline: RunConfig, interrupts: Interrupts) -> dict[str, Any]:
+        from search.trainable import ask_to_stop, follow
+
+        config = probe_config(baseline)
+        folder = TrialFolder(self._prepared.folder.path / "probe")
+        interrupts.on_interrupt = lambda now: ask_to_stop(folder.path, INTERRUPTED, now=now)
+        worker = WorkerProcess(
+            dataclasses.replace(self._worker(config), min_timed_steps=PROBE_STEPS), folder, config.to_dict()
+        )
+        try:
+            while follow(worker, folder, None) is not None:
+                pass
+            return worker.outcome()
+        finally:
+            worker.kill(INTERRUPTED)
+
+    def _search(self, plan: Plan, deadline: float | None, interrupts: Interrupts) -> Ended:
+        from search.tuning import Tuning
+
+        def make_config(proposal: Proposal) -> RunConfig:
+            return plan.fidelity.apply(self._prepared.run_config(proposal))
+
+        tuning = Tuning(
+            prepared=self._prepared,
+            study=self._study(),
+            ledger=self._ledger,
+            worker=self._worker,
+            make_config=make_config,
+            plan=plan,
+            deadline=deadline,
+        )
+        tuning.searcher.on_start = self._terminal.started
+        tuning.searcher.after_row = lambda: self._manifest.update(self._ledger.rows)
+        self._ledger.on_row = self._terminal.ended
+        interrupts.on_interrupt = lambda now: tuning.searcher.stop(INTERRUPTED, now=now)
+        self._terminal.begin(self._prepared.space, self._ledger.rows)
+        try:
+            failure = tuning.run()
+        finally:
+            self._terminal.end()
+        return Ended(is_interrupted=interrupts.count > 0, reason=tuning.searcher.ended_because, failure=failure)
+
+    def _study(self) -> SearchStudy:
+        prepared, options = self._prepared, self._prepared.options
+        seed = options.seed + len(self._ledger.rows)
+        study_options = StudyOptions(
+            name=prepared.folder.name,
+            storage=prepared.folder.study,
+            sampler=make_sampler(options.sampler, prepared.space, seed),
+            objective=Objective(options.objective, options.time_weight),  # type: ignore[arg-type]
+            limit_gib=prepared.resources.max_memory_gib,
+            refusal=prepared.refusal,
+            seed=seed,
+        )
+        return SearchStudy(prepared.space, study_options, self._ledger.rows)

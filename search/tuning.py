@@ -1,0 +1,90 @@
+"""Hands a study to Ray Tune."""
+
+import time
+from collections.abc import Callable
+
+from ray import tune
+
+from search.ledger import Ledger
+from search.plan import Plan
+from search.preparation import Preparation
+from search.searcher import Limits, StudySearcher
+from search.study import Proposal, SearchStudy
+from search.trainable import WorkerTrainable
+from search.worker_process import WorkerSettings
+from timellm.config import RunConfig
+
+
+class Tuning:
+    """One Ray Tune experiment.
+
+    Args:
+        prepared: The search.
+        study: What to try.
+        ledger: Where rows go.
+        worker: How the worker of a run is started.
+        make_config: The run of a proposal.
+        plan: The plan.
+        deadline: Unix time at which the budget ends; None for never.
+    """
+
+    def __init__(
+        self,
+        *,
+        prepared: Preparation,
+        study: SearchStudy,
+        ledger: Ledger,
+        worker: Callable[[RunConfig], WorkerSettings],
+        make_config: Callable[[Proposal], RunConfig],
+        plan: Plan,
+        deadline: float | None,
+    ) -> None:
+        self._prepared = prepared
+        self.searcher = StudySearcher(
+            study=study,
+            ledger=ledger,
+            folder=prepared.folder,
+            worker=worker,
+            make_config=make_config,
+            limits=Limits(
+                deadline=deadline,
+                num_trials=prepared.options.num_trials,
+                expected_seconds=plan.trial_seconds,
+                budget_seconds=prepared.options.time_budget,
+            ),
+        )
+
+    def run(self) -> str | None:
+        """Run until the searcher has nothing more to try.
+
+        Returns:
+            What broke the experiment, in one line; None if nothing did.
+        """
+        resources, storage = self._prepared.resources, self._prepared.folder.ray
+        storage.mkdir(parents=True, exist_ok=True)
+        trainable = tune.with_resources(
+            WorkerTrainable, lambda config: tune.PlacementGroupFactory([resources.request(config)])
+        )
+        tuner = tune.Tuner(
+            trainable,
+            tune_config=tune.TuneConfig(
+                search_alg=self.searcher,
+                num_samples=-1,
+                max_concurrent_trials=resources.max_concurrent,
+                reuse_actors=True,
+                trial_name_creator=lambda trial: str(trial.config["trial_id"]),
+                trial_dirname_creator=lambda trial: str(trial.config["trial_id"]),
+            ),
+            run_config=tune.RunConfig(
+                name=time.strftime("%Y-%m-%d-%H%M%S"),
+                storage_path=str(storage),
+                verbose=0,
+            ),
+        )
+        failure = None
+        try:
+            tuner.fit()
+        except Exception as error:
+            failure = f"{type(error).__name__}: {next(iter(str(error).splitlines()), '')}"
+        self.searcher.close()
+        return failure

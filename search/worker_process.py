@@ -1,0 +1,239 @@
+"""One worker process: started for a job, followed by its events, ended in good order or by force."""
+
+import ctypes
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from results.columns import State
+from results.layout import TrialFolder, write_atomically
+
+WORKER_COMMAND = (sys.executable, "-m", "timellm.worker")
+"""Command that trains; the path of a job file follows."""
+
+SECONDS_TO_STOP = 60.0
+"""A worker that was asked to end and has not after this long is killed."""
+
+_PR_SET_PDEATHSIG = 1
+_LIBC = ctypes.CDLL(None, use_errno=True) if sys.platform == "linux" else None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class WorkerSettings:
+    """How workers are started; the same for every trial of a search."""
+
+    command: tuple[str, ...] = WORKER_COMMAND
+    """Program and first arguments; the path of the job file follows."""
+    project_root: str
+    """Folder that the worker's packages are found in."""
+    threads: int
+    """CPU threads of a worker."""
+    environment: Mapping[str, str] = field(default_factory=dict)
+    """Environment variables beside those of this process."""
+    max_memory_gib: float | None = None
+    """Memory limit of a worker, GiB; None for none."""
+    min_timed_steps: int = 4
+    """Optimizer steps that the timing is over at least."""
+    trial_timeout: float | None = None
+    """Seconds after which a worker counts as hung; None for never."""
+
+
+class WorkerProcess:
+    """A training in a process group of its own, which dies with this process.
+
+    Args:
+        settings: How it is started.
+        folder: The trial's folder; files of an earlier attempt in it are removed.
+        config: The run's settings, from `RunConfig.to_dict`.
+
+    Raises:
+        OSError: If the folder cannot be written or the program not be started.
+    """
+
+    def __init__(self, settings: WorkerSettings, folder: TrialFolder, config: Mapping[str, Any]) -> None:
+        self._settings, self._folder = settings, folder
+        self._asked_to_stop: str | None = None
+        self._kill_at = float("inf")
+        self._killed_for: str | None = None
+        self._events_read = 0
+        self._partial = b""
+        _clear(folder)
+        job = {
+            "config": dict(config),
+            "run_dir": str(folder.path),
+            "threads": settings.threads,
+            "max_memory_gib": settings.max_memory_gib,
+            "min_timed_steps": settings.min_timed_steps,
+        }
+        write_atomically(folder.job, json.dumps(job, indent=2) + "\n")
+        self.started_at = time.time()
+        self._oom_kills = _oom_kills()
+        with folder.log.open("ab") as log:
+            self._process = subprocess.Popen(
+                [*settings.command, str(folder.job)],
+                cwd=settings.project_root,
+                env=_environment(settings),
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+                preexec_fn=_die_with_parent,
+            )
+
+    @property
+    def pid(self) -> int:
+        """Process id, which is the id of its group too."""
+        return self._process.pid
+
+    @property
+    def seconds(self) -> float:
+        """Seconds since the start."""
+        return time.time() - self.started_at
+
+    def is_running(self) -> bool:
+        """Whether it runs; one that has run or taken to end too long is killed first."""
+        limit = self._settings.trial_timeout
+        if time.time() > self._kill_at:
+            self.kill(self._asked_to_stop or "The trial was told to end.")
+        if limit is not None and self.seconds > limit and self._process.poll() is None:
+            self.kill(
+                f"The trial was ended after {limit:g} s, the limit of --trial_timeout. Raise it if trials need longer."
+            )
+        return self._process.poll() is None
+
+    def new_events(self) -> list[dict[str, Any]]:
+        """Events since the last call, in order."""
+        try:
+            with self._folder.events.open("rb") as file:
+                file.seek(self._events_read)
+                fresh = file.read()
+        except FileNotFoundError:
+            return []
+        self._events_read += len(fresh)
+        *lines, self._partial = (self._partial + fresh).split(b"\n")
+        return [event for line in lines if (event := _event(line)) is not None]
+
+    def interrupt(self, reason: str) -> None:
+        """Ask it to end in good order, once; it then reports state interrupted."""
+        if self._asked_to_stop is None and self._process.poll() is None:
+            self._asked_to_stop, self._kill_at = reason, time.time() + SECONDS_TO_STOP
+            self._process.send_signal(signal.SIGTERM)
+
+    def kill(self, reason: str) -> None:
+        """End it and all its children at once."""
+        if self._process.poll() is None:
+            self._killed_for = self._killed_for or reason
+        self._sweep()
+        self._process.wait()
+
+    def outcome(self) -> dict[str, Any]:
+        """What it measured, once it has ended: the fields of result.json, `state` and `error` always among them."""
+        status = self._process.wait()
+        self._sweep()
+        result = _read_result(self._folder)
+        if result is None:
+            result = {**self._last_validation(), **self._death(status)}
+        elif result.get("state") == State.INTERRUPTED and self._asked_to_stop:
+            result["error"] = self._asked_to_stop
+        result.setdefault("started_at", _iso(self.started_at))
+        if result.get("total_seconds") is None:
+            result["total_seconds"] = round(self.seconds, 3)
+        return result
+
+    def _sweep(self) -> None:
+        """Kill what is left of the process group: loader workers outlive a killed parent for a while."""
+        try:
+            os.killpg(self._process.pid, signal.SIGKILL)
+        except (ProcessLookupError, PermissionError):
+            return
+
+    def _last_validation(self) -> dict[str, Any]:
+        self._events_read, self._partial = 0, b""
+        found = [event for event in self.new_events() if event.get("event") == "validation"]
+        names = ("val_mse", "val_mae", "seconds_per_epoch")
+        return {name: found[-1].get(name) for name in names} if found else {}
+
+    def _death(self, status: int) -> dict[str, Any]:
+        """State and error of a worker that left no result."""
+        last = _last_line(self._folder.log)
+        where = f"See {self._folder.log}."
+        if self._killed_for:
+            state = State.FAILED if "trial_timeout" in self._killed_for else State.INTERRUPTED
+            return {"state": str(state), "error": self._killed_for}
+        if self._asked_to_stop:
+            return {"state": str(State.INTERRUPTED), "error": self._asked_to_stop}
+        if status == -signal.SIGKILL and _oom_kills() > self._oom_kills:
+            error = (
+                "The operating system killed the worker, for the machine's memory ended. "
+                "Use a smaller --max_memory_gib, batch_size or num_workers."
+            )
+            return {"state": str(State.OUT_OF_MEMORY), "error": error}
+        if status < 0:
+            name = signal.Signals(-status).name if -status in set(signal.Signals) else str(-status)
+            return {"state": str(State.FAILED), "error": f"The worker was killed by {name} from outside. {where}"}
+        return {"state": str(State.FAILED), "error": f"The worker ended with status {status}: {last or 'no output'}"}
+
+
+def _clear(folder: TrialFolder) -> None:
+    folder.path.mkdir(parents=True, exist_ok=True)
+    for path in (folder.result, folder.events, folder.log):
+        path.unlink(missing_ok=True)
+
+
+def _environment(settings: WorkerSettings) -> dict[str, str]:
+    paths = [settings.project_root, *filter(None, [os.environ.get("PYTHONPATH")])]
+    return {**os.environ, **settings.environment, "PYTHONPATH": os.pathsep.join(paths), "PYTHONUNBUFFERED": "1"}
+
+
+def _die_with_parent() -> None:
+    """In the child: let the kernel kill it when its parent dies, and listen to signals that the parent blocks."""
+    signal.pthread_sigmask(signal.SIG_SETMASK, ())
+    if _LIBC is not None:
+        _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
+def _event(line: bytes) -> dict[str, Any] | None:
+    try:
+        event = json.loads(line)
+    except ValueError:
+        return None
+    return event if isinstance(event, dict) else None
+
+
+def _read_result(folder: TrialFolder) -> dict[str, Any] | None:
+    """The worker's own result; None if it left none that can be read."""
+    try:
+        result = json.loads(folder.result.read_text())
+    except (OSError, ValueError):
+        return None
+    return result if isinstance(result, dict) and result.get("state") in set(State) else None
+
+
+def _last_line(log: Path) -> str:
+    try:
+        lines = log.read_text(errors="replace").split("\n")
+    except OSError:
+        return ""
+    return next((line.strip()[:500] for line in reversed(lines) if line.strip()), "")
+
+
+def _oom_kills() -> int:
+    """How often the kernel has killed a process for lack of memory: in this control group, or else at all."""
+    for path, key in (("/sys/fs/cgroup/memory.events", "oom_kill"), ("/proc/vmstat", "oom_kill")):
+        try:
+            words = dict(line.split(maxsplit=1) for line in Path(path).read_text().splitlines())
+            return int(words[key])
+        except (OSError, KeyError, ValueError):
+            continue
+    return 0
+
+
+def _iso(seconds: float) -> str:
+    return time.strftime("%Y-%m-%dT%H:%M:%S+00:00", time.gmtime(seconds))

@@ -1,0 +1,126 @@
+"""A worker that follows the contract of docs/design.md without training: results are a formula of the settings.
+
+FAKE_SECONDS: length of a run. FAKE_FAULTS: JSON, what goes wrong by "knob=value".
+"""
+
+import datetime
+import json
+import math
+import os
+import signal
+import sys
+import time
+from pathlib import Path
+
+TRAIN_WINDOWS = 100_000
+VALIDATION_WINDOWS = 10_000
+
+
+def seconds_per_sample(config: dict) -> float:
+    """A cost that falls with precision, prefix reuse and batch size, and grows with layers."""
+    cost = 0.01 * config["llm_layers"] / 6
+    cost *= {"fp32": 1.0, "bf16": 0.5, "fp16": 0.5}[config["precision"]]
+    cost *= 0.6 if config["prompt_prefix"] == "reuse" else 1.0
+    return cost * (1 + 8 / config["batch_size"])
+
+
+def mse(config: dict) -> float:
+    """An error that falls with layers, and grows with the batch and a rough number format."""
+    return (
+        0.4
+        + 0.02 / config["llm_layers"]
+        + 0.01 * math.log2(config["batch_size"] * config["accumulation_steps"])
+        + (0.002 if config["precision"] == "bf16" else 0.0)
+        + (config["seed"] % 7) * 1e-4
+    )
+
+
+def result(config: dict, state: str = "complete", error: str | None = None) -> dict:
+    """What a real worker would measure."""
+    epoch = seconds_per_sample(config) * TRAIN_WINDOWS
+    values = {
+        "val_mse": mse(config),
+        "val_mae": mse(config) ** 0.5,
+        "seconds_per_epoch": epoch,
+        "seconds_per_epoch_low": 0.99 * epoch,
+        "seconds_per_epoch_high": 1.01 * epoch,
+        "is_projected": config["train_samples"] is not None,
+        "samples_per_second": TRAIN_WINDOWS / epoch,
+        "startup_seconds": 0.1,
+        "compile_seconds": 0.0,
+        "validation_seconds": 0.2 * epoch * VALIDATION_WINDOWS / TRAIN_WINDOWS,
+        "peak_memory_gib": 0.1 + 0.01 * config["batch_size"],
+        "epochs": 0.1,
+        "train_samples": config["train_samples"] or TRAIN_WINDOWS,
+        "val_samples": config["val_samples"] or VALIDATION_WINDOWS,
+        "trainable_parameters": 1000,
+        "total_parameters": 2000,
+    }
+    if state != "complete":
+        values = dict.fromkeys(values)
+    return {
+        **values,
+        "state": state,
+        "error": error,
+        "seed": config["seed"],
+        "total_seconds": float(os.environ.get("FAKE_SECONDS", "0.2")),
+        "started_at": datetime.datetime.now(datetime.UTC).isoformat(),
+    }
+
+
+def fault(config: dict) -> str | None:
+    """What shall go wrong in this run."""
+    faults = json.loads(os.environ.get("FAKE_FAULTS", "{}"))
+    for condition, what in faults.items():
+        if all(str(config[name]) == value for name, value in (pair.split("=") for pair in condition.split(","))):
+            return what
+    return None
+
+
+def main() -> int:
+    """Behave like a worker."""
+    job = json.loads(Path(sys.argv[1]).read_text())
+    folder, config = Path(job["run_dir"]), job["config"]
+    stopped: list[int] = []
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stopped.append(1))
+
+    def end(values: dict, status: int) -> int:
+        (folder / "result.json").write_text(json.dumps(values))
+        return status
+
+    with (folder / "events.jsonl").open("a", buffering=1) as events:
+
+        def emit(**event) -> None:
+            events.write(json.dumps(event) + "\n")
+
+        emit(event="started", pid=os.getpid())
+        what = fault(config)
+        print(f"threads {os.environ.get('OMP_NUM_THREADS')}, fault {what}")
+        if what == "sigkill":
+            os.kill(os.getpid(), signal.SIGKILL)
+        if what == "crash":
+            print("RuntimeError: the model is broken")
+            os._exit(3)
+        if what == "bad input":
+            message = "seq_len must fit the split."
+            print(message)
+            return end(result(config, "failed", message), 2)
+        if what == "out of memory":
+            return end({**result(config, "out_of_memory", "Memory ended."), "peak_memory_gib": 99.0}, 1)
+        if what == "diverged":
+            return end(result(config, "diverged", "The loss must stay finite."), 1)
+        emit(event="training", startup_seconds=0.1)
+        length = 1e9 if what == "hang" else float(os.environ.get("FAKE_SECONDS", "0.2"))
+        ends = time.time() + length
+        while time.time() < ends:
+            if stopped and what != "hang":
+                return end(result(config, "interrupted", "The run was told to stop."), 130)
+            time.sleep(0.02)
+        emit(event="validation", samples=64, val_mse=mse(config), val_mae=0.5, seconds_per_epoch=100.0)
+        emit(event="done", state="complete")
+    return end(result(config), 0)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
