@@ -2,21 +2,24 @@
 
 import math
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 
+import numpy as np
 import torch
-from torch import Tensor
 
 from timellm.config import RunConfig
 from timellm.training.engine import build_engine
 from timellm.training.environment import choose_device, synchronize
 from timellm.training.evaluate import evaluate
+from timellm.training.memory import MemoryWatch
 from timellm.training.preparation import prepare
 from timellm.training.stepping import STEPS_PER_GPU_READING, Stepper
 from timellm.training.timing import StepClock
 
 MOST_EVALUATION_BATCHES = 20
 LEAST_EVALUATION_BATCHES = 4
+LEAST_ROUNDS = 2
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,9 +32,18 @@ class MeasurePlan:
         rounds: Parts that the timed batches are taken in; between two parts, other settings are timed.
     """
 
-    batches: int = 100
-    warmup_batches: int = 10
+    batches: int
+    warmup_batches: int
     rounds: int = 1
+
+    @classmethod
+    def of(cls, batches: int, warmup_batches: int, settings: list[RunConfig]) -> "MeasurePlan":
+        """One part for one setting; for several, about as many parts as each has steps, so that both are many."""
+        if len(settings) == 1:
+            return cls(batches=batches, warmup_batches=warmup_batches)
+        fewest = min(math.ceil(batches / config.accumulation_steps) for config in settings)
+        rounds = max(LEAST_ROUNDS, round(math.sqrt(fewest)))
+        return cls(batches=batches, warmup_batches=warmup_batches, rounds=rounds)
 
     def steps(self, config: RunConfig) -> int:
         """Optimizer steps to time: whole ones, at least one a round."""
@@ -92,6 +104,19 @@ class Measured:
     notes: list[str]
 
 
+@dataclass(frozen=True)
+class Failure:
+    """Settings that could not be measured.
+
+    Attributes:
+        state: out_of_memory, diverged or failed.
+        error: What went wrong and what to do, one line.
+    """
+
+    state: str
+    error: str
+
+
 class Measurement:
     """One run's settings, prepared as for training on the windows that the timing needs.
 
@@ -143,12 +168,12 @@ class Measurement:
         self._rounds.append(Round(seconds=self._clock.seconds, counts=self._clock.counts))
         self._clock = None
 
-    def finish(self, startup_seconds: float, peak_memory_gib: "PeakReader") -> Measured:
+    def finish(self, startup_seconds: float, watch: MemoryWatch) -> Measured:
         """Time the evaluation and report everything.
 
         Args:
             startup_seconds: From the start of the process to the end of the preparation.
-            peak_memory_gib: Reads the peak memory so far, GiB.
+            watch: Has read the memory of this process from its start.
         """
         start, seconds = self._time_evaluation()
         trained, total = self._prepared.model.parameter_counts()
@@ -165,10 +190,53 @@ class Measurement:
             test_windows=len(data.test),
             startup_seconds=startup_seconds - self._engine.compile_seconds,
             compile_seconds=compiled,
-            peak_memory_gib=peak_memory_gib(),
+            peak_memory_gib=watch.peak_gib,
             trainable_parameters=trained,
             total_parameters=total,
             device=torch.cuda.get_device_name(self._device) if self._device.type == "cuda" else "cpu",
             backbone=self._prepared.backbone_label,
             notes=list(data.notes),
+        )
+
+    def _take(self, steps: int) -> None:
+        groups, self._order = self._order[:steps], self._order[steps:]
+        if groups:
+            self._stepper.train(torch.cat(groups))
+
+    def _step_done(self, step: int, samples: int, loss: float | None) -> None:
+        if self._clock is None:
+            return
+        if self._is_first:
+            self._is_first = False
+            self._clock.resume()
+        else:
+            self._clock.step_done()
+
+    def _time_evaluation(self) -> tuple[float, list[float]]:
+        """What the first batch of a pass took above the others, and the others' durations."""
+        windows, size = self._prepared.windows.validation, self._config.eval_batch_size or self._config.batch_size
+        self._evaluate(windows[:size], lambda: None)  # compiles and fills the allocator
+        readings: list[float] = []
+
+        def read() -> None:
+            synchronize(self._device)
+            readings.append(time.perf_counter())
+
+        read()
+        self._evaluate(windows, read)
+        durations = np.diff(readings).tolist()
+        if len(durations) > 2 and len(windows) % size:
+            durations.pop()
+        others = durations[1:] or durations
+        return max(0.0, durations[0] - float(np.mean(others))), others
+
+    def _evaluate(self, windows: torch.Tensor, between_batches: Callable[[], None]) -> None:
+        evaluate(
+            self._prepared.model,
+            self._prepared.validation,
+            windows,
+            self._config.eval_batch_size or self._config.batch_size,
+            self._device,
+            shares_prototypes=self._config.prompt_prefix != "recompute",
+            between_batches=between_batches,
         )

@@ -41,14 +41,15 @@ class ProgressPrinter:
             return
         self._printed = now
         left = (now - self._started) / event["step"] * (self._steps - event["step"])
-        text = f"step {event['step']}/{self._steps}, train loss {event['train_loss']:.4f}, {_duration(left)} left"
+        text = f"step {event['step']}/{self._steps}, train loss {event['train_loss']:.4f}, {duration_text(left)} left"
         if self._on_terminal:
             print(f"\r\033[K{text}", end="", file=sys.stderr, flush=True)
         else:
             print(text, file=sys.stderr, flush=True)
 
 
-def _duration(seconds: float) -> str:
+def duration_text(seconds: float) -> str:
+    """Seconds in hours and minutes."""
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours} h {minutes} min" if hours else f"{minutes} min {rest} s" if minutes else f"{rest} s"

@@ -1,6 +1,7 @@
 """Clocks and what is concluded from them: seconds per step with an interval, seconds per epoch."""
 
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -31,7 +32,7 @@ class Estimate:
         return Estimate(mean, mean - low, mean + high)
 
 
-def bootstrap_mean(seconds: list[float], weights: list[int] | None = None) -> Estimate:
+def bootstrap_mean(seconds: Sequence[float], weights: Sequence[float] | None = None) -> Estimate:
     """Mean and 95 % interval by moving-block bootstrap, since neighbouring steps share what disturbs them.
 
     Blocks are as long as the cube root of the sample (Künsch 1989; Hall, Horowitz and Jing 1995). With one value
@@ -58,7 +59,7 @@ def bootstrap_mean(seconds: list[float], weights: list[int] | None = None) -> Es
     return Estimate(mean, min(float(low), mean), max(float(high), mean))
 
 
-@dataclass
+@dataclass(eq=False)
 class StepClock:
     """Times steady optimizer steps; the first ones, and whatever comes between steps, are left out.
 
@@ -74,7 +75,6 @@ class StepClock:
     warmup_seconds: list[float] = field(default_factory=list)
     seconds: list[float] = field(default_factory=list)
     counts: list[int] = field(default_factory=list)
-    micro_batches: int = 0
     _started: float | None = None
     _pending: int = 0
 
@@ -83,14 +83,13 @@ class StepClock:
         synchronize(self.device)
         self._started, self._pending = time.perf_counter(), 0
 
-    def step_done(self, micro_batches: int = 1) -> None:
+    def step_done(self) -> None:
         """One optimizer step has been issued."""
         assert self._started is not None
         self._pending += 1
         if len(self.warmup_seconds) < self.warmup_steps:
             self._read(self.warmup_seconds)
             return
-        self.micro_batches += micro_batches
         if self._pending >= self.steps_per_reading:
             self.counts.append(self._pending)
             self._read(self.seconds)

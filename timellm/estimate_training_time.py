@@ -1,0 +1,140 @@
+"""What a training run would take, before anything is trained: `python timellm/estimate_training_time.py --help`."""
+
+import copy
+import json
+import os
+import shlex
+import sys
+from pathlib import Path
+
+sys.path[0] = str(Path(__file__).resolve().parents[1])
+
+from spaces.errors import InputError  # noqa: E402
+
+PROG = "estimate_training_time.py"
+DESCRIPTION = (
+    "Times a few training and validation batches of a run and concludes what its epochs, the whole run and 1,000 "
+    "iterations (training batches) take, with 95 %% intervals. Nothing is kept of the steps it takes. Takes the flags "
+    "of run_main.py. With --compare the settings are timed in turns, each in a process of its own while the others "
+    "wait; all of them are in memory at the same time."
+)
+UNUSED = ("model_id", "des", "checkpoints", "itr")
+"""Flags of run_main.py that an estimate has no use for: read, and without effect."""
+
+
+def main() -> int:
+    """Parse the flags, measure, print what a run takes."""
+    from timellm.arguments import config_from, ignored_flags
+
+    parser, run_parser = _parsers()
+    arguments = parser.parse_args()
+    texts = ["first", *arguments.compare]
+    parsed = [arguments, *(_with_flags(run_parser, arguments, text) for text in arguments.compare)]
+    if ignored := [*ignored_flags(arguments), *(f"--{name}" for name in UNUSED if name in vars(arguments))]:
+        print(f"No effect on an estimate: {', '.join(ignored)}.", file=sys.stderr)
+    settings, problems = [], _counts_problems(arguments)
+    for text, namespace in zip(texts, parsed, strict=True):
+        try:
+            settings.append(config_from(namespace))
+        except InputError as error:
+            problems += _of_setting(text, error)
+    if problems:
+        raise InputError(problems)
+    return _estimate(arguments, texts, settings)
+
+
+def _parsers():  # type: ignore[no-untyped-def]
+    """A parser of every flag, and one of those that `--compare` may change."""
+    import argparse
+
+    from timellm.arguments import build_parser, parse_boolean
+
+    run_parser, parser = build_parser(PROG, DESCRIPTION), build_parser(PROG, DESCRIPTION)
+    group = parser.add_argument_group("Measurement")
+    group.add_argument("--measure_batches", type=int, default=100, help="training batches to time (100)")
+    group.add_argument("--warmup_batches", type=int, default=10, help="training batches before them (10)")
+    group.add_argument(
+        "--compare", action="append", default=[], metavar='"FLAGS"',
+        help="also time the run with these flags changed, in turns with the first; may be repeated",
+    )  # fmt: skip
+    group.add_argument("--num_threads", type=int, default=None, help="CPU threads (default: all cores)")
+    group.add_argument(
+        "--json", type=parse_boolean, nargs="?", const=True, default=False, metavar="true|false",
+        help="print one JSON object and nothing else on stdout",
+    )  # fmt: skip
+    for name in UNUSED:
+        parser.add_argument(f"--{name}", default=argparse.SUPPRESS, help=argparse.SUPPRESS)
+    return parser, run_parser
+
+
+def _with_flags(run_parser, arguments, text: str):  # type: ignore[no-untyped-def]
+    """The flags of the command line, some of them changed."""
+    try:
+        words = shlex.split(text)
+    except ValueError as error:
+        raise InputError(f"--compare must be flags as a shell reads them, got {text!r}: {error}.") from error
+    return run_parser.parse_args(words, namespace=copy.copy(arguments))
+
+
+def _counts_problems(arguments) -> list[str]:  # type: ignore[no-untyped-def]
+    least = {"measure_batches": 1, "warmup_batches": 0, "num_threads": 1}
+    problems = [
+        f"{name} must be at least {low}, got {vars(arguments)[name]}."
+        for name, low in least.items()
+        if vars(arguments)[name] is not None and vars(arguments)[name] < low
+    ]
+    if (processes := int(os.environ.get("WORLD_SIZE", "1"))) > 1:
+        problems.append(
+            f"An estimate measures a run of one process, got a launcher's {processes}. Start it with python."
+        )
+    return problems
+
+
+def _of_setting(text: str, error: InputError) -> list[str]:
+    return [problem if text == "first" else f"--compare {text!r}: {problem}" for problem in error.problems]
+
+
+def _estimate(arguments, texts, settings) -> int:  # type: ignore[no-untyped-def]
+    from timellm.training.environment import describe_machine
+    from timellm.training.estimate import estimates
+    from timellm.training.estimate_text import print_comparison, print_estimate
+    from timellm.training.interleaved import measure_interleaved
+    from timellm.training.measurement import MeasurePlan
+
+    _check(texts, settings)
+    plan = MeasurePlan.of(arguments.measure_batches, arguments.warmup_batches, settings)
+    threads = arguments.num_threads or describe_machine()["cores"]
+    measured = measure_interleaved(settings, plan, threads, lambda line: print(line, file=sys.stderr, flush=True))
+    results = estimates(settings, measured)
+    if arguments.json:
+        first, *others = [{"setting": text, **result.to_dict()} for text, result in zip(texts, results, strict=True)]
+        print(json.dumps({**first, "compare": others} if others else first, indent=2))
+    elif len(results) > 1:
+        print_comparison(texts, results)
+    elif results[0].state == "complete":
+        print_estimate(settings[0], results[0])
+    for text, result in zip(texts, results, strict=True):
+        if result.error:
+            where = f" ({text})" if len(results) > 1 else ""
+            print(f"{PROG}: {result.state}{where}: {result.error}", file=sys.stderr)
+    return 0 if any(result.state == "complete" for result in results) else 1
+
+
+def _check(texts, settings) -> None:  # type: ignore[no-untyped-def]
+    """Hold every setting against the data, the language model and the device."""
+    from timellm.check import check_run
+
+    problems = []
+    for text, config in zip(texts, settings, strict=True):
+        try:
+            check_run(config)
+        except InputError as error:
+            problems += _of_setting(text, error)
+    if problems:
+        raise InputError(problems)
+
+
+if __name__ == "__main__":
+    from timellm.arguments import run_command
+
+    run_command(main, PROG)

@@ -1,0 +1,195 @@
+"""What a run will take, concluded from a few measured batches."""
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+
+from timellm.config import RunConfig
+from timellm.training.measurement import Failure, Measured
+from timellm.training.result import RunResult
+from timellm.training.timing import Estimate, bootstrap_mean
+
+
+@dataclass(kw_only=True)
+class TrainingEstimate(RunResult):
+    """The names of a run's result, and what only an estimate has; `*_low` and `*_high` end 95 % intervals."""
+
+    seconds_per_batch_low: float | None = None
+    """Lower end of seconds_per_batch."""
+    seconds_per_batch_high: float | None = None
+    """Upper end of seconds_per_batch."""
+    test_seconds: float | None = None
+    """One pass over every test window."""
+    seconds_per_epoch_with_validation_low: float | None = None
+    """Lower end of seconds_per_epoch_with_validation."""
+    seconds_per_epoch_with_validation_high: float | None = None
+    """Upper end of seconds_per_epoch_with_validation."""
+    seconds_per_epoch_with_validation_and_test: float | None = None
+    """An epoch with a whole validation and a whole test pass, as published scripts run it."""
+    seconds_per_epoch_with_validation_and_test_low: float | None = None
+    """Lower end of seconds_per_epoch_with_validation_and_test."""
+    seconds_per_epoch_with_validation_and_test_high: float | None = None
+    """Upper end of seconds_per_epoch_with_validation_and_test."""
+    seconds_per_run: float | None = None
+    """All epochs, their validations and the test, unless it stops early; start-up and compilation come on top."""
+    seconds_per_run_low: float | None = None
+    """Lower end of seconds_per_run."""
+    seconds_per_run_high: float | None = None
+    """Upper end of seconds_per_run."""
+    seconds_per_1000_iterations: float | None = None
+    """1,000 training batches, their share of the optimizer steps included."""
+    seconds_per_1000_iterations_low: float | None = None
+    """Lower end of seconds_per_1000_iterations."""
+    seconds_per_1000_iterations_high: float | None = None
+    """Upper end of seconds_per_1000_iterations."""
+    seconds_per_10000_iterations: float | None = None
+    """10,000 training batches."""
+    seconds_per_10000_iterations_low: float | None = None
+    """Lower end of seconds_per_10000_iterations."""
+    seconds_per_10000_iterations_high: float | None = None
+    """Upper end of seconds_per_10000_iterations."""
+    batches_per_epoch: int | None = None
+    """Training batches of one epoch."""
+    steps_per_epoch: int | None = None
+    """Optimizer steps of one epoch."""
+    steps_per_run: int | None = None
+    """Optimizer steps of the whole run, unless it stops early."""
+    validations_per_run: int | None = None
+    """Validation passes of the whole run, unless it stops early."""
+    speedup_vs_first: float | None = None
+    """Seconds per epoch of the first setting over this one's, from steps timed side by side."""
+    speedup_vs_first_low: float | None = None
+    """Lower end of speedup_vs_first."""
+    speedup_vs_first_high: float | None = None
+    """Upper end of speedup_vs_first."""
+
+    def set_interval(self, name: str, estimate: Estimate) -> None:
+        """Set a figure and the ends of its interval; an end that is not known is None."""
+        for suffix, value in (("", estimate.mean), ("_low", estimate.low), ("_high", estimate.high)):
+            setattr(self, name + suffix, value if math.isfinite(value) else None)
+
+
+def estimates(settings: list[RunConfig], measured: list[Measured | Failure]) -> list[TrainingEstimate]:
+    """Project every setting, and compare it with the first; a setting that failed keeps its state and error.
+
+    Args:
+        settings: Runs that were measured side by side.
+        measured: What was measured of each, or how it failed.
+    """
+    results = [
+        TrainingEstimate(state=part.state, error=part.error, seed=config.seed)
+        if isinstance(part, Failure)
+        else estimate_run(config, part)
+        for config, part in zip(settings, measured, strict=True)
+    ]
+    first = measured[0]
+    if len(settings) > 1 and not isinstance(first, Failure):
+        for result, part in zip(results, measured, strict=True):
+            if not isinstance(part, Failure):
+                result.set_interval("speedup_vs_first", speedup(results[0], first, result, part))
+    return results
+
+
+def estimate_run(config: RunConfig, measured: Measured) -> TrainingEstimate:
+    """Project a run from its measured batches.
+
+    Args:
+        config: The run's settings.
+        measured: What was measured of them.
+    """
+    result = _described(config, measured)
+    seconds, counts = _readings(measured)
+    per_step = bootstrap_mean(seconds, counts)
+    per_batch = per_step.scaled(1 / config.accumulation_steps)
+    steps_per_epoch = math.ceil(measured.epoch_windows / config.global_batch)
+    epoch = per_step.scaled(steps_per_epoch)
+    validation = _pass(config, measured, measured.validation_windows)
+    test = _pass(config, measured, measured.test_windows)
+    result.seconds_per_step = per_step.mean
+    result.seconds_per_step_median = float(np.median(np.asarray(seconds) / np.asarray(counts)))
+    result.samples_per_second = measured.epoch_windows / epoch.mean
+    result.validation_seconds, result.test_seconds = validation.mean, test.mean
+    result.steps_per_epoch = steps_per_epoch
+    result.batches_per_epoch = math.ceil(measured.epoch_windows / config.batch_size)
+    result.set_interval("seconds_per_batch", per_batch)
+    result.set_interval("seconds_per_epoch", epoch)
+    result.set_interval("seconds_per_epoch_with_validation", epoch.plus(validation.scaled(1 / config.validate_every)))
+    result.set_interval("seconds_per_epoch_with_validation_and_test", epoch.plus(validation).plus(test))
+    for iterations in (1000, 10000):
+        result.set_interval(f"seconds_per_{iterations}_iterations", per_batch.scaled(iterations))
+    _add_run(result, config, measured, per_step)
+    return result
+
+
+def speedup(
+    first: TrainingEstimate, first_rounds: Measured, other: TrainingEstimate, other_rounds: Measured
+) -> Estimate:
+    """How many times faster an epoch of another setting is, with its 95 % interval.
+
+    Rounds of the two were timed one after the other, so they are resampled in pairs: what slowed down the machine
+    for both cancels out.
+
+    Args:
+        first: The setting that is compared with.
+        first_rounds: What was measured of it.
+        other: The other setting.
+        other_rounds: What was measured of it, in as many rounds.
+    """
+    assert first.steps_per_epoch is not None
+    assert other.steps_per_epoch is not None
+    return bootstrap_mean(
+        _epochs_by_round(first_rounds, first.steps_per_epoch), _epochs_by_round(other_rounds, other.steps_per_epoch)
+    )
+
+
+def _described(config: RunConfig, measured: Measured) -> TrainingEstimate:
+    return TrainingEstimate(
+        state="complete",
+        is_projected=True,
+        startup_seconds=round(measured.startup_seconds, 3),
+        compile_seconds=round(measured.compile_seconds, 3),
+        peak_memory_gib=round(measured.peak_memory_gib, 4),
+        timed_steps=sum(sum(part.counts) for part in measured.rounds),
+        trainable_parameters=measured.trainable_parameters,
+        total_parameters=measured.total_parameters,
+        seed=config.seed,
+        device=measured.device,
+        backbone=measured.backbone,
+        notes=measured.notes,
+    )
+
+
+def _add_run(result: TrainingEstimate, config: RunConfig, measured: Measured, per_step: Estimate) -> None:
+    """Add the whole run: every epoch, the validations between them, and the test of a run on all windows."""
+    assert result.steps_per_epoch is not None
+    is_whole = config.train_samples is None
+    if config.train_samples is None:
+        result.steps_per_run = config.train_epochs * result.steps_per_epoch
+        result.validations_per_run = math.ceil(config.train_epochs / config.validate_every)
+    else:
+        result.steps_per_run = math.ceil(config.train_samples / config.global_batch)
+        result.validations_per_run = 1
+    validated = min(config.val_samples or measured.validation_windows, measured.validation_windows)
+    run = per_step.scaled(result.steps_per_run)
+    run = run.plus(_pass(config, measured, validated).scaled(result.validations_per_run))
+    if is_whole:
+        run = run.plus(_pass(config, measured, measured.test_windows))
+    result.set_interval("seconds_per_run", run)
+
+
+def _pass(config: RunConfig, measured: Measured, windows: int) -> Estimate:
+    """Seconds of one evaluation of so many windows."""
+    batches = math.ceil(windows / (config.eval_batch_size or config.batch_size))
+    start = measured.evaluation_start_seconds
+    return bootstrap_mean(measured.evaluation_seconds).scaled(batches).plus(Estimate(start, start, start))
+
+
+def _readings(measured: Measured) -> tuple[list[float], list[int]]:
+    seconds = [value for part in measured.rounds for value in part.seconds]
+    return seconds, [count for part in measured.rounds for count in part.counts]
+
+
+def _epochs_by_round(measured: Measured, steps: int) -> list[float]:
+    """Seconds per epoch by each round alone."""
+    return [sum(part.seconds) / sum(part.counts) * steps for part in measured.rounds]
