@@ -148,6 +148,11 @@ def _is_missing(value: Any) -> bool:
     return value is None or value is pd.NA or value is pd.NaT or value == "" or value != value
 
 
+def _text(value: Any) -> str:
+    """Text whose lines end in newlines alone: CSV readers take a carriage return (of a progress bar) for a row's end."""
+    return str(value).replace("\r\n", "\n").replace("\r", "\n")
+
+
 def _integer(value: Any) -> int:
     number = int(value)
     if isinstance(value, bool) or (not isinstance(value, str) and number != value):
@@ -173,8 +178,8 @@ def _time(value: Any) -> datetime:
 
 
 _CONVERT: dict[Kind, Any] = {
-    "text": str,
-    "category": str,
+    "text": _text,
+    "category": _text,
     "integer": _integer,
     "number": _number,
     "boolean": _boolean,
