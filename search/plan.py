@@ -20,7 +20,7 @@ SECONDS_AROUND = 1.0
 """Between the end of a trial and the start of the next."""
 FINAL_SECONDS = 10.0
 """Report and recommendations."""
-_VALIDATION = (64, 512)
+_VALIDATION = (32, 512)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -36,7 +36,7 @@ class Fidelity:
 
     @classmethod
     def of_samples(cls, samples: int) -> "Fidelity":
-        """The fidelity of SAMPLES training windows, with half as many for validation, 64 to 512."""
+        """The fidelity of SAMPLES training windows, with half as many for validation, 32 to 512."""
         low, high = _VALIDATION
         return cls(kind="samples", train_samples=samples, val_samples=min(high, max(low, samples // 2)))
 
@@ -170,12 +170,12 @@ def choose_plan(
         windows: Windows per split.
         seconds: Time for trials; None for no limit.
         first_trials: Trials as long as the baseline's: it and the plans.
-        repeats: Confirmations, of which half are the baseline's.
+        repeats: Confirmations, the baseline's included; they are taken to be as long as the sampler's trials.
     """
     full = Fidelity(kind="full")
     if seconds is None:
         return Plan(fidelity=full, trial_seconds=costs.seconds(full, config, windows))
-    units = first_trials + max(0, WANTED_TRIALS - first_trials) * SAMPLER_SHARE + repeats * (1 + SAMPLER_SHARE) / 2
+    units = first_trials + (max(0, WANTED_TRIALS - first_trials) + repeats) * SAMPLER_SHARE
     available = max(0.0, seconds - FINAL_SECONDS)
     candidates = [full, *map(Fidelity.of_samples, range(windows["train"] // STEP * STEP, 0, -STEP))]
     fitting = (one for one in candidates if units * costs.seconds(one, config, windows) <= available)
@@ -188,7 +188,7 @@ def choose_plan(
             "fewer will be run. Raise --time_budget for a search worth its name."
         )
     length = costs.seconds(chosen, config, windows)
-    rest = max(0.0, available - first_trials * length - repeats * length * (1 + SAMPLER_SHARE) / 2)
+    rest = max(0.0, available - first_trials * length - repeats * length * SAMPLER_SHARE)
     trials = min(first_trials, int(available // length)) + int(rest // (length * SAMPLER_SHARE))
     return Plan(fidelity=chosen, trial_seconds=length, trials=max(1, trials), notes=tuple(notes))
 

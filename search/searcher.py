@@ -9,8 +9,9 @@ from typing import Any
 
 from ray.tune.search import Searcher
 
-from results.columns import CONFIRM, State
+from results.columns import CONFIRM, SAMPLER, State
 from results.layout import RunFolder
+from search.confirmation import Confirmation
 from search.ledger import Ledger
 from search.study import Proposal, SearchStudy
 from search.trainable import OUTCOME, ask_to_stop, trial_config
@@ -52,6 +53,7 @@ class StudySearcher(Searcher):
         worker: How the worker of a run is started.
         make_config: The run configuration of a proposal.
         limits: When to end.
+        confirmation: What is run again at the end.
     """
 
     def __init__(
@@ -63,15 +65,17 @@ class StudySearcher(Searcher):
         worker: Callable[[RunConfig], WorkerSettings],
         make_config: Callable[[Proposal], RunConfig],
         limits: Limits,
+        confirmation: Confirmation,
     ) -> None:
         super().__init__()
         self._study, self._ledger, self._folder, self._worker = study, ledger, folder, worker
-        self._make_config, self._limits = make_config, limits
+        self._make_config, self._limits, self._confirmation = make_config, limits, confirmation
         self._running: dict[str, _Running] = {}
         self._stop_reason: str | None = None
         self.on_start: Callable[[Proposal], None] = lambda proposal: None
         self.after_row: Callable[[], None] = lambda: None
         self.ended_because = ""
+        self.failure: str | None = None
 
     def __getstate__(self) -> dict[str, Any]:
         """Nothing: Tune pickles the searcher for a way of resuming that is not used here."""
@@ -83,11 +87,9 @@ class StudySearcher(Searcher):
 
     def suggest(self, trial_id: str) -> Any:
         """The next trial's configuration, or FINISHED at the end of the search."""
-        self.ended_because = self._reason_to_end() or ""
-        proposal = None if self.ended_because else self._study.propose()
+        proposal = self._next_proposal()
         if proposal is None:
-            self.ended_because = self.ended_because or "every configuration of the space has been tried"
-            return Searcher.FINISHED
+            return None if self._running and not self._stop_reason else Searcher.FINISHED
         config = self._make_config(proposal)
         self._running[trial_id] = _Running(proposal, config)
         self.on_start(proposal)
@@ -98,6 +100,18 @@ class StudySearcher(Searcher):
             worker=self._worker(config),
             end_by=self._end_by(),
         )
+
+    def _next_proposal(self) -> Proposal | None:
+        """The sampler's next trial, or behind its last one the next confirmation; None at the end."""
+        if not self.ended_because:
+            self.ended_because = self._reason_to_end() or ""
+            proposal = None if self.ended_because else self._study.propose()
+            if proposal is not None:
+                return proposal
+            self.ended_because = self.ended_because or "every configuration of the space has been tried"
+        if self._running or self._stop_reason or not self._has_time(reserve=0.0):
+            return None
+        return self._confirmation.next()
 
     def on_trial_result(self, trial_id: str, result: Mapping[str, Any]) -> None:
         """Keep a trial's newest validation: it is all that a trial stopped early leaves."""
@@ -111,9 +125,13 @@ class StudySearcher(Searcher):
         running = self._running.pop(trial_id)
         text = (result or {}).get(OUTCOME)
         outcome = json.loads(text) if text else self._outcome_without_worker(running, error)
-        row = self._ledger.record(running.proposal, running.config, outcome)
-        self._study.finish(running.proposal.trial_id, row)
-        self.after_row()
+        try:
+            row = self._ledger.record(running.proposal, running.config, outcome)
+            self._study.finish(running.proposal.trial_id, row)
+            self.after_row()
+        except Exception as problem:  # Tune would log it and go on, and lose the row
+            self.failure = f"{running.proposal.trial_id} could not be recorded ({_words(problem)})"
+            self.stop(self.failure)
 
     def stop(self, reason: str, *, now: bool = False) -> None:
         """End the search: no trial starts any more, and those that run end in good order, or at once."""
@@ -133,26 +151,31 @@ class StudySearcher(Searcher):
         """Nothing to restore: a search is resumed from the study and the table."""
 
     def _reason_to_end(self) -> str | None:
+        """Why no trial of the sampler is started any more; None if one may be."""
         if self._stop_reason:
             return self._stop_reason
-        limits, counted = self._limits, [row for row in self._ledger.rows if row["source"] != CONFIRM]
-        ended = [row for row in counted if row["state"] != State.INTERRUPTED]
-        if limits.num_trials is not None and len(ended) + len(self._running) >= limits.num_trials:
-            return f"{limits.num_trials} trials have been run"
-        if limits.deadline is None:
-            return None
-        left = limits.deadline - time.time()
-        if left <= 0:
-            return "the time budget is used up"
-        expected = self.expected_seconds()
-        if expected is not None and left < expected / 2:
-            return f"the {left:.0f} s left of the time budget are too few for a trial of about {expected:.0f} s"
-        return None
+        ended = [row for row in self._ledger.rows if row["source"] != CONFIRM and row["state"] != State.INTERRUPTED]
+        most = self._limits.num_trials
+        if most is not None and len(ended) + len(self._running) >= most:
+            return f"{most} trials have been run"
+        reserve = self._confirmation.trials * (self.expected_seconds() or 0.0)
+        return None if self._has_time(reserve) else "the time that is left is too short for another trial"
+
+    def _has_time(self, reserve: float) -> bool:
+        """Whether at least half of the next trial fits the time budget.
+
+        Args:
+            reserve: Seconds that are kept for later.
+        """
+        if self._limits.deadline is None:
+            return True
+        left = self._limits.deadline - time.time() - reserve
+        return left > (self.expected_seconds() or 0.0) / 2
 
     def expected_seconds(self) -> float | None:
         """Length of the next trial: the median of the sampler's complete ones, or else what the plan expects."""
         complete = self._ledger.complete()
-        own = [row["total_seconds"] for row in complete if row["source"] == "sampler" and row["total_seconds"]]
+        own = [row["total_seconds"] for row in complete if row["source"] == SAMPLER and row["total_seconds"]]
         every = [row["total_seconds"] for row in complete if row["total_seconds"]]
         chosen = own if len(own) >= 3 else every
         return statistics.median(chosen) if chosen else self._limits.expected_seconds
@@ -175,3 +198,8 @@ class StudySearcher(Searcher):
             return {"state": str(State.INTERRUPTED), "error": self._stop_reason}
         log = self._folder.trial(running.proposal.trial_id).log
         return {"state": str(State.FAILED), "error": f"The process that watched the worker died. See {log}."}
+
+
+def _words(problem: Exception) -> str:
+    """An exception on one line."""
+    return f"{type(problem).__name__}: {next(iter(str(problem).splitlines()), '')}"

@@ -9,6 +9,7 @@ from typing import Any
 
 from results.columns import State
 from results.layout import TrialFolder
+from search.confirmation import REPEATS
 from search.dashboard import Ray, start_ray, token_path
 from search.hardware import PROJECT_ROOT
 from search.interrupts import Interrupts
@@ -149,7 +150,7 @@ class Session:
             windows=windows,
             seconds=None if deadline is None else deadline - time.time(),
             first_trials=1 + len(self._prepared.space.plans),
-            repeats=2 * 2 * self._prepared.options.confirm,
+            repeats=REPEATS * (self._prepared.options.confirm + 1) if self._prepared.options.confirm else 0,
         )
 
     def _probe(self, baseline: RunConfig, interrupts: Interrupts) -> dict[str, Any]:

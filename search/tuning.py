@@ -5,6 +5,7 @@ from collections.abc import Callable
 
 from ray import tune
 
+from search.confirmation import Confirmation
 from search.ledger import Ledger
 from search.plan import Plan
 from search.preparation import Preparation
@@ -40,6 +41,7 @@ class Tuning:
         deadline: float | None,
     ) -> None:
         self._prepared = prepared
+        options = prepared.options
         self.searcher = StudySearcher(
             study=study,
             ledger=ledger,
@@ -48,10 +50,11 @@ class Tuning:
             make_config=make_config,
             limits=Limits(
                 deadline=deadline,
-                num_trials=prepared.options.num_trials,
+                num_trials=options.num_trials,
                 expected_seconds=plan.trial_seconds,
-                budget_seconds=prepared.options.time_budget,
+                budget_seconds=options.time_budget,
             ),
+            confirmation=Confirmation(prepared.space, ledger, options.confirm, options.seed, study.new_trial_id),
         )
 
     def run(self) -> str | None:
@@ -81,10 +84,9 @@ class Tuning:
                 verbose=0,
             ),
         )
-        failure = None
         try:
             tuner.fit()
         except Exception as error:
-            failure = f"{type(error).__name__}: {next(iter(str(error).splitlines()), '')}"
+            self.searcher.failure = f"{type(error).__name__}: {next(iter(str(error).splitlines()), '')}"
         self.searcher.close()
-        return failure
+        return self.searcher.failure

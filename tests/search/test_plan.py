@@ -1,0 +1,68 @@
+import pytest
+
+from search.plan import Costs, Fidelity, choose_plan, fixed_plan, parse_fidelity, probe_config
+from spaces import InputError
+from timellm.config import RunConfig
+
+WINDOWS = {"train": 100_000, "validation": 10_000, "test": 20_000}
+BASELINE = RunConfig()
+COSTS = Costs(startup_seconds=6.0, seconds_per_sample=0.1, validation_seconds_per_sample=0.03, timed_samples=6 * 32)
+
+
+def choose(seconds, repeats=0, costs=COSTS):
+    return choose_plan(costs=costs, config=BASELINE, windows=WINDOWS, seconds=seconds, first_trials=4, repeats=repeats)
+
+
+def test_samples_are_the_largest_multiple_of_32_that_lets_a_dozen_trials_fit():
+    plan = choose(560)
+    assert plan.fidelity.train_samples % 32 == 0
+    assert 256 <= plan.fidelity.train_samples <= 800
+    assert plan.trials >= 12
+    larger = Fidelity.of_samples(plan.fidelity.train_samples + 32)
+    assert (4 + 8 / 2) * COSTS.seconds(larger, BASELINE, WINDOWS) > 550
+
+
+def test_confirmations_are_part_of_the_budget():
+    assert choose(560, repeats=6).fidelity.train_samples < choose(560).fidelity.train_samples
+
+
+def test_the_whole_training_is_chosen_where_it_fits():
+    fast = Costs(startup_seconds=1, seconds_per_sample=1e-6, validation_seconds_per_sample=1e-6, timed_samples=32)
+    assert choose(600, costs=fast).fidelity.kind == "full"
+    assert choose(None).fidelity.kind == "full"
+
+
+def test_a_budget_that_is_too_short_is_said():
+    plan = choose(30)
+    assert plan.fidelity.train_samples == 32
+    assert plan.trials >= 1
+    assert "too short" in plan.notes[0]
+
+
+def test_a_fixed_fidelity_needs_no_measurement():
+    assert str(fixed_plan("full")) == (
+        "Every trial is the whole training run. What a trial costs is unknown until the baseline has been measured."
+    )
+    assert fixed_plan(96).fidelity.to_dict() == {"kind": "samples", "train_samples": 96, "val_samples": 48}
+
+
+def test_a_fidelity_sets_the_samples_of_a_run():
+    config = Fidelity.of_samples(2048).apply(BASELINE)
+    assert (config.train_samples, config.val_samples) == (2048, 512)
+    assert Fidelity(kind="full").apply(config).train_samples is None
+    assert probe_config(BASELINE).train_samples == 4 * 32
+
+
+@pytest.mark.parametrize("text", ["0", "-1", "many", "1.5", ""])
+def test_a_wrong_fidelity_is_refused(text):
+    with pytest.raises(InputError, match="--fidelity must be full, auto or a number"):
+        parse_fidelity(text)
+
+
+def test_costs_come_from_a_probe():
+    result = {"seconds_per_epoch": 1000.0, "startup_seconds": 5.0, "compile_seconds": 1.0, "validation_seconds": 50.0}
+    costs = Costs.from_result(result, BASELINE, WINDOWS, steps=4)
+    assert costs.seconds_per_sample == pytest.approx(0.01)
+    assert costs.validation_seconds_per_sample == pytest.approx(0.005)
+    assert costs.startup_seconds == 6.0
+    assert costs.timed_samples == 192
