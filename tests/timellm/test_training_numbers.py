@@ -129,3 +129,50 @@ def test_no_frozen_parameter_is_in_the_optimizer(folder):
     held = sum(len(group["params"]) for group in stepper._engine._optimizer.param_groups)
     assert held == len(list(prepared.model.trained_parameters()))
     assert not any(name.startswith("llm_model") for name, _ in prepared.model.trained_parameters())
+
+
+@pytest.mark.parametrize("kind", ["gpt2", "llama"])
+@pytest.mark.parametrize("prompt_store_gib", [4.0, 0.0005], ids=["all fits", "some fits"])
+@pytest.mark.parametrize("prompt_scope", ["channel", "span"])
+def test_a_prompt_store_gives_the_curve_of_reuse_in_every_epoch(folder, kind, prompt_store_gib, prompt_scope):
+    common = {"kind": kind, "train_epochs": 2, "prompt_scope": prompt_scope}
+
+    def two_passes(config):
+        prepared, stepper, losses = set_up(config)
+        for windows in prepared.windows.passes:
+            stepper.train(windows[:160])
+        if prepared.store is not None:
+            assert (prepared.store.share < 1) == (prompt_store_gib < 1)
+        return np.array(losses)
+
+    reused = two_passes(tiny_config(folder, prompt_prefix="reuse", **common))
+    stored = two_passes(tiny_config(folder, prompt_prefix="store", prompt_store_gib=prompt_store_gib, **common))
+    np.testing.assert_allclose(stored, reused, rtol=1e-6)
+
+
+def test_a_full_store_computes_no_prompt_after_the_first_epoch(folder):
+    config = tiny_config(folder, prompt_prefix="store", train_epochs=2)
+    prepared, stepper, _ = set_up(config)
+    calls = []
+    remember = prepared.model.remember_prompt
+    prepared.model.remember_prompt = lambda ids: calls.append(len(ids)) or remember(ids)
+    stepper.train(prepared.windows.passes[0])
+    assert sum(calls) == len(prepared.data.train)
+    stepper.train(prepared.windows.passes[1])
+    assert sum(calls) == len(prepared.data.train)
+
+
+@pytest.mark.parametrize("prompt_prefix", ["recompute", "reuse"])
+def test_compiled_training_gives_the_same_curve_and_never_recompiles(folder, prompt_prefix):
+    from torch._dynamo.utils import counters
+
+    torch._dynamo.reset()
+    common = {"prompt_prefix": prompt_prefix, "batch_size": 16}
+    plain = losses_of(tiny_config(folder, **common), steps=8)
+    prepared, stepper, losses = set_up(tiny_config(folder, compile_mode="default", **common))
+    stepper.train(prepared.windows.passes[0][:32])
+    graphs = counters["stats"]["unique_graphs"]
+    assert graphs >= 1
+    stepper.train(prepared.windows.passes[0][32:121])
+    assert counters["stats"]["unique_graphs"] == graphs
+    np.testing.assert_allclose(losses[:7], plain[:7], rtol=1e-4)

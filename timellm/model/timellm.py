@@ -103,6 +103,19 @@ class TimeLLM(nn.Module):
         """Keys and values of prompt tokens [windows, tokens] that follow the kept prefix."""
         return self._remember(ids, self._prefix)
 
+    def memory_shape(self, tokens: int) -> tuple[int, int, int, int]:
+        """Layers, key and value heads, tokens and head dimension of a prompt's keys or values."""
+        settings = self.llm_model.config
+        heads = settings.num_attention_heads
+        kv_heads = getattr(settings, "num_key_value_heads", None) or heads
+        width = getattr(settings, "head_dim", None) or settings.hidden_size // heads
+        return self._blocks.count, kv_heads, tokens, width
+
+    def compile_forward(self) -> None:
+        """Compile the forward pass, and with it the backward pass, for shapes that never change."""
+        mode = None if self.config.compile_mode == "default" else self.config.compile_mode
+        self.forward = torch.compile(self.forward, mode=mode, dynamic=False)  # type: ignore[method-assign]
+
     def prototypes(self) -> Prototypes:
         """Keys and values of the text prototypes: needed once per optimizer step, once per evaluation."""
         with self._autocast():

@@ -18,10 +18,10 @@ class Batch:
     """Windows of one micro batch.
 
     Attributes:
-        indices: Numbers of the windows in their split [windows].
-        x: Scaled inputs [windows, seq_len].
-        y: Scaled targets [windows, pred_len].
-        prompt: Their prompt tokens, without the prefix that the model keeps.
+        indices: Numbers of the windows in their split [rows].
+        x: Scaled inputs [rows, seq_len].
+        y: Scaled targets [windows, pred_len]; rows beyond them repeat a window, only to keep the shape.
+        prompt: Prompt tokens of the rows, without the prefix that the model keeps.
     """
 
     indices: Tensor
@@ -41,6 +41,7 @@ class WindowBatches:
         device: Where batches go.
         fixed_tokens: Pad every batch to this many prompt tokens, so that shapes never change; None pads to the
             batch's longest.
+        fixed_rows: Repeat a window until a batch has this many rows, likewise; None leaves it as it is.
     """
 
     def __init__(
@@ -51,8 +52,9 @@ class WindowBatches:
         prefix_length: int,
         device: torch.device,
         fixed_tokens: int | None = None,
+        fixed_rows: int | None = None,
     ) -> None:
-        self._config, self._device = config, device
+        self._config, self._device, self._fixed_rows = config, device, fixed_rows
         self._on_device = config.num_workers == 0
         self._source = _WindowSource(
             split.to(device) if self._on_device else split,
@@ -60,16 +62,17 @@ class WindowBatches:
             prefix_length,
             fixed_tokens,
         )
-        self._loader: DataLoader | None = None
 
     def __call__(self, groups: list[Tensor]) -> Iterator[Batch]:
         """Yield one batch per group of window numbers."""
-        if self._on_device:
-            for group in groups:
-                yield self._to_device(self._source[group])
-            return
-        for parts in self._load(groups):
-            yield self._to_device(parts)
+        padded = [self._padded(group) for group in groups]
+        parts = (self._source[group] for group in padded) if self._on_device else self._load(padded)
+        for group, tensors in zip(groups, parts, strict=True):
+            yield self._to_device(tensors, len(group))
+
+    def _padded(self, group: Tensor) -> Tensor:
+        missing = (self._fixed_rows or 0) - len(group)
+        return torch.cat((group, group[-1:].expand(missing))) if missing > 0 else group
 
     def _load(self, groups: list[Tensor]) -> DataLoader:
         pinned = self._config.pin_memory and self._device.type == "cuda"
@@ -84,10 +87,10 @@ class WindowBatches:
             generator=torch.Generator(),  # the global one belongs to dropout
         )
 
-    def _to_device(self, parts: tuple[Tensor, ...]) -> Batch:
+    def _to_device(self, parts: tuple[Tensor, ...], windows: int) -> Batch:
         indices, x, y, ids, lengths = (part.to(self._device, non_blocking=True) for part in parts)
         masked = self._config.prompt_padding == "masked"
-        return Batch(indices, x, y, PromptBatch(ids, lengths if masked else None))
+        return Batch(indices, x, y[:windows], PromptBatch(ids, lengths if masked else None))
 
 
 class _WindowSource(Dataset):

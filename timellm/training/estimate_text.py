@@ -48,11 +48,12 @@ def print_comparison(texts: list[str], results: list[TrainingEstimate]) -> None:
     """
     console = _console()
     table = Table(box=None, pad_edge=False)
-    table.add_column("setting", overflow="fold")
-    for title in ("s/batch", "s/epoch", "95 %", "+ validation", "+ test", "run", "GiB", "speed-up", "95 %"):
+    titles = ("", "s/batch", "s/epoch", "95 %", "+ validation", "+ test", "s/run", "GiB", "speed-up", "95 %")
+    for title in titles:
         table.add_column(title, justify="right", no_wrap=True)
-    for text, result in zip(texts, results, strict=True):
-        table.add_row(text, *(_cells(result) if result.state == "complete" else [result.state]))
+    for number, (text, result) in enumerate(zip(texts, results, strict=True), 1):
+        console.print(Text(f"{number}  {text}"), soft_wrap=True)
+        table.add_row(str(number), *(_cells(result) if result.state == "complete" else [result.state]))
     console.print(table)
     notes = dict.fromkeys(note for result in results for note in result.notes)
     backbones = dict.fromkeys(result.backbone for result in results if result.backbone)
@@ -72,7 +73,7 @@ def _cells(result: TrainingEstimate) -> list[str]:
     for name in ("epoch_with_validation", "epoch_with_validation_and_test", "run"):
         cells.append(seconds_text(_interval(result, f"seconds_per_{name}")[0]))
     cells.append(f"{result.peak_memory_gib:.2f}")
-    if result.speedup_vs_first is None:
+    if result.speedup_vs_first is None or result.speedup_vs_first_low == 1 == result.speedup_vs_first_high:
         return cells
     ratio, low, high = _interval(result, "speedup_vs_first")
     return [*cells, f"{ratio:.2f}x", f"{low:.2f} to {high:.2f}" if high is not None else f"from {low:.2f}"]

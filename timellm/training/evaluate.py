@@ -60,7 +60,7 @@ def evaluate(
     absolute = torch.zeros((), dtype=torch.float64, device=device)
     values = 0
     for batch in batches(micro_batches(windows, batch_size)):
-        error = (network(batch.x, batch.prompt, prototypes) - batch.y).double()
+        error = (network(batch.x, batch.prompt, prototypes)[: len(batch.y)] - batch.y).double()
         squared += error.square().sum()
         absolute += error.abs().sum()
         values += error.numel()

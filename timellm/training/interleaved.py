@@ -83,8 +83,8 @@ class _Process:
 
     def finish(self) -> Measured | Failure:
         """What it measured, or how it failed."""
-        measured = self._ask("finish") if self._failure is None else None
-        return self._failure or measured
+        measured: Any = self._ask("finish") if self._failure is None else None
+        return measured if self._failure is None else self._failure
 
     def stop(self) -> None:
         """End it, whatever it is doing."""

@@ -9,10 +9,11 @@ from spaces.errors import InputError
 from timellm.backbones import BackboneSource, check_backbone, load_backbone, load_tokenizer, resolve_backbone
 from timellm.config import RunConfig
 from timellm.data import SeriesData, Split, load_data, stratified_subset, training_order
-from timellm.model.timellm import TimeLLM
+from timellm.model.timellm import DTYPES, TimeLLM
 from timellm.prompts import PromptTokens, tokenized_prompts
 from timellm.training.batches import WindowBatches
 from timellm.training.environment import seed_everything
+from timellm.training.prompt_store import PromptStore
 
 
 @dataclass(frozen=True)
@@ -45,7 +46,7 @@ class Preparation:
         train: Cuts training batches.
         validation: Cuts validation batches.
         test: Cuts test batches.
-        own_tokens: Most prompt tokens that a window has behind the kept prefix.
+        store: Keeps the prompts' keys and values, where the run asks for it.
         backbone_label: Name of the language model, and whether its weights are random.
     """
 
@@ -55,7 +56,7 @@ class Preparation:
     train: WindowBatches
     validation: WindowBatches
     test: WindowBatches
-    own_tokens: int
+    store: PromptStore | None
     backbone_label: str
 
 
@@ -77,12 +78,7 @@ def prepare(config: RunConfig, device: torch.device, timing_windows: int) -> Pre
     splits = {"train": data.train, "validation": data.validation, "test": data.test}
     prompts = _prompts(config, data, splits, windows, load_tokenizer(source) if config.prompt != "none" else None)
     seed_everything(config.seed)
-    tuned = config.tune_layer_norm
-    dtype = (
-        torch.float32
-        if tuned
-        else {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}[config.precision]
-    )
+    dtype = torch.float32 if config.tune_layer_norm else DTYPES[config.precision]
     backbone = load_backbone(source, llm_layers=config.llm_layers, dtype=dtype, attention=config.attention)
     model = TimeLLM(config, backbone).to(device).train()
     prefix, longest = _shared_prefix(config, prompts)
@@ -90,9 +86,27 @@ def prepare(config: RunConfig, device: torch.device, timing_windows: int) -> Pre
     if prefix is not None:
         model.keep_prefix(prefix.to(device))
     kept = 0 if prefix is None else len(prefix)
-    fixed = longest if config.compile_mode != "off" or config.prompt_prefix == "store" else None
-    cutters = [WindowBatches(config, split, prompts.get(name), kept, device, fixed) for name, split in splits.items()]
-    return Preparation(data, model, windows, *cutters, longest - kept, source.label)
+    if config.compile_mode != "off":
+        model.compile_forward()
+    cutters = [_cutter(config, name, split, prompts.get(name), kept, longest, device) for name, split in splits.items()]
+    store = _build_store(config, data, windows, model, longest - kept, device)
+    return Preparation(data, model, windows, *cutters, store, source.label)
+
+
+def _cutter(
+    config: RunConfig,
+    name: str,
+    split: Split,
+    prompts: PromptTokens | None,
+    kept: int,
+    longest: int,
+    device: torch.device,
+) -> WindowBatches:
+    """Batches of a split; of one shape, where something relies on it."""
+    compiled = config.compile_mode != "off"
+    rows = config.batch_size if name == "train" else config.eval_batch_size or config.batch_size
+    tokens = longest if compiled or config.prompt_prefix == "store" else None
+    return WindowBatches(config, split, prompts, kept, device, tokens, rows if compiled else None)
 
 
 def choose_windows(config: RunConfig, data: SeriesData, timing_windows: int) -> Windows:
@@ -137,6 +151,17 @@ def _prompts(
         )
         for name, indices in needed.items()
     }
+
+
+def _build_store(
+    config: RunConfig, data: SeriesData, windows: Windows, model: TimeLLM, tokens: int, device: torch.device
+) -> PromptStore | None:
+    if config.prompt_prefix != "store":
+        return None
+    per_channel = data.train.windows_per_channel if config.prompt_scope == "span" else None
+    used = torch.cat([*windows.passes, windows.timing]) % (per_channel or len(data.train))
+    prompts = per_channel or len(data.train)
+    return PromptStore(model, prompts, used.unique(), tokens, config.prompt_store_gib, device, per_channel)
 
 
 def _check_positions(config: RunConfig, source: BackboneSource, prompt_tokens: int) -> None:

@@ -41,19 +41,21 @@ class Stepper:
     ) -> None:
         self._config, self._prepared, self._engine, self._device = config, prepared, engine, device
         self._between_steps = between_steps
-        self._clock = StepClock(
-            device,
-            warmup_steps=math.ceil(config.warmup_steps / config.accumulation_steps),
-            steps_per_reading=1 if device.type == "cpu" else STEPS_PER_GPU_READING,
-        )
+        warmup = math.ceil(config.warmup_steps / config.accumulation_steps)
+        per_reading = 1 if device.type == "cpu" else STEPS_PER_GPU_READING
+        self._filling = StepClock(device, warmup, per_reading)
+        self._clock = self._filling
+        if prepared.store is not None:
+            self._clock = StepClock(device, 0, per_reading)
+        self._passes = 0
         self.steps_done = 0
         self.samples = 0
         self._reported = 0.0
 
     @property
     def timed_steps(self) -> int:
-        """Steady steps timed so far."""
-        return self._clock.steps
+        """Steady steps timed so far, of the kind that was timed least."""
+        return min(self._filling.steps, self._clock.steps)
 
     def train(self, windows: Tensor) -> None:
         """Take one step per global batch of windows [windows]; the last may be smaller and weighs what it holds.
@@ -61,60 +63,71 @@ class Stepper:
         Raises:
             Diverged: If a loss is not finite.
         """
-        self._clock.resume()
+        clock = self._filling if self._passes == 0 else self._clock
+        clock.resume()
         for group, batches in self._groups(windows):
             loss = self._step(group, batches)
             is_full = len(group) == self._config.global_batch * self._engine.world
             if is_full or self._config.train_samples is None:
-                self._clock.step_done()
+                clock.step_done()
             else:
-                self._clock.pause()
+                clock.pause()
             self.steps_done += 1
             self.samples += len(group)
             self._between_steps(self.steps_done, self.samples, self._loss_to_report(loss))
-        self._clock.pause()
+        clock.pause()
+        self._passes += 1
 
     def time_more(self, least: int, seconds: float) -> None:
         """Take extra steps until enough steady ones are timed; what the run reports of errors is done by then.
 
         Args:
-            least: Steady steps to reach.
-            seconds: Stop after this long, once one steady step is timed.
+            least: Steady steps to reach, of every kind that an epoch has.
+            seconds: Stop after this long, once one steady step of every kind is timed.
         """
         windows = self._prepared.windows.timing
         size = self._config.global_batch * self._engine.world
-        if len(windows) < size:
-            windows = windows.repeat(math.ceil(size / max(1, len(windows))))
-        full = windows[: len(windows) // size * size]
+        full = windows.repeat(math.ceil(size / len(windows)))[: max(size, len(windows) // size * size)]
         started = time.perf_counter()
-        while self._clock.steps < least:
-            self._clock.resume()
-            for group, batches in self._groups(full):
-                self._step(group, batches)
-                self._clock.step_done()
-                self._between_steps(self.steps_done, self.samples, None)
-                spent = time.perf_counter() - started
-                if self._clock.steps >= least or (self._clock.steps and spent > seconds):
-                    self._clock.pause()
-                    return
+        for clock in dict.fromkeys((self._filling, self._clock)):
+            while clock.steps < least and not (clock.steps and time.perf_counter() - started > seconds):
+                if self._prepared.store is not None and clock is self._filling:
+                    self._prepared.store.forget()
+                clock.resume()
+                self._take_timed_steps(full, clock, least, started + seconds)
+                clock.pause()
+
+    def _take_timed_steps(self, windows: Tensor, clock: StepClock, least: int, deadline: float) -> None:
+        for group, batches in self._groups(windows):
+            self._step(group, batches)
+            clock.step_done()
+            self._between_steps(self.steps_done, self.samples, None)
+            if clock.steps >= least or (clock.steps and time.perf_counter() > deadline):
+                return
 
     def seconds_per_step(self) -> tuple[float, float]:
-        """Mean and median seconds of a steady step."""
-        clock = self._clock
+        """Mean and median seconds of a steady step; of those that use the prompt store, where there is one."""
+        clock = self._clock if self._clock.steps else self._filling
         per_step = np.asarray(clock.seconds) / np.asarray(clock.counts)
         return float(np.sum(clock.seconds) / clock.steps), float(np.median(per_step))
 
     def seconds_per_epoch(self) -> Estimate | None:
-        """Seconds of one pass over all training windows; None before a steady step was timed."""
-        per_step = self._clock.per_step()
-        if per_step is None:
+        """Seconds of one pass over all training windows, mean over the planned epochs.
+
+        With a prompt store the first epoch fills it and the others use it. None before a steady step was timed.
+        """
+        filling, using = self._filling.per_step(), self._clock.per_step()
+        if filling is None:
             return None
-        size = self._config.global_batch * self._engine.world
-        return per_step.scaled(math.ceil(self._prepared.windows.epoch_windows / size))
+        steps = math.ceil(self._prepared.windows.epoch_windows / (self._config.global_batch * self._engine.world))
+        if self._clock is self._filling or using is None:
+            return filling.scaled(steps)
+        first = 1 / self._config.train_epochs
+        return filling.scaled(steps * first).plus(using.scaled(steps * (1 - first)))
 
     def warmup_excess(self, steady: float) -> float:
         """What the first steps took above steady ones, seconds."""
-        return max(0.0, sum(self._clock.warmup_seconds) - steady * len(self._clock.warmup_seconds))
+        return max(0.0, sum(self._filling.warmup_seconds) - steady * len(self._filling.warmup_seconds))
 
     def _groups(self, windows: Tensor) -> Iterator[tuple[Tensor, list[Batch]]]:
         """Global batches with this process's micro batches."""
@@ -131,8 +144,10 @@ class Stepper:
         shared = network.prototypes() if engine.shares_prototypes else None
         leaves = tuple(part.detach().requires_grad_() for part in shared) if shared else None
         total = torch.zeros((), device=self._device)
+        store = self._prepared.store
         for number, batch in enumerate(batches):
-            forecast = engine.model(batch.x, batch.prompt, leaves)
+            prompt = batch.prompt if store is None else store.prompt(batch)
+            forecast = engine.model(batch.x, prompt, leaves)[: len(batch.y)]
             loss = (forecast - batch.y).square().sum() / (len(group) * batch.y.shape[1])
             total += loss.detach()
             engine.backward(loss * engine.world, is_last=number == len(batches) - 1)
