@@ -162,17 +162,24 @@ def test_a_full_store_computes_no_prompt_after_the_first_epoch(folder):
     assert sum(calls) == len(prepared.data.train)
 
 
-@pytest.mark.parametrize("prompt_prefix", ["recompute", "reuse"])
+@pytest.mark.parametrize("prompt_prefix", [pytest.param("recompute", marks=pytest.mark.slow), "reuse"])
 def test_compiled_training_gives_the_same_curve_and_never_recompiles(folder, prompt_prefix):
     from torch._dynamo.utils import counters
 
+    def without_dropout(config):
+        """Compiled code draws other random numbers."""
+        prepared, stepper, losses = set_up(config)
+        prepared.model.eval()
+        return prepared.windows.passes[0], stepper, losses
+
     torch._dynamo.reset()
     common = {"prompt_prefix": prompt_prefix, "batch_size": 16}
-    plain = losses_of(tiny_config(folder, **common), steps=8)
-    prepared, stepper, losses = set_up(tiny_config(folder, compile_mode="default", **common))
-    stepper.train(prepared.windows.passes[0][:32])
+    windows, stepper, plain = without_dropout(tiny_config(folder, **common))
+    stepper.train(windows[:121])
+    windows, stepper, compiled = without_dropout(tiny_config(folder, compile_mode="default", **common))
+    stepper.train(windows[:32])
     graphs = counters["stats"]["unique_graphs"]
     assert graphs >= 1
-    stepper.train(prepared.windows.passes[0][32:121])
+    stepper.train(windows[32:121])
     assert counters["stats"]["unique_graphs"] == graphs
-    np.testing.assert_allclose(losses[:7], plain[:7], rtol=1e-4)
+    np.testing.assert_allclose(compiled, plain, rtol=1e-4)

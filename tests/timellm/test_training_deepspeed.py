@@ -1,0 +1,69 @@
+import json
+
+import numpy as np
+import pytest
+
+from spaces.errors import InputError
+from tests.timellm.tiny_runs import set_up, tiny_config
+from timellm.training.deepspeed_config import generated_deepspeed_config, load_deepspeed_config
+from timellm.training.engine import DeepSpeedEngine
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return tmp_path_factory.mktemp("tiny")
+
+
+def curve(config, steps=20):
+    prepared, stepper, losses = set_up(config)
+    stepper.train(prepared.windows.passes[0][: steps * config.global_batch])
+    return np.array(losses), stepper._engine
+
+
+@pytest.mark.deepspeed
+@pytest.mark.parametrize(("offload", "tolerance"), [("none", 1e-6), ("cpu", 1e-4)])
+@pytest.mark.parametrize("prompt_prefix", ["recompute", "reuse"])
+def test_zero_2_gives_the_curve_of_plain_training(folder, offload, tolerance, prompt_prefix):
+    common = {"batch_size": 4, "accumulation_steps": 2, "prompt_prefix": prompt_prefix}
+    plain, _ = curve(tiny_config(folder, **common))
+    sharded, engine = curve(tiny_config(folder, offload_optimizer=offload, **common))
+    assert isinstance(engine, DeepSpeedEngine)
+    assert engine.model.zero_optimization_stage() == 2
+    np.testing.assert_allclose(sharded, plain, rtol=tolerance)
+
+
+def test_clipping_is_always_written(folder):
+    assert generated_deepspeed_config(tiny_config(folder))["gradient_clipping"] == 0
+    assert generated_deepspeed_config(tiny_config(folder, max_grad_norm=0.5))["gradient_clipping"] == 0.5
+
+
+def test_a_users_file_with_comments_is_read_and_auto_is_resolved(folder, tmp_path):
+    path = tmp_path / "ds.json"
+    path.write_text(
+        """{
+        // bigger batches
+        "train_micro_batch_size_per_gpu": "auto",  # resolved
+        "gradient_clipping": 1.0,
+        "zero_optimization": {"stage": 2, "comment": "no // comment in here"}
+        }"""
+    )
+    settings = load_deepspeed_config(tiny_config(folder, deepspeed_config=str(path), batch_size=16))
+    assert settings["train_micro_batch_size_per_gpu"] == 16
+    assert settings["gradient_clipping"] == 1.0
+    assert settings["zero_optimization"]["comment"] == "no // comment in here"
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("{,}", "must be JSON"),
+        ("[1]", "must be a JSON object"),
+        (json.dumps({"activation_checkpointing": {"partition_activations": True}}), "partition_activations"),
+        (json.dumps({"optimizer": {"params": {"lr": "auto"}}}), '"lr": "auto" cannot be resolved'),
+    ],
+)
+def test_a_bad_file_is_refused_with_a_reason(folder, tmp_path, text, message):
+    path = tmp_path / "ds.json"
+    path.write_text(text)
+    with pytest.raises(InputError, match=message):
+        load_deepspeed_config(tiny_config(folder, deepspeed_config=str(path)))

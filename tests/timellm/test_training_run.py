@@ -1,0 +1,135 @@
+import dataclasses
+import math
+
+import pytest
+from safetensors import safe_open
+
+from tests.timellm.tiny_runs import options, set_up, tiny_config
+from timellm.training.result import RunResult
+from timellm.training.run import CHECKPOINT, TrainingRun
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return tmp_path_factory.mktemp("tiny")
+
+
+def run(config, path, **changes):
+    events = []
+    result = TrainingRun(config, options(path, on_event=events.append, **changes)).run()
+    return result, events
+
+
+@pytest.fixture(scope="module")
+def whole_run(folder, tmp_path_factory):
+    config = tiny_config(folder, train_epochs=2, prompt_prefix="reuse")
+    path = tmp_path_factory.mktemp("run")
+    return config, path, *run(config, path)
+
+
+def test_a_whole_run_measures_everything(whole_run):
+    _, _, result, _ = whole_run
+    assert result.state == "complete"
+    missing = {name for name, value in result.to_dict().items() if value is None}
+    assert missing == {"error"}
+    assert not result.is_projected
+    assert result.epochs == 2
+
+
+def test_a_whole_run_validates_every_window(whole_run, folder):
+    config, _, result, _ = whole_run
+    prepared, _, _ = set_up(config)
+    assert result.val_samples == len(prepared.data.validation)
+    assert result.train_samples == 2 * len(prepared.data.train)
+
+
+def test_seconds_per_epoch_are_the_steps_times_the_mean_step(whole_run, folder):
+    config, _, result, _ = whole_run
+    prepared, _, _ = set_up(config)
+    steps = math.ceil(len(prepared.data.train) / config.batch_size)
+    assert result.seconds_per_epoch == pytest.approx(steps * result.seconds_per_step)
+    assert result.seconds_per_epoch_low <= result.seconds_per_epoch <= result.seconds_per_epoch_high
+    assert result.samples_per_second == pytest.approx(len(prepared.data.train) / result.seconds_per_epoch)
+
+
+def test_the_events_come_in_order(whole_run):
+    _, _, _, events = whole_run
+    kinds = [event["event"] for event in events]
+    assert kinds[0] == "training"
+    assert kinds.count("validation") == 2
+    assert kinds[-1] == "done"
+
+
+def test_a_checkpoint_holds_trained_parameters_only(whole_run):
+    _, path, result, _ = whole_run
+    with safe_open(path / CHECKPOINT, framework="pt") as file:
+        names = list(file.keys())
+        count = sum(file.get_tensor(name).numel() for name in names)
+    assert not [name for name in names if name.startswith(("llm_model", "word_embeddings"))]
+    assert count == result.trainable_parameters
+
+
+def test_a_run_on_samples_is_projected_and_makes_no_test_pass(folder, tmp_path):
+    config = tiny_config(folder, train_samples=64, val_samples=10)
+    result, _ = run(config, tmp_path)
+    assert (result.state, result.train_samples, result.val_samples) == ("complete", 64, 10)
+    assert result.is_projected
+    assert result.test_mse is None
+    assert not (tmp_path / CHECKPOINT).exists()
+
+
+def test_a_run_too_short_for_its_timing_takes_extra_steps(folder, tmp_path):
+    config = tiny_config(folder, train_samples=8, val_samples=10)
+    result, _ = run(config, tmp_path, min_timed_steps=3)
+    assert result.timed_steps == 3
+    assert result.train_samples == 8
+
+
+def test_a_projection_of_a_store_mixes_filling_and_using(folder, tmp_path):
+    config = tiny_config(folder, prompt_prefix="store", train_samples=32, val_samples=10, train_epochs=4)
+    result, _ = run(config, tmp_path)
+    assert result.state == "complete"
+    assert result.seconds_per_epoch > 0
+
+
+@pytest.mark.parametrize(("validate_every", "expected"), [(1, 3), (2, 2), (5, 1)])
+def test_validation_comes_every_n_epochs_and_after_the_last(folder, tmp_path, validate_every, expected):
+    config = tiny_config(folder, train_epochs=3, validate_every=validate_every, percent=40)
+    result, events = run(config, tmp_path)
+    assert result.state == "complete"
+    assert [event["event"] for event in events].count("validation") == expected
+
+
+def test_patience_ends_a_run_that_no_longer_improves(folder, tmp_path):
+    config = tiny_config(folder, train_epochs=6, patience=2, learning_rate=0.5, max_grad_norm=1.0, percent=40)
+    result, events = run(config, tmp_path)
+    scores = [event["val_mse"] for event in events if event["event"] == "validation"]
+    assert len(scores) < 6
+    assert min(scores) == result.val_mse
+    assert scores.index(min(scores)) == len(scores) - 3
+
+
+def test_a_loss_that_is_not_finite_ends_the_run_with_remedies(folder, tmp_path):
+    result, _ = run(tiny_config(folder, learning_rate=1e30), tmp_path)
+    assert result.state == "diverged"
+    assert "step" in result.error
+    assert "fp32" in result.error
+    assert "--max_grad_norm" in result.error
+
+
+def test_a_stop_from_outside_ends_the_run_in_good_order(folder, tmp_path):
+    setup = options(tmp_path)
+    setup.on_event = lambda event: event["event"] == "progress" and setup.should_stop.set()
+    result = TrainingRun(tiny_config(folder), setup).run()
+    assert result.state == "interrupted"
+    assert result.total_seconds > 0
+
+
+def test_one_seed_gives_one_result_whatever_loads_the_data(folder, tmp_path):
+    config = tiny_config(folder, train_samples=40, val_samples=20)
+    results = [run(this, tmp_path)[0].val_mse for this in (config, config, config.replace(num_workers=2))]
+    assert results[0] == results[1] == results[2]
+
+
+def test_every_field_of_a_result_says_what_it_is():
+    assert all(field.name.islower() for field in dataclasses.fields(RunResult))
