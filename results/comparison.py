@@ -99,6 +99,13 @@ def _dominated(rows: list[pd.DataFrame]) -> tuple[int, int]:
     return counts[0], counts[1]
 
 
+def _key(value: Any, fixed: Any) -> str:
+    """A knob's value as text that is equal for equal numbers; the run's fixed setting where it is missing."""
+    value = fixed if pd.isna(value) else value
+    number = isinstance(value, int | float | np.number) and not isinstance(value, bool | np.bool)
+    return repr(float(value)) if number else str(value)
+
+
 def _shared(rows: list[pd.DataFrame], manifests: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """Ratios over the configurations that both runs hold; a knob one run lacks takes its fixed setting there."""
     names = [
@@ -107,8 +114,8 @@ def _shared(rows: list[pd.DataFrame], manifests: list[dict[str, Any]]) -> list[d
     keyed = []
     for part, manifest in zip(rows, manifests, strict=True):
         settings = {knob_column(name): value for name, value in (manifest.get("run_config") or {}).items()}
-        keys = {name: part[name] if name in part else settings.get(name) for name in names}
-        keyed.append(pd.DataFrame(keys, index=part.index).astype(str).join(part[list(OBJECTIVES)]))
+        keys = {name: [_key(value, settings.get(name)) for value in part[name]] for name in names}
+        keyed.append(pd.DataFrame(keys, index=part.index).join(part[list(OBJECTIVES)]))
     both = keyed[0].merge(keyed[1], on=names, suffixes=("_a", "_b")) if names else keyed[0].iloc[:0]
     table = [_measure("configurations in both", [len(both)] * 2)]
     if len(both) < 2:

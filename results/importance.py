@@ -13,8 +13,14 @@ from results.pareto import average_repeats
 MIN_CONFIGURATIONS = 12
 """Complete configurations below which importances are not computed."""
 
-MAX_CONFIGURATIONS = 2000
+MAX_CONFIGURATIONS = 600
 """Configurations above which a seeded sample of this size is used: the forests take minutes otherwise."""
+
+TREES, DEPTH = 16, 8
+"""Size of the forests of fANOVA; its time grows with the square of a tree's leaves."""
+
+MAX_CHOICES = 12
+"""Values of a number up to which it is a set of choices, as spaces list them."""
 
 Evaluator = Literal["fanova", "ped-anova"]
 _EVALUATORS = {"fanova": "fANOVA", "ped-anova": "PED-ANOVA"}
@@ -78,7 +84,7 @@ def _shares(rows: pd.DataFrame, knobs: list[str], objective: str, evaluator: Eva
         ]
     )
     chosen: optuna.importance.BaseImportanceEvaluator = (
-        optuna.importance.FanovaImportanceEvaluator(n_trees=32, seed=seed)
+        optuna.importance.FanovaImportanceEvaluator(n_trees=TREES, max_depth=DEPTH, seed=seed)
         if evaluator == "fanova"
         else optuna.importance.PedAnovaImportanceEvaluator()
     )
@@ -96,13 +102,11 @@ def _study() -> optuna.Study:
 
 
 def _parameter(column: pd.Series) -> tuple[optuna.distributions.BaseDistribution, list[Any]]:
-    """A knob as Optuna's distribution and its values: numbers as numbers, all else, missing values too, as choices."""
-    if pd.api.types.is_float_dtype(column.dtype) and column.notna().all():
+    """A knob as Optuna's distribution and its values: many numbers as a range, all else, also missing, as choices."""
+    is_range = column.nunique() > MAX_CHOICES and column.notna().all()
+    if is_range and pd.api.types.is_numeric_dtype(column.dtype):
         numbers = column.to_numpy(dtype=float)
         return optuna.distributions.FloatDistribution(float(numbers.min()), float(numbers.max())), numbers.tolist()
-    if pd.api.types.is_integer_dtype(column.dtype) and column.notna().all():
-        whole = [int(value) for value in column]
-        return optuna.distributions.IntDistribution(min(whole), max(whole)), whole
     texts = [None if pd.isna(value) else str(value) for value in column]
     choices = sorted(set(texts), key=lambda text: (text is not None, text))
     return optuna.distributions.CategoricalDistribution(choices), texts

@@ -149,7 +149,7 @@ def _is_missing(value: Any) -> bool:
 
 
 def _text(value: Any) -> str:
-    """Text whose lines end in newlines alone: CSV readers take a carriage return (of a progress bar) for a row's end."""
+    """Text whose lines end in newlines alone: CSV readers take a carriage return for a row's end."""
     return str(value).replace("\r\n", "\n").replace("\r", "\n")
 
 

@@ -1,0 +1,229 @@
+import json
+import re
+
+import plotly.graph_objects as go
+import pytest
+
+from results.evidence import gather
+from results.figures import MAX_POINTS, pareto_figure
+from results.layout import RunFolder
+from results.page import build_report
+from results.sections import lever_table
+from results.standalone import PALETTE, resolve_colours
+from spaces.errors import InputError
+from tests.results.synthetic import confirm, make_rows, make_run
+
+
+def body_of(folder):
+    """The report without the drawing library."""
+    text = build_report(folder).read_text()
+    return re.sub(r"<script>/\*\*.*?</script>", "", text, flags=re.DOTALL)
+
+
+def figures_of(text):
+    found = re.findall(r'<script type="application/json" id="figure-(\w+)">(.*?)</script>', text, flags=re.DOTALL)
+    return {name: json.loads(figure) for name, figure in found}
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    rows = make_rows(40)
+    rows += confirm(rows, "t0000") + confirm(rows, "t0004", 3)
+    return make_run(tmp_path_factory.mktemp("runs") / "t1", rows)
+
+
+@pytest.fixture(scope="module")
+def report(folder):
+    return body_of(folder)
+
+
+def test_the_answer_comes_first(report):
+    headings = re.findall(r"<h[12][^>]*>(.*?)</h[12]>", report)
+
+    assert headings[0] == "6.64× as fast as the baseline, at +2.4\u00a0% validation MSE"
+    assert headings[1:3] == ["Three picks", "Speed against accuracy"]
+    assert "95\u00a0% interval 6.56 to 6.71" in report
+    assert "± 0.6\u00a0% over 4 seeds" in report
+
+
+def test_every_figure_is_one_that_plotly_knows(report):
+    figures = figures_of(report)
+
+    assert set(figures) == {"pareto", "levers", "importance", "growth", "parallel", "time"}
+    for figure in figures.values():
+        go.Figure(resolve_colours(figure))
+
+
+def test_the_fronts_points_are_the_tables_pareto_rows(folder, report):
+    traces = {trace["name"]: trace for trace in figures_of(report)["pareto"]["data"]}
+    evidence = gather(folder)
+
+    assert sorted(traces["Pareto front"]["customdata"]) == sorted(
+        evidence.trials.loc[evidence.trials["is_pareto"].fillna(False), "trial_id"]
+    )
+    assert set(traces["confirmed with other seeds"]["customdata"]) == {"t0000", "t0004"}
+    assert "plan-a" in traces["baseline and plans"]["text"]
+    assert "most accurate, baseline" in traces["baseline and plans"]["text"]
+
+
+def test_hovering_shows_the_configuration(report):
+    trace = next(t for t in figures_of(report)["pareto"]["data"] if t["name"] == "Pareto front")
+
+    assert all("precision bf16" in text or "precision fp32" in text for text in trace["text"])
+    assert "%{text}" in trace["hovertemplate"]
+
+
+def test_the_page_loads_nothing(report):
+    assert "default-src 'none'" in report
+    assert not re.findall(r"""(?:src|href)=["'](?!#)""", report)
+
+
+def test_errors_of_trials_are_text(report):
+    assert "&lt;script&gt;alert('not run')&lt;/script&gt;" in report
+    assert "<script>alert" not in report
+
+
+def test_names_of_users_are_text_everywhere(tmp_path):
+    nasty = "</script><img src=x onerror=alert(1)>"
+    rows = [{**row, "source": nasty if row["source"] == "plan-a" else row["source"]} for row in make_rows(20)]
+    rows = [{**row, "config/target": nasty + str(index % 2)} for index, row in enumerate(rows)]
+    folder = make_run(tmp_path / "t1", rows, notes=[nasty], controls=[{"name": nasty, "val_mse": 0.4}])
+    manifest = folder.read_manifest()
+    manifest["name"] = nasty
+    manifest["run_defaults"]["target"] = "x"
+    folder.write_manifest(manifest)
+
+    assert "<img" not in body_of(folder).replace("\\u003cimg", "")
+
+
+def test_failures_come_with_remedies(report):
+    assert "1 out of memory" in report
+    assert "gradient_checkpointing, or offload_optimizer cpu" in report
+    assert "Loss became NaN at step 41" in report
+
+
+def test_levers_stand_beside_the_guides_expectation(folder, report):
+    levers = lever_table(gather(folder)).set_index("label")
+
+    assert levers.loc["precision fp32 → bf16", "speedup"] == pytest.approx(2.0, rel=0.03)
+    assert levers.loc["precision fp32 → bf16", "expected"].words == "1.5 to 3×"
+    assert levers.loc["prompt_prefix recompute → reuse", "expected"] is None
+    assert "2 to 3.7×" in report  # plan A
+
+
+def test_the_small_print_names_machine_versions_and_fidelity(report):
+    for words in ("Made-up CPU", "torch", "2.13.0", "32,000 training and 5,000 validation windows, measured whole"):
+        assert words in report
+    assert "contended" in report.lower()
+    assert "plan-a: num_workers 8 became 2" in report
+
+
+def test_a_finished_report_is_not_loaded_again(report):
+    assert 'http-equiv="refresh"' not in report
+    assert 'role="status"' not in report
+
+
+def test_a_live_report_says_so_and_is_loaded_again(tmp_path):
+    folder = make_run(tmp_path / "t1", make_rows(5), status="running")
+
+    text = body_of(folder)
+
+    assert "The search is running: 5 trials so far." in text
+    assert '<noscript><meta http-equiv="refresh" content="15"></noscript>' in text
+    assert not folder.plots.exists()
+
+
+def test_a_search_without_trials_has_a_report(tmp_path):
+    folder = make_run(tmp_path / "t1", [], status="running")
+
+    text = body_of(folder)
+
+    assert "No complete trial yet" in text
+    assert not folder.recommended.exists()
+
+
+def test_a_run_in_which_all_failed_has_a_report(tmp_path):
+    rows = [{"trial_id": f"t{i}", "state": "failed", "error": "Out of luck."} for i in range(3)]
+
+    text = body_of(make_run(tmp_path / "t1", rows))
+
+    assert "No trial completed" in text
+    assert "3 failed" in text
+    assert "Out of luck." in text
+
+
+def test_a_single_complete_trial_has_a_report(tmp_path):
+    text = body_of(make_run(tmp_path / "t1", make_rows(1)[:1]))
+
+    assert "Nothing beats the baseline" in text
+    assert "Not enough data" in text
+
+
+def test_projected_results_are_called_preliminary(tmp_path):
+    rows = [{**row, "is_projected": True, "train_samples": 512, "val_samples": 256} for row in make_rows(20)]
+
+    text = body_of(make_run(tmp_path / "t1", rows))
+
+    assert ">preliminary<" in text
+    assert "512 training and 256 validation windows, projected" in text
+
+
+def test_nothing_beats_the_baseline_is_the_headline(tmp_path):
+    rows = [
+        {**row, "seconds_per_epoch": 9.0 + i, "val_mse": 0.4 + i / 50}
+        for i, row in enumerate(make_rows(5, failures=False))
+    ]
+
+    assert "<h1>Nothing beats the baseline</h1>" in body_of(make_run(tmp_path / "t1", rows))
+
+
+def test_controls_are_shown_beside_the_front(tmp_path):
+    controls = [{"name": "last value", "val_mse": 0.43}, {"name": "seasonal naive", "val_mse": 0.9}]
+    folder = make_run(tmp_path / "t1", make_rows(20), controls=controls)
+
+    text = body_of(folder)
+    figure = figures_of(text)["pareto"]
+
+    assert "last value 0.4300, seasonal naive 0.9000" in text
+    assert [shape["y0"] for shape in figure["layout"]["shapes"]] == [0.43, 0.9]
+    assert figure["layout"]["yaxis"]["range"][1] < 0.6
+
+
+def test_a_table_of_many_trials_is_cut_and_says_so(tmp_path):
+    rows = [{**row, "config/learning_rate": 1e-4 + i * 1e-6} for i, row in enumerate(make_rows(1800, failures=False))]
+    folder = make_run(tmp_path / "t1", rows)
+
+    text = body_of(folder)
+
+    assert "1,800 trials" in text
+    assert "Shown are the 500 with the best joint score" in text
+    assert len(pareto_figure(gather(folder))["data"][0]["x"]) == MAX_POINTS
+
+
+def test_plots_are_files_of_their_own_that_share_the_library(folder):
+    build_report(folder)
+
+    assert {path.name for path in folder.plots.iterdir()} == {
+        "pareto.html",
+        "levers.html",
+        "importance.html",
+        "growth.html",
+        "parallel.html",
+        "time.html",
+        "plotly.min.js",
+    }
+    assert 'src="plotly.min.js"' in (folder.plots / "pareto.html").read_text()
+
+
+def test_every_colour_of_the_plots_is_in_the_style_sheet():
+    from importlib import resources
+
+    style = resources.files("results").joinpath("report.css").read_text()
+
+    light, dark = style.split("@media (prefers-color-scheme: dark)")[:2]
+    assert all(f"{name}:" in light and f"{name}:" in dark.split("* {")[0] for name in PALETTE)
+
+
+def test_a_folder_that_is_no_run_is_refused(tmp_path):
+    with pytest.raises(InputError, match=r"holds manifest\.json"):
+        build_report(RunFolder(tmp_path))

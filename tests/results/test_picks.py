@@ -1,0 +1,140 @@
+import pytest
+
+from results.picks import recommend
+from results.table import typed_table
+from tests.results.synthetic import confirm, make_manifest, make_rows
+
+
+def recommended(rows, **manifest):
+    return recommend(typed_table(rows), make_manifest(**manifest))
+
+
+def set_objectives(row, seconds, mse):
+    return {**row, "seconds_per_epoch": seconds, "val_mse": mse}
+
+
+@pytest.fixture
+def rows():
+    """Baseline, a fast one just within the tolerance, a faster one beyond it, the most accurate one, a bargain."""
+    base = make_rows(5, failures=False)
+    values = [(100.0, 0.400), (40.0, 0.4079), (30.0, 0.4085), (90.0, 0.390), (20.0, 0.412)]
+    return [set_objectives(row, *pair) for row, pair in zip(base, values, strict=True)]
+
+
+def test_the_fastest_pick_keeps_the_stated_tolerance(rows):
+    pick = recommended(rows).pick("fastest")
+
+    assert pick.trial_id == "t0001"
+    assert "at most 2 % above the baseline's" in pick.reason
+    assert "The fastest of the 3 of 5 complete configurations" in pick.reason
+
+
+def test_the_accurate_pick_has_the_least_mse(rows):
+    pick = recommended(rows).pick("accurate")
+
+    assert pick.trial_id == "t0003"
+    assert pick.mse_change == pytest.approx(-2.5)
+    assert "lowest validation MSE of 5 complete configurations, 0.3900" in pick.reason
+
+
+def test_the_balanced_pick_has_the_best_joint_score_at_the_runs_weight(rows):
+    assert recommended(rows, time_weight=0.05).pick("balanced").trial_id == "t0004"
+    assert recommended(rows, time_weight=0.0001).pick("balanced").trial_id == "t0003"
+    assert "At time weight 0.05, five times faster makes up for 8.4 % more MSE." in (
+        recommended(rows).pick("balanced").reason
+    )
+
+
+def test_a_pick_lists_the_settings_that_differ(rows):
+    row = rows[1]
+    changes = {knob: (value, was) for knob, value, was in recommended(rows).pick("fastest").changes}
+
+    assert changes["precision"] == ("bf16", "fp32")
+    assert all(str(row[f"config/{knob}"]) == value for knob, (value, _) in changes.items())
+
+
+def test_nothing_beats_the_baseline_is_known():
+    rows = [set_objectives(row, 100.0 + i, 0.4 + i / 100) for i, row in enumerate(make_rows(5, failures=False))]
+
+    recommendation = recommended(rows)
+
+    assert not recommendation.beats_baseline
+    assert [pick.trial_id for pick in recommendation.picks] == ["t0000"] * 3
+    assert "it is the baseline itself" in recommendation.pick("balanced").reason
+
+
+def test_an_interval_joins_those_of_both_times(rows):
+    speedup = recommended(rows).pick("fastest").speedup
+
+    assert speedup.value == pytest.approx(2.5)
+    assert speedup.low < 2.5 < speedup.high
+
+
+def test_an_unknown_interval_is_left_out(rows):
+    for row in rows:
+        row["seconds_per_epoch_low"] = row["seconds_per_epoch_high"] = None
+
+    pick = recommended(rows).pick("fastest")
+
+    assert not pick.speedup.is_known
+    assert "interval" not in pick.reason
+
+
+def test_the_spread_over_seeds_is_known_from_repeats(rows):
+    one_seed = recommended(rows).pick("fastest")
+    repeated = recommended([*rows, *confirm(rows, "t0000"), *confirm(rows, "t0001")]).pick("fastest")
+
+    assert one_seed.mse_std != one_seed.mse_std  # NaN
+    assert 0 < repeated.mse_std < 2
+    assert "±" in repeated.reason
+
+
+def test_projected_picks_are_preliminary_until_confirmed(rows):
+    short = [{**row, "is_projected": True, "train_samples": 512} for row in rows]
+
+    before = recommended(short)
+    repeats = [row for pick in before.picks for row in confirm(short, pick.trial_id)]
+    after = recommended([*short, *repeats])
+
+    assert all(pick.is_preliminary for pick in before.picks)
+    assert any(caveat.startswith("Preliminary") for caveat in before.caveats)
+    assert not any(pick.is_preliminary for pick in after.picks)
+    assert not any("Preliminary" in caveat for caveat in after.caveats)
+
+
+def test_whole_runs_are_not_preliminary(rows):
+    assert not any(pick.is_preliminary for pick in recommended(rows).picks)
+
+
+def test_a_failed_baseline_is_said(rows):
+    rows[0] |= {"state": "out_of_memory", "seconds_per_epoch": None, "val_mse": None}
+
+    recommendation = recommended(rows)
+
+    assert recommendation.caveats[0] == (
+        "The baseline is out_of_memory, so every ratio refers to the first complete trial, t0001."
+    )
+    assert "baseline" not in recommendation.pick("fastest").reason
+
+
+def test_contended_picks_and_random_weights_are_said(rows):
+    rows[1]["timing_quality"] = "contended"
+    run_config = {**make_manifest()["run_config"], "llm_weights": "random"}
+
+    caveats = " ".join(recommended(rows, run_config=run_config).caveats)
+
+    assert "t0001" in caveats
+    assert "random weights" in caveats
+
+
+def test_rows_of_another_fidelity_are_not_recommended(rows):
+    odd = {**set_objectives(rows[1], 0.1, 0.01), "trial_id": "odd", "is_projected": True, "train_samples": 8}
+
+    assert "odd" not in {pick.trial_id for pick in recommended([*rows, odd]).picks}
+
+
+def test_no_complete_trial_means_no_pick():
+    recommendation = recommended([{"trial_id": "a", "state": "failed"}])
+
+    assert recommendation.picks == ()
+    assert not recommendation.beats_baseline

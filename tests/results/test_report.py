@@ -1,0 +1,143 @@
+import io
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from results.report import main
+from results.table import load_trials, write_trials
+from tests.results.synthetic import make_rows, make_run
+
+SCRIPT = Path(__file__).parents[2] / "results" / "report.py"
+
+
+@pytest.fixture
+def folder(tmp_path):
+    return make_run(tmp_path / "t1", make_rows(20))
+
+
+def test_the_script_runs_from_any_folder_without_being_installed(folder, tmp_path):
+    done = subprocess.run(
+        [sys.executable, "-P", SCRIPT, "report", folder.path], cwd=tmp_path, capture_output=True, text=True, check=True
+    )
+
+    assert done.stdout.strip() == str(folder.report)
+    assert done.stderr == ""
+    assert folder.recommended_command.is_file()
+
+
+def test_report_rebuilds_the_scores_of_the_table(folder):
+    write_trials(folder, [{**row, "is_pareto": True, "joint_score": None} for row in make_rows(20)])
+
+    assert main(["report", str(folder.path)]) == 0
+
+    frame = load_trials(folder.path)
+    assert 0 < frame["is_pareto"].sum() < 20
+    assert frame["joint_score"].notna().any()
+
+
+def test_report_leaves_the_table_of_a_running_search_alone(tmp_path):
+    folder = make_run(tmp_path / "t1", make_rows(5), status="running")
+    before = folder.trials_parquet.read_bytes()
+
+    assert main(["report", str(folder.path)]) == 0
+
+    assert folder.trials_parquet.read_bytes() == before
+
+
+def test_report_repairs_a_broken_parquet_file(folder, capsys):
+    folder.trials_parquet.write_bytes(b"broken")
+
+    assert main(["report", str(folder.path)]) == 0
+
+    assert len(pd.read_parquet(folder.trials_parquet)) == 20
+    assert capsys.readouterr().err.count("warning: ") == 1
+
+
+def test_table_prints_every_trial(folder, capsys):
+    assert main(["table", str(folder.path), "--sort", "val_mse"]) == 0
+
+    out = capsys.readouterr().out
+    assert all(f"t{index:04d}" in out for index in range(20))
+    assert out.splitlines()[0].split()[:3] == ["trial_id", "source", "state"]
+
+
+def test_table_can_show_one_state(folder, capsys):
+    assert main(["table", str(folder.path), "--state", "diverged"]) == 0
+    assert len(capsys.readouterr().out.splitlines()) == 2
+    assert main(["table", str(folder.path), "--state", "stopped_early"]) == 1
+
+
+def test_front_prints_the_front_from_fast_to_slow(folder, capsys):
+    assert main(["front", str(folder.path)]) == 0
+
+    lines = capsys.readouterr().out.splitlines()[1:]
+    seconds = [float(line.split()[3]) for line in lines]
+    assert seconds == sorted(seconds)
+
+
+def test_front_of_a_run_without_complete_trials_is_status_1(tmp_path, capsys):
+    folder = make_run(tmp_path / "t1", [])
+
+    assert main(["front", str(folder.path)]) == 1
+    assert "No complete trial" in capsys.readouterr().err
+
+
+def test_importance_prints_a_share_per_objective(folder, capsys):
+    assert main(["importance", str(folder.path)]) == 0
+    assert "prompt_prefix" in capsys.readouterr().out
+
+
+def test_importance_of_too_little_is_status_1(tmp_path, capsys):
+    assert main(["importance", str(make_run(tmp_path / "t1", make_rows(4)).path)]) == 1
+    assert "Not enough data" in capsys.readouterr().err
+
+
+def test_compare_prints_two_runs(folder, tmp_path, capsys):
+    other = make_run(tmp_path / "t2", make_rows(20, seed=1))
+
+    assert main(["compare", str(folder.path), str(other.path)]) == 0
+    assert "hypervolume" in capsys.readouterr().out
+
+
+def test_export_writes_what_a_reader_reads_back(folder, tmp_path, capsys):
+    frame = load_trials(folder.path)
+
+    assert main(["export", str(folder.path)]) == 0
+    csv = pd.read_csv(io.StringIO(capsys.readouterr().out))
+    assert main(["export", str(folder.path), "--format", "json", "--output", str(tmp_path / "x.json")]) == 0
+    rows = json.loads((tmp_path / "x.json").read_text())
+    assert main(["export", str(folder.path), "--format", "parquet", "--output", str(tmp_path / "x.parquet")]) == 0
+    parquet = pd.read_parquet(tmp_path / "x.parquet")
+
+    expected = frame["val_mse"].astype(float).to_numpy()
+    assert csv["val_mse"].to_numpy() == pytest.approx(expected, nan_ok=True)
+    assert [row["val_mse"] for row in rows][:3] == pytest.approx(expected[:3])
+    assert parquet["val_mse"].astype(float).to_numpy() == pytest.approx(expected, nan_ok=True)
+    assert list(csv) == list(frame) == list(parquet) == list(rows[0])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["report", "nowhere"], "run folder is needed, but"),
+        (["shout"], "invalid choice: 'shout'"),
+        ([], "required: COMMAND"),
+        (["table", "{run}", "--sort", "beauty"], "--sort must name a column, got beauty"),
+        (["table", "{run}", "--state", "done"], "--state must be one of complete"),
+        (["export", "{run}", "--format", "parquet"], "add --output FILE"),
+        (["export", "{run}", "--output", "/nowhere/x.csv"], "cannot be written"),
+        (["compare", "{run}"], "arguments are required: RUN"),
+    ],
+)
+def test_wrong_usage_is_one_line_and_status_2(folder, capsys, arguments, message):
+    status = main([argument.format(run=folder.path) for argument in arguments])
+
+    error = capsys.readouterr().err
+    assert status == 2
+    assert message in error
+    assert error.count("\n") == 1
+    assert error.startswith("error: ")
