@@ -1,0 +1,52 @@
+"""Arithmetic of a step and the device's matrix product speed: below their quotient no step can go."""
+
+import time
+from collections.abc import Callable
+
+import torch
+from torch.utils.flop_counter import FlopCounterMode, sdpa_backward_flop_count, sdpa_flop_count
+
+from timellm.training.environment import synchronize
+
+CPU_PRODUCTS = ((2304, 768, 3072), (1000, 49152, 768), (2048, 2048, 2048))
+GPU_PRODUCTS = ((8192, 8192, 8192), (16384, 768, 3072), (1000, 49152, 768))
+"""Rows, inner and columns of the products that are tried: a transformer's, the mapping layer's, a square."""
+
+SECONDS_PER_PRODUCT = 1.0
+
+_ATEN = torch.ops.aten
+_CPU_ATTENTION = {
+    _ATEN._scaled_dot_product_flash_attention_for_cpu: lambda *shapes, **options: sdpa_flop_count(*shapes[:3]),
+    _ATEN._scaled_dot_product_flash_attention_for_cpu_backward: (
+        lambda *shapes, **options: sdpa_backward_flop_count(*shapes[:4])
+    ),
+}
+"""What torch's own counter lacks."""
+
+
+def flops_of(action: Callable[[], object]) -> int:
+    """Floating point operations of the matrix products in an action."""
+    with FlopCounterMode(display=False, custom_mapping=_CPU_ATTENTION) as counter:
+        action()
+    return counter.get_total_flops()
+
+
+def peak_flops_per_second(device: torch.device, dtype: torch.dtype) -> float:
+    """The fastest matrix product that was measured, operations per second."""
+    products = GPU_PRODUCTS if device.type == "cuda" else CPU_PRODUCTS
+    return max(_product_speed(device, dtype, *sizes) for sizes in products)
+
+
+def _product_speed(device: torch.device, dtype: torch.dtype, rows: int, inner: int, columns: int) -> float:
+    left = torch.randn(rows, inner, device=device, dtype=dtype)
+    right = torch.randn(columns, inner, device=device, dtype=dtype).t()  # as linear layers store it
+    result = torch.empty(rows, columns, device=device, dtype=dtype)
+    torch.mm(left, right, out=result)
+    best, began = float("inf"), time.perf_counter()
+    while time.perf_counter() - began < SECONDS_PER_PRODUCT:
+        synchronize(device)
+        started = time.perf_counter()
+        torch.mm(left, right, out=result)
+        synchronize(device)
+        best = min(best, time.perf_counter() - started)
+    return 2 * rows * inner * columns / best
