@@ -27,7 +27,7 @@ def main() -> int:
     from timellm.arguments import config_from, ignored_flags
 
     parser, run_parser = _parsers()
-    arguments = parser.parse_args()
+    arguments = parser.parse_args(_joined(sys.argv[1:]))
     texts = ["first", *arguments.compare]
     parsed = [arguments, *(_with_flags(run_parser, arguments, text) for text in arguments.compare)]
     if ignored := [*ignored_flags(arguments), *(f"--{name}" for name in UNUSED if name in vars(arguments))]:
@@ -49,7 +49,7 @@ def _parsers():  # type: ignore[no-untyped-def]
 
     from timellm.arguments import build_parser, parse_boolean
 
-    run_parser, parser = build_parser(PROG, DESCRIPTION), build_parser(PROG, DESCRIPTION)
+    run_parser, parser = build_parser(f"{PROG}: --compare", DESCRIPTION), build_parser(PROG, DESCRIPTION)
     group = parser.add_argument_group("Measurement")
     group.add_argument("--measure_batches", type=int, default=100, help="training batches to time (100)")
     group.add_argument("--warmup_batches", type=int, default=10, help="training batches before them (10)")
@@ -65,6 +65,17 @@ def _parsers():  # type: ignore[no-untyped-def]
     for name in UNUSED:
         parser.add_argument(f"--{name}", default=argparse.SUPPRESS, help=argparse.SUPPRESS)
     return parser, run_parser
+
+
+def _joined(words: list[str]) -> list[str]:
+    """Each --compare and its text as one word: argparse takes a text that is one flag, as --use_swt, for a flag."""
+    joined: list[str] = []
+    for word in words:
+        if joined and joined[-1] == "--compare":
+            joined[-1] = f"--compare={word}"
+        else:
+            joined.append(word)
+    return joined
 
 
 def _with_flags(run_parser, arguments, text: str):  # type: ignore[no-untyped-def]

@@ -57,7 +57,18 @@ def test_json_is_one_object_with_the_names_of_a_result(tmp_path: Path) -> None:
 
 def test_comparison_tabulates_settings_against_the_first(tmp_path: Path) -> None:
     config = tiny_config(tmp_path)
-    done = run(*flags(config), *QUICK, "--swt_wavelet", "haar", "--compare", "--batch_size 16", "--compare", "--use_swt", "--json", cwd=tmp_path)
+    done = run(
+        *flags(config),
+        *QUICK,
+        "--swt_wavelet",
+        "haar",
+        "--compare",
+        "--batch_size 16",
+        "--compare",
+        "--use_swt",
+        "--json",
+        cwd=tmp_path,
+    )
     assert done.returncode == 0, done.stderr
     result = json.loads(done.stdout)
     assert result["setting"] == "first"
@@ -66,14 +77,6 @@ def test_comparison_tabulates_settings_against_the_first(tmp_path: Path) -> None
     assert batches[0] == batches[2] == pytest.approx(2 * batches[1], abs=1)
     assert result["speedup_vs_first"] == 1.0
     assert all(other["speedup_vs_first"] > 0 for other in result["compare"])
-
-
-def test_text_names_every_figure(tmp_path: Path) -> None:
-    done = run(*flags(tiny_config(tmp_path)), *QUICK, "--compare", "--d_ff 8", "--model_id", "x", cwd=tmp_path)
-    assert done.returncode == 0, done.stderr
-    assert "2  --d_ff 8" in done.stdout
-    assert all(title in done.stdout for title in ("s/batch", "s/epoch", "+ validation", "+ test", "s/run", "speed-up"))
-    assert "No effect on an estimate: --model_id." in done.stderr
 
 
 @pytest.mark.parametrize(
@@ -122,3 +125,9 @@ def test_wrong_flag_exits_2_with_one_line(tmp_path: Path) -> None:
     assert done.returncode == 2
     assert len(done.stderr.splitlines()) == 1
     assert done.stdout == ""
+
+
+def test_flags_without_effect_are_named(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(InputError):
+        refuse(monkeypatch, "--measure_batches", "0", "--model_id", "x", "--enc_in", "7")
+    assert capsys.readouterr().err == "No effect on an estimate: --enc_in, --model_id.\n"

@@ -51,6 +51,23 @@ def test_windows_of_the_data_set_are_counted_whatever_is_measured(tmp_path: Path
     assert (measured.epoch_windows, measured.validation_windows, measured.test_windows) == windows
 
 
+def test_with_a_prompt_store_steps_that_fill_and_that_use_it_are_timed_apart(tmp_path: Path) -> None:
+    plan = MeasurePlan(batches=3, warmup_batches=1)
+    measured = measure(tiny_config(tmp_path, prompt_prefix="store", prompt_store_gib=0.1), plan)
+    assert [sum(part.counts) for part in (*measured.filling_rounds, *measured.rounds)] == [3, 3]
+    assert measure(tiny_config(tmp_path, prompt_prefix="reuse"), plan).filling_rounds == []
+
+
+def test_the_peak_counts_the_whole_prompt_store_of_a_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(MemoryWatch, "peak_gib", 1.0)
+    plan = MeasurePlan(batches=2, warmup_batches=0)
+    few, many = (
+        measure(tiny_config(tmp_path, prompt_prefix="store", prompt_store_gib=gib), plan) for gib in (0.001, 0.002)
+    )
+    assert few.peak_memory_gib == pytest.approx(1.001, abs=2e-4)
+    assert many.peak_memory_gib == pytest.approx(1.002, abs=2e-4)
+
+
 def test_more_batches_than_the_data_set_has_are_measured(tmp_path: Path) -> None:
     config = tiny_config(tmp_path, batch_size=128)
     assert sum(measure(config, MeasurePlan(batches=4, warmup_batches=1)).rounds[0].counts) == 4

@@ -108,7 +108,8 @@ class WaveletPatchEmbedding(nn.Module):
 def check_wavelet_embedding(config: RunConfig) -> None:
     """Refuse a wavelet or a level that the window cannot be transformed with.
 
-    The limit is that of the decimated transform: at the last level the stretched filter still fits into the window.
+    The limit is that of the decimated transform: beyond it, every coefficient of the last level would be computed
+    across the seam of the circle.
 
     Raises:
         InputError: If the wavelet is unknown or not a discrete one, or the level exceeds what seq_len allows.

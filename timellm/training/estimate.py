@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from timellm.config import RunConfig
-from timellm.training.measurement import Failure, Measured
+from timellm.training.measurement import Failure, Measured, Round
 from timellm.training.result import RunResult
 from timellm.training.timing import Estimate, bootstrap_mean
 
@@ -85,9 +85,9 @@ def estimates(settings: list[RunConfig], measured: list[Measured | Failure]) -> 
     ]
     first = measured[0]
     if len(settings) > 1 and not isinstance(first, Failure):
-        for result, part in zip(results, measured, strict=True):
+        for config, result, part in zip(settings, results, measured, strict=True):
             if not isinstance(part, Failure):
-                result.set_interval("speedup_vs_first", speedup(results[0], first, result, part))
+                result.set_interval("speedup_vs_first", speedup(settings[0], first, config, part))
     return results
 
 
@@ -99,11 +99,11 @@ def estimate_run(config: RunConfig, measured: Measured) -> TrainingEstimate:
         measured: What was measured of them.
     """
     result = _described(config, measured)
-    seconds, counts = _readings(measured)
+    seconds, counts = _readings(_typical_rounds(config, measured))
     per_step = bootstrap_mean(seconds, counts)
     per_batch = per_step.scaled(1 / config.accumulation_steps)
     steps_per_epoch = math.ceil(measured.epoch_windows / config.global_batch)
-    epoch = per_step.scaled(steps_per_epoch)
+    epoch = _mean_step(config, measured).scaled(steps_per_epoch)
     validation = _pass(config, measured, measured.validation_windows)
     test = _pass(config, measured, measured.test_windows)
     result.seconds_per_step = per_step.mean
@@ -118,13 +118,11 @@ def estimate_run(config: RunConfig, measured: Measured) -> TrainingEstimate:
     result.set_interval("seconds_per_epoch_with_validation_and_test", epoch.plus(validation).plus(test))
     for iterations in (1000, 10000):
         result.set_interval(f"seconds_per_{iterations}_iterations", per_batch.scaled(iterations))
-    _add_run(result, config, measured, per_step)
+    _add_run(result, config, measured, epoch)
     return result
 
 
-def speedup(
-    first: TrainingEstimate, first_rounds: Measured, other: TrainingEstimate, other_rounds: Measured
-) -> Estimate:
+def speedup(first: RunConfig, first_measured: Measured, other: RunConfig, other_measured: Measured) -> Estimate:
     """How many times faster an epoch of another setting is, with its 95 % interval.
 
     Rounds of the two were timed one after the other, so they are resampled in pairs: what slowed down the machine
@@ -132,15 +130,11 @@ def speedup(
 
     Args:
         first: The setting that is compared with.
-        first_rounds: What was measured of it.
+        first_measured: What was measured of it.
         other: The other setting.
-        other_rounds: What was measured of it, in as many rounds.
+        other_measured: What was measured of it, in as many rounds.
     """
-    assert first.steps_per_epoch is not None
-    assert other.steps_per_epoch is not None
-    return bootstrap_mean(
-        _epochs_by_round(first_rounds, first.steps_per_epoch), _epochs_by_round(other_rounds, other.steps_per_epoch)
-    )
+    return bootstrap_mean(_epochs_by_round(first, first_measured), _epochs_by_round(other, other_measured))
 
 
 def _described(config: RunConfig, measured: Measured) -> TrainingEstimate:
@@ -160,22 +154,21 @@ def _described(config: RunConfig, measured: Measured) -> TrainingEstimate:
     )
 
 
-def _add_run(result: TrainingEstimate, config: RunConfig, measured: Measured, per_step: Estimate) -> None:
+def _add_run(result: TrainingEstimate, config: RunConfig, measured: Measured, epoch: Estimate) -> None:
     """Add the whole run: every epoch, the validations between them, and the test of a run on all windows."""
     assert result.steps_per_epoch is not None
-    is_whole = config.train_samples is None
+    validated = min(config.val_samples or measured.validation_windows, measured.validation_windows)
+    validation = _pass(config, measured, validated)
     if config.train_samples is None:
         result.steps_per_run = config.train_epochs * result.steps_per_epoch
         result.validations_per_run = math.ceil(config.train_epochs / config.validate_every)
+        training = epoch.scaled(config.train_epochs).plus(_pass(config, measured, measured.test_windows))
     else:
         result.steps_per_run = math.ceil(config.train_samples / config.global_batch)
         result.validations_per_run = 1
-    validated = min(config.val_samples or measured.validation_windows, measured.validation_windows)
-    run = per_step.scaled(result.steps_per_run)
-    run = run.plus(_pass(config, measured, validated).scaled(result.validations_per_run))
-    if is_whole:
-        run = run.plus(_pass(config, measured, measured.test_windows))
-    result.set_interval("seconds_per_run", run)
+        seen_once = bootstrap_mean(*_readings(measured.filling_rounds or measured.rounds))
+        training = seen_once.scaled(result.steps_per_run)
+    result.set_interval("seconds_per_run", training.plus(validation.scaled(result.validations_per_run)))
 
 
 def _pass(config: RunConfig, measured: Measured, windows: int) -> Estimate:
@@ -185,11 +178,30 @@ def _pass(config: RunConfig, measured: Measured, windows: int) -> Estimate:
     return bootstrap_mean(measured.evaluation_seconds).scaled(batches).plus(Estimate(start, start, start))
 
 
-def _readings(measured: Measured) -> tuple[list[float], list[int]]:
-    seconds = [value for part in measured.rounds for value in part.seconds]
-    return seconds, [count for part in measured.rounds for count in part.counts]
+def _typical_rounds(config: RunConfig, measured: Measured) -> list[Round]:
+    """The kind of steps that most of the run consists of."""
+    return measured.filling_rounds if measured.filling_rounds and config.train_epochs == 1 else measured.rounds
 
 
-def _epochs_by_round(measured: Measured, steps: int) -> list[float]:
+def _mean_step(config: RunConfig, measured: Measured) -> Estimate:
+    """Seconds of a step, mean over the planned epochs: with a prompt store the first one fills it."""
+    using = bootstrap_mean(*_readings(measured.rounds))
+    if not measured.filling_rounds:
+        return using
+    first = 1 / config.train_epochs
+    return bootstrap_mean(*_readings(measured.filling_rounds)).scaled(first).plus(using.scaled(1 - first))
+
+
+def _readings(rounds: list[Round]) -> tuple[list[float], list[int]]:
+    return [value for part in rounds for value in part.seconds], [count for part in rounds for count in part.counts]
+
+
+def _epochs_by_round(config: RunConfig, measured: Measured) -> list[float]:
     """Seconds per epoch by each round alone."""
-    return [sum(part.seconds) / sum(part.counts) * steps for part in measured.rounds]
+    steps = math.ceil(measured.epoch_windows / config.global_batch)
+    using = [sum(part.seconds) / sum(part.counts) * steps for part in measured.rounds]
+    if not measured.filling_rounds:
+        return using
+    filling = [sum(part.seconds) / sum(part.counts) * steps for part in measured.filling_rounds]
+    first = 1 / config.train_epochs
+    return [first * fill + (1 - first) * use for fill, use in zip(filling, using, strict=True)]

@@ -12,7 +12,7 @@ from timellm.config import RunConfig
 from timellm.training.engine import build_engine
 from timellm.training.environment import choose_device, synchronize
 from timellm.training.evaluate import evaluate
-from timellm.training.memory import MemoryWatch
+from timellm.training.memory import GIB, MemoryWatch
 from timellm.training.preparation import prepare
 from timellm.training.stepping import STEPS_PER_GPU_READING, Stepper
 from timellm.training.timing import StepClock
@@ -72,7 +72,8 @@ class Measured:
     """What was measured of one run's settings.
 
     Attributes:
-        rounds: Its training steps.
+        rounds: Its training steps; with a prompt store, those that find their prompts in it.
+        filling_rounds: With a prompt store, the steps that fill it; none without.
         evaluation_start_seconds: What the first evaluation batch took above the others.
         evaluation_seconds: Durations of the evaluation batches after the first.
         epoch_windows: Training windows of the data set.
@@ -80,7 +81,8 @@ class Measured:
         test_windows: Test windows of the data set.
         startup_seconds: From the start of the process to the first step, compilation of extensions left out.
         compile_seconds: Compilation of extensions, and with torch.compile what warm-up steps took above steady ones.
-        peak_memory_gib: Peak memory of the device: allocated on a GPU, resident on a CPU.
+        peak_memory_gib: Peak memory of the device: allocated on a GPU, resident on a CPU; a prompt store counts with
+            the size that the run would give it.
         trainable_parameters: Parameters that the optimizer sees.
         total_parameters: All parameters, the word embeddings once.
         device: Name of the device.
@@ -89,6 +91,7 @@ class Measured:
     """
 
     rounds: list[Round]
+    filling_rounds: list[Round]
     evaluation_start_seconds: float
     evaluation_seconds: list[float]
     epoch_windows: int
@@ -121,7 +124,8 @@ class Measurement:
     """One run's settings, prepared as for training on the windows that the timing needs.
 
     Steps are taken by the run's own `Stepper`. The first step of a round is never timed: loader workers start in it
-    and caches are cold.
+    and caches are cold. Only the prompts of the windows that are used are tokenised, so the preparation is shorter
+    than a run's.
 
     Args:
         config: The run's settings.
@@ -148,25 +152,25 @@ class Measurement:
             self._device,
             self._step_done,
         )
-        self._order = self._prepared.windows.passes[0].split(config.global_batch)
+        self._order = self._prepared.windows.passes[0]
         self._clock: StepClock | None = None
         self._rounds: list[Round] = []
+        self._filling_rounds: list[Round] = []
         self._is_first = True
 
     def warm_up(self) -> None:
         """Take the steps before the timed ones."""
-        self._take(self._warmup_steps)
+        if self._warmup_steps:
+            self._stepper.train(self._next_windows(self._warmup_steps))
 
     def take_round(self) -> None:
-        """Time the next part of the steps."""
+        """Time the next part of the steps; with a prompt store twice, on windows that it has not seen and then has."""
         steps, rounds, done = self._plan.steps(self._config), self._plan.rounds, len(self._rounds)
         share = (done + 1) * steps // rounds - done * steps // rounds
-        readings = 1 if self._device.type == "cpu" else STEPS_PER_GPU_READING
-        self._clock, self._is_first = StepClock(self._device, warmup_steps=0, steps_per_reading=readings), True
-        self._take(share + 1)
-        self._clock.pause()
-        self._rounds.append(Round(seconds=self._clock.seconds, counts=self._clock.counts))
-        self._clock = None
+        windows = self._next_windows(share + 1)
+        if self._prepared.store is not None:
+            self._filling_rounds.append(self._time_steps(windows))
+        self._rounds.append(self._time_steps(windows))
 
     def finish(self, startup_seconds: float, watch: MemoryWatch) -> Measured:
         """Time the evaluation and report everything.
@@ -183,6 +187,7 @@ class Measurement:
         data = self._prepared.data
         return Measured(
             rounds=self._rounds,
+            filling_rounds=self._filling_rounds,
             evaluation_start_seconds=start,
             evaluation_seconds=seconds,
             epoch_windows=len(data.train),
@@ -190,7 +195,7 @@ class Measurement:
             test_windows=len(data.test),
             startup_seconds=startup_seconds - self._engine.compile_seconds,
             compile_seconds=compiled,
-            peak_memory_gib=watch.peak_gib,
+            peak_memory_gib=watch.peak_gib + self._absent_store_gib(),
             trainable_parameters=trained,
             total_parameters=total,
             device=torch.cuda.get_device_name(self._device) if self._device.type == "cuda" else "cpu",
@@ -198,10 +203,17 @@ class Measurement:
             notes=list(data.notes),
         )
 
-    def _take(self, steps: int) -> None:
-        groups, self._order = self._order[:steps], self._order[steps:]
-        if groups:
-            self._stepper.train(torch.cat(groups))
+    def _next_windows(self, steps: int) -> torch.Tensor:
+        windows, self._order = self._order.tensor_split([steps * self._config.global_batch])
+        return windows
+
+    def _time_steps(self, windows: torch.Tensor) -> Round:
+        readings = 1 if self._device.type == "cpu" else STEPS_PER_GPU_READING
+        self._clock, self._is_first = StepClock(self._device, warmup_steps=0, steps_per_reading=readings), True
+        self._stepper.train(windows)
+        timed = Round(seconds=self._clock.seconds, counts=self._clock.counts)
+        self._clock = None
+        return timed
 
     def _step_done(self, step: int, samples: int, loss: float | None) -> None:
         if self._clock is None:
@@ -211,6 +223,15 @@ class Measurement:
             self._clock.resume()
         else:
             self._clock.step_done()
+
+    def _absent_store_gib(self) -> float:
+        """What a run's prompt store is larger than the one here, which holds the few prompts that are used."""
+        store, train = self._prepared.store, self._prepared.data.train
+        if store is None:
+            return 0.0
+        prompts = train.windows_per_channel if self._config.prompt_scope == "span" else len(train)
+        used = min(prompts, self._config.train_samples or prompts)
+        return max(0.0, used * store.share - store.kept) * store.bytes_per_prompt / GIB
 
     def _time_evaluation(self) -> tuple[float, list[float]]:
         """What the first batch of a pass took above the others, and the others' durations."""

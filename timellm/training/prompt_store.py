@@ -53,6 +53,11 @@ class PromptStore:
         self._keys = [torch.empty(per_layer, dtype=model.compute_dtype, device=device) for _ in range(layers)]
         self._values = [torch.empty(per_layer, dtype=model.compute_dtype, device=device) for _ in range(layers)]
 
+    @property
+    def kept(self) -> int:
+        """Number of prompts that it has room for."""
+        return len(self._filled)
+
     def prompt(self, batch: Batch) -> PromptBatch:
         """The batch's prompt with its keys and values, from the store as far as it holds them."""
         numbers = batch.indices if self._windows_per_channel is None else batch.indices % self._windows_per_channel
