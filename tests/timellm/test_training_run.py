@@ -5,6 +5,7 @@ import pytest
 from safetensors import safe_open
 
 from tests.timellm.tiny_runs import options, set_up, tiny_config
+from timellm.training.evaluate import Scores
 from timellm.training.result import RunResult
 from timellm.training.run import CHECKPOINT, TrainingRun
 
@@ -94,19 +95,22 @@ def test_a_projection_of_a_store_mixes_filling_and_using(folder, tmp_path):
 
 @pytest.mark.parametrize(("validate_every", "expected"), [(1, 3), (2, 2), (5, 1)])
 def test_validation_comes_every_n_epochs_and_after_the_last(folder, tmp_path, validate_every, expected):
-    config = tiny_config(folder, train_epochs=3, validate_every=validate_every, percent=40)
+    config = tiny_config(folder, train_epochs=3, validate_every=validate_every, percent=15)
     result, events = run(config, tmp_path)
     assert result.state == "complete"
     assert [event["event"] for event in events].count("validation") == expected
 
 
-def test_patience_ends_a_run_that_no_longer_improves(folder, tmp_path):
-    config = tiny_config(folder, train_epochs=6, patience=2, learning_rate=0.5, max_grad_norm=1.0, percent=40)
+def test_patience_counts_validations_that_no_longer_improve(folder, tmp_path, monkeypatch):
+    scripted = iter([3.0, 1.0, 2.0, 1.5, 0.5])
+    monkeypatch.setattr(
+        "timellm.training.run.evaluate", lambda *_, **__: Scores(mse=next(scripted), mae=1.0, windows=10, seconds=1.0)
+    )
+    config = tiny_config(folder, train_epochs=20, patience=2, validate_every=2, percent=15)
     result, events = run(config, tmp_path)
     scores = [event["val_mse"] for event in events if event["event"] == "validation"]
-    assert len(scores) < 6
-    assert min(scores) == result.val_mse
-    assert scores.index(min(scores)) == len(scores) - 3
+    assert scores == [3.0, 1.0, 2.0, 1.5]
+    assert (result.val_mse, result.epochs) == (1.0, 8)
 
 
 def test_a_loss_that_is_not_finite_ends_the_run_with_remedies(folder, tmp_path):

@@ -1,9 +1,10 @@
 """Who turns a loss into an update: Accelerate, or DeepSpeed's ZeRO-2."""
 
+import contextlib
 import os
-import socket
 import time
 from abc import ABC, abstractmethod
+from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -115,9 +116,10 @@ class DeepSpeedEngine(Engine):
             )
         else:
             optimizer = build_optimizer(config, parameters)
-        self.model, self._optimizer, _, _ = deepspeed.initialize(
-            model=model, optimizer=optimizer, model_parameters=parameters, config=settings, dist_init_required=False
-        )
+        with _local_rank():
+            self.model, self._optimizer, _, _ = deepspeed.initialize(
+                model=model, optimizer=optimizer, model_parameters=parameters, config=settings, dist_init_required=False
+            )
         self._schedule = build_schedule(config, optimizer, steps)
         self.world, self.rank = torch.distributed.get_world_size(), torch.distributed.get_rank()
         self.compile_seconds = time.perf_counter() - started
@@ -162,15 +164,23 @@ def build_optimizer(config: RunConfig, parameters: list[nn.Parameter]) -> torch.
     )
 
 
+@contextlib.contextmanager
+def _local_rank() -> Iterator[None]:
+    """DeepSpeed insists on LOCAL_RANK; left behind, it would tell child processes that a launcher started them."""
+    launched = "LOCAL_RANK" in os.environ
+    os.environ.setdefault("LOCAL_RANK", "0")
+    try:
+        yield
+    finally:
+        if not launched:
+            del os.environ["LOCAL_RANK"]
+
+
 def _join_process_group(device: torch.device) -> None:
-    """Join the launcher's process group, or make one of a single process on a free port."""
-    if torch.distributed.is_initialized():
-        return
-    if "RANK" not in os.environ:
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            port = probe.getsockname()[1]
-        os.environ.update(RANK="0", LOCAL_RANK="0", WORLD_SIZE="1", MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port))
+    """Join the launcher's process group, or make one of this process alone, which needs no port."""
     import deepspeed
 
-    deepspeed.init_distributed(dist_backend="gloo" if device.type == "cpu" else "nccl")
+    backend = "gloo" if device.type == "cpu" else "nccl"
+    if not torch.distributed.is_initialized() and "RANK" not in os.environ:
+        torch.distributed.init_process_group(backend, store=torch.distributed.HashStore(), rank=0, world_size=1)
+    deepspeed.init_distributed(dist_backend=backend, auto_mpi_discovery=False)
