@@ -81,7 +81,7 @@ def trials_section(evidence: Evidence) -> Section:
     heads: list[Child] = [el("button", {"type": "button"}, head) for head in [*plain, *map(knob_name, knobs)]]
     front = set(evidence.front["trial_id"])
     rows = [_trial_cells(row, knobs, front) for _, row in shown.iterrows()]
-    body = table("Trials", heads, rows, numeric=numeric, attributes={"class": "sortable"})
+    body = table("Every trial", heads, rows, numeric=numeric, attributes={"class": "sortable"})
     return Section("trials", "Trials", [el("p", None, words), body])
 
 
