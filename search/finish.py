@@ -3,9 +3,9 @@
 import pandas as pd
 
 from results.layout import RunFolder
+from results.page import build_report
 from results.pareto import pareto_front
 from results.picks import Recommendation, recommend
-from results.recommend import write_recommendation
 from results.table import load_trials
 from results.wording import change_words, multiple
 from search.terminal import Terminal
@@ -26,7 +26,7 @@ def finish(folder: RunFolder, terminal: Terminal) -> bool:
     """
     trials, manifest = load_trials(folder.path), folder.read_manifest()
     recommendation = recommend(trials, manifest)
-    write_recommendation(folder, recommendation, manifest)
+    build_report(folder)
     if not recommendation.picks:
         terminal.say(f"No trial was completed, so nothing can be recommended. The reasons are in {folder.trials_csv}.")
         return False
@@ -50,4 +50,5 @@ def _summarise(recommendation: Recommendation, trials: pd.DataFrame, folder: Run
         terminal.say(f"Note: {caveat}")
     terminal.say("")
     terminal.say(f"{len(trials)} trials: {folder.trials_csv}")
+    terminal.say(f"Report: {folder.report}")
     terminal.say(f"Train it: bash {folder.recommended_command}")

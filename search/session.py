@@ -175,9 +175,10 @@ class Session:
         def make_config(proposal: Proposal) -> RunConfig:
             return plan.fidelity.apply(self._prepared.run_config(proposal))
 
+        study = self._study()
         tuning = Tuning(
             prepared=self._prepared,
-            study=self._study(),
+            study=study,
             ledger=self._ledger,
             worker=self._worker,
             make_config=make_config,
@@ -193,6 +194,7 @@ class Session:
             failure = tuning.run()
         finally:
             self._terminal.end()
+            study.close()
         return Ended(is_interrupted=interrupts.count > 0, reason=tuning.searcher.ended_because, failure=failure)
 
     def _study(self) -> SearchStudy:

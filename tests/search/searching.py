@@ -1,0 +1,81 @@
+"""Runs searches with the fake worker in processes of their own."""
+
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import psutil
+
+ROOT = Path(__file__).resolve().parents[2]
+FAKE_WORKER = Path(__file__).with_name("fake_worker.py")
+
+_PROGRAM = f"""
+import sys
+sys.path[0] = {str(ROOT)!r}
+from search.run import main
+sys.exit(main(sys.argv[1:], (sys.executable, {str(FAKE_WORKER)!r})))
+"""
+
+
+def start(runs: Path, *arguments: str, faults: dict | None = None, seconds: float = 0.2) -> subprocess.Popen:
+    """A search that has been started."""
+    environment = {
+        **os.environ,
+        "FAKE_SECONDS": str(seconds),
+        "FAKE_FAULTS": json.dumps(faults or {}),
+        "HF_HUB_OFFLINE": "1",
+        "OMP_NUM_THREADS": "1",
+    }
+    command = [sys.executable, "-c", _PROGRAM, "--space", "smoke", "--runs_dir", str(runs), "--no-dashboard"]
+    return subprocess.Popen(
+        [*command, *arguments],
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+
+
+def search(runs: Path, *arguments: str, timeout: float = 300, **more) -> subprocess.CompletedProcess:
+    """A search that has ended."""
+    process = start(runs, *arguments, **more)
+    try:
+        output, errors = process.communicate(timeout=timeout)
+    except subprocess.TimeoutExpired:
+        kill_tree(process.pid)
+        raise
+    return subprocess.CompletedProcess(process.args, process.returncode, output, errors)
+
+
+def kill_tree(pid: int) -> None:
+    """Kill a process and all that it started."""
+    with contextlib.suppress(psutil.NoSuchProcess):
+        tree = [psutil.Process(pid), *psutil.Process(pid).children(recursive=True)]
+        for process in tree:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                process.send_signal(signal.SIGKILL)
+
+
+def wait_for(condition: Callable[[], object], seconds: float = 120) -> None:
+    """Wait until something is true."""
+    ends = time.time() + seconds
+    while not condition():
+        assert time.time() < ends, "waited too long"
+        time.sleep(0.05)
+
+
+def workers(run: Path) -> Iterator[int]:
+    """Process ids of the workers that are alive."""
+    for events in sorted(run.glob("trials/*/events.jsonl")):
+        lines = events.read_text().splitlines()
+        if lines and psutil.pid_exists(pid := json.loads(lines[0])["pid"]):
+            with contextlib.suppress(psutil.NoSuchProcess):
+                if psutil.Process(pid).status() != psutil.STATUS_ZOMBIE:
+                    yield pid
