@@ -48,8 +48,9 @@ class MemoryWatch:
 
     def _watch(self) -> None:
         while not self._stop.wait(SECONDS_BETWEEN_READINGS):
-            if self._limit_gib is not None and self.peak_gib > self._limit_gib and self._on_exceeded:
-                self._on_exceeded(self._peak)
+            peak = self.peak_gib
+            if self._limit_gib is not None and peak > self._limit_gib and self._on_exceeded:
+                self._on_exceeded(peak)
                 return
 
     def _read_gib(self) -> float:
@@ -59,11 +60,11 @@ class MemoryWatch:
 
 
 def resident_bytes(process: psutil.Process) -> int:
-    """Resident memory of a process and its children, pages they share counted once per process."""
+    """Resident memory of a process and what its children hold beside it: a forked child shares most of its pages."""
     total = process.memory_info().rss
     for child in process.children(recursive=True):
         try:
-            total += child.memory_info().rss - child.memory_info().shared
-        except psutil.NoSuchProcess:
+            total += child.memory_full_info().uss
+        except (psutil.NoSuchProcess, psutil.AccessDenied):
             continue
     return total
