@@ -121,8 +121,9 @@ def _pick(name: str, row: pd.Series, reference: pd.Series, rows: pd.DataFrame, t
     else:
         against += f" against the {base}'s {seconds_words(reference[SECONDS_PER_EPOCH])}: {multiple(speedup)}"
         against += f", at {change_words(change, deviation)} validation MSE"
+    within = "only one" if tolerated == 1 else f"fastest of the {tolerated}"
     reasons = {
-        "fastest": f"The {'only one' if tolerated == 1 else f'fastest of the {tolerated}'} of {count} whose validation MSE is at most "
+        "fastest": f"The {within} of {count} whose validation MSE is at most "
         f"{MSE_TOLERANCE:.0%} above the {base}'s".replace("%", " %")
         + f": {against}.",
         "balanced": f"The best joint score of {count}, {signed(row['joint_score'])} (lower is better): {against}. "

@@ -141,3 +141,13 @@ def test_wrong_usage_is_one_line_and_status_2(folder, capsys, arguments, message
     assert message in error
     assert error.count("\n") == 1
     assert error.startswith("error: ")
+
+
+def test_results_need_neither_ray_nor_torch_nor_the_rooms_beside_them():
+    script = "import results.commands, sys; print(sorted({'ray', 'torch', 'timellm', 'search'} & set(sys.modules)))"
+
+    done = subprocess.run(
+        [sys.executable, "-c", script], cwd=SCRIPT.parents[1], capture_output=True, text=True, check=True
+    )
+
+    assert done.stdout.strip() == "[]"
