@@ -13,7 +13,6 @@ import torch  # noqa: E402
 from benchmarks.arithmetic import flops_of, peak_flops_per_second  # noqa: E402
 from benchmarks.document import conditions, device_heading, publish, table  # noqa: E402
 from benchmarks.harness import (  # noqa: E402
-    Interval,
     benchmark_parser,
     median_of,
     ratio_of,
@@ -222,9 +221,9 @@ def _row(label: str, this: Timed, base: Timed, peaks: dict[str, float]) -> tuple
     speed = this.flops * this.steps / median_of(this.seconds).median
     return (
         label,
-        _shown(median_of(this.seconds), ".1f"),
+        f"{median_of(this.seconds):.1f}",
         f"{median_of(this.seconds).median / 60:.1f}",
-        _shown(ratio_of(base.seconds, this.seconds), ".2f"),
+        f"{ratio_of(base.seconds, this.seconds):.2f}",
         f"{this.windows / median_of(this.seconds).median:.0f}",
         f"{speed / 1e12:.2f}",
         f"{100 * speed / peaks[this.precision]:.0f} %",
@@ -232,11 +231,6 @@ def _row(label: str, this: Timed, base: Timed, peaks: dict[str, float]) -> tuple
         "-" if this.busy_percent is None else f"{this.busy_percent:.0f} %",
         "-" if this.memory_gib is None else f"{this.memory_gib:.2f}",
     )
-
-
-def _shown(value: Interval, spec: str) -> str:
-    """With its interval, where there is one."""
-    return format(value, spec) if value.high != float("inf") else format(value.median, spec)
 
 
 if __name__ == "__main__":

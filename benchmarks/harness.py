@@ -1,12 +1,15 @@
 """What every benchmark shares: its flags, one environment, interleaved timing, ratios with intervals."""
 
 import argparse
+import json
 import os
+import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -33,7 +36,9 @@ class Interval:
         return Interval(self.median * factor, self.low * factor, self.high * factor)
 
     def __format__(self, spec: str) -> str:
-        """Median and ends, each with this format."""
+        """Median and ends, each with this format; the median alone where nothing is known of the spread."""
+        if self.high == float("inf"):
+            return format(self.median, spec)
         return f"{self.median:{spec}} ({self.low:{spec}} to {self.high:{spec}})"
 
 
@@ -113,6 +118,12 @@ def median_of(seconds: list[float]) -> Interval:
 def ratio_of(base: list[float], other: list[float]) -> Interval:
     """How many times faster `other` is, pair by pair: both of a pair were measured in the same round."""
     return _bootstrap(np.asarray(base) / np.asarray(other))
+
+
+def call_apart(*flags: str) -> Any:
+    """What this command prints as its last line, JSON, when it is run with these flags too, in a process of its own."""
+    command = [sys.executable, *sys.orig_argv[1:], *flags]
+    return json.loads(subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True).stdout.splitlines()[-1])
 
 
 def whole_numbers(flag: str, text: str) -> list[int]:

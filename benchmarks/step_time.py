@@ -1,7 +1,6 @@
 """Published computation against each step away from it: seconds, parity, memory. `step_time.py --help`."""
 
 import json
-import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +16,7 @@ from benchmarks.document import conditions, device_heading, publish, table  # no
 from benchmarks.harness import (  # noqa: E402
     Interval,
     benchmark_parser,
+    call_apart,
     median_of,
     ratio_of,
     run_settings,
@@ -25,8 +25,7 @@ from benchmarks.harness import (  # noqa: E402
     use_worker_environment,
 )
 from benchmarks.series import data_label, made_settings  # noqa: E402
-from benchmarks.variants import PUBLISHED, PUBLISHED_AMP, VARIANTS, Contestant, answer  # noqa: E402
-from spaces.errors import InputError  # noqa: E402
+from benchmarks.variants import PUBLISHED, PUBLISHED_AMP, VARIANTS, Contestant, answer, find_variant  # noqa: E402
 from timellm.config import RunConfig  # noqa: E402
 from timellm.training.environment import choose_device  # noqa: E402
 from timellm.training.memory import GIB, MemoryWatch, resident_bytes  # noqa: E402
@@ -78,7 +77,7 @@ def main() -> int:
         print(json.dumps(_memory_of(arguments.memory_of, config, device)))
         return 0
     names = _chosen(arguments.variants)
-    memory = {name: _memory_apart(name) if arguments.memory == "on" else None for name in names}
+    memory = {name: call_apart("--memory_of", name) if arguments.memory == "on" else None for name in names}
     measured = _measure(names, config, device, arguments.repeats, memory)
     first = measured[PUBLISHED.name].contestant
     heading = device_heading(device, first.prepared.backbone_label, f"batch {config.batch_size}")
@@ -87,19 +86,12 @@ def main() -> int:
 
 
 def _chosen(names: str | None) -> list[str]:
-    known = [variant.name for variant in VARIANTS]
-    if names is None:
-        return known
-    wanted = [name.strip() for name in names.split(",")]
-    unknown = [name for name in wanted if name not in known]
-    if unknown:
-        raise InputError(f"variants must be among {', '.join(known)}, got {', '.join(unknown)}.")
-    return list(dict.fromkeys([PUBLISHED.name, *wanted]))
+    wanted = [variant.name for variant in VARIANTS] if names is None else names.split(",")
+    return list(dict.fromkeys([PUBLISHED.name, *(find_variant(name.strip()).name for name in wanted)]))
 
 
 def _build(name: str, config: RunConfig, device: torch.device) -> Contestant:
-    variant = next(variant for variant in VARIANTS if variant.name == name)
-    return Contestant(variant, config, device, STEPS_HELD)
+    return Contestant(find_variant(name), config, device, STEPS_HELD)
 
 
 def _memory_of(name: str, config: RunConfig, device: torch.device) -> float:
@@ -110,12 +102,6 @@ def _memory_of(name: str, config: RunConfig, device: torch.device) -> float:
         for _ in range(2 * STEPS_HELD):
             contestant.step()
         return watch.peak_gib - imported
-
-
-def _memory_apart(name: str) -> float:
-    show_progress(f"memory of {name}")
-    command = [sys.executable, *sys.orig_argv[1:], "--memory_of", name]
-    return json.loads(subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()[-1])
 
 
 def _measure(
@@ -145,7 +131,7 @@ def _differences(
     contestants: dict[str, Contestant], config: RunConfig, device: torch.device
 ) -> dict[str, tuple[float, float]]:
     """Against the published computation with the padding that a variant has."""
-    masked = Contestant(next(v for v in VARIANTS if v.name == "recompute, masked padding"), config, device, STEPS_HELD)
+    masked = _build("recompute, masked padding", config, device)
     masked.share_weights(contestants[PUBLISHED.name])
     references = {"published": answer(contestants[PUBLISHED.name]), "masked": answer(masked)}
     return {

@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from spaces.errors import InputError
 from timellm.config import RunConfig
 from timellm.data import load_data
 from timellm.model.timellm import TimeLLM
@@ -70,6 +71,18 @@ VARIANTS = (
     Variant("store bf16", {**_ALL_STORED, "precision": "bf16"}),
 )
 """fp32, eager attention, masked padding and one batch per optimizer step unless the name says otherwise."""
+
+
+def find_variant(name: str) -> Variant:
+    """The variant of this name.
+
+    Raises:
+        InputError: If there is none.
+    """
+    for variant in VARIANTS:
+        if variant.name == name:
+            return variant
+    raise InputError(f"A variant must be one of {', '.join(v.name for v in VARIANTS)}, got {name!r}.")
 
 
 class Contestant:

@@ -1,0 +1,176 @@
+"""Validation error on ETTh1 against naive forecasts, in several seeds and precisions. `quality.py --help`."""
+
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+sys.path[0] = str(Path(__file__).resolve().parents[1])
+
+import torch  # noqa: E402
+from torch import Tensor  # noqa: E402
+
+from benchmarks.document import conditions, device_heading, publish, table  # noqa: E402
+from benchmarks.harness import benchmark_parser, run_settings, show_progress, whole_numbers  # noqa: E402
+from spaces.errors import InputError  # noqa: E402
+from timellm.check import check_run  # noqa: E402
+from timellm.config import RunConfig  # noqa: E402
+from timellm.data import Split, load_data, stratified_subset  # noqa: E402
+from timellm.training.environment import choose_device, worker_environment  # noqa: E402
+
+PROG = "quality.py"
+NAME = "quality"
+ROOT = Path(__file__).resolve().parents[1]
+WINDOWS_PER_CHUNK = 8192
+REQUIRED_PERCENT = 10
+DEFAULTS: dict[str, Any] = {
+    "data": "ETTh1",
+    "prompt_prefix": "reuse",
+    "learning_rate": 1e-3,
+    "lradj": "TST",
+    "train_samples": 16_000,
+    "eval_batch_size": 128,
+}
+"""500 steps of 32 windows, one cycle of the learning rate; what a flag says wins."""
+GPU_COMMAND = "python benchmarks/quality.py --root_path DATA"
+INTRODUCTION = """# Quality
+
+Does training learn, and does a lower precision cost accuracy? Each row is a training run in a process of its own, as a
+trial of a search runs it. Errors are mean squared errors in scaled units over every validation window and channel,
+beside forecasts that need no training: the last value repeated, and the window's mean."""
+
+NAIVE: dict[str, Callable[[Tensor], Tensor]] = {
+    "last value": lambda x: x[:, -1:],
+    "window mean": lambda x: x.mean(dim=1, keepdim=True),
+}
+"""Forecasts [windows, 1], for every step, from inputs [windows, seq_len]."""
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A finished run."""
+
+    precision: str
+    seed: int
+    result: dict[str, Any]
+
+    @property
+    def val_mse(self) -> float:
+        """Validation error of the run."""
+        return self.result["val_mse"]
+
+
+def main() -> int:
+    """Train every seed in every precision and write the section of this device and model."""
+    parser = benchmark_parser(PROG, "Trains in several seeds and compares with naive forecasts.")
+    parser.add_argument("--seeds", default="2021,2022,2023", help="seeds, comma-separated (2021,2022,2023)")
+    parser.add_argument("--precisions", default="fp32,bf16", help="precisions, comma-separated (fp32,bf16)")
+    arguments = parser.parse_args()
+    config = run_settings(arguments, **DEFAULTS)
+    check_run(config)
+    device = choose_device(config)
+    precisions = arguments.precisions.split(",")
+    plan = [(precision, seed) for precision in precisions for seed in whole_numbers("seeds", arguments.seeds)]
+    runs = []
+    for precision, seed in plan:
+        run = Trained(precision, seed, _train(config.replace(precision=precision, seed=seed), arguments.threads))
+        show_progress(f"{precision}, seed {seed}: val mse {run.val_mse:.4f} in {run.result['total_seconds']:.0f} s")
+        runs.append(run)
+    torch.set_num_threads(arguments.threads)
+    heading = device_heading(device, runs[0].result["backbone"], config.data)
+    publish(NAME, arguments.output, INTRODUCTION, heading, _body(runs, config, device), GPU_COMMAND)
+    return 0
+
+
+def naive_errors(split: Split, windows: Tensor) -> dict[str, float]:
+    """Mean squared error of each naive forecast over windows [windows] of a split."""
+    squared = dict.fromkeys(NAIVE, 0.0)
+    for indices in windows.split(WINDOWS_PER_CHUNK):
+        x, y = split.gather(indices)
+        for name, forecast in NAIVE.items():
+            squared[name] += (y - forecast(x)).double().square().sum().item()
+    return {name: total / (len(windows) * split.pred_len) for name, total in squared.items()}
+
+
+def _train(config: RunConfig, threads: int) -> dict[str, Any]:
+    """Train in a worker process, as a trial of a search does, and return its result."""
+    show_progress(f"training: {config.precision}, seed {config.seed}")
+    with tempfile.TemporaryDirectory() as folder:
+        job = {"config": config.to_dict(), "run_dir": folder, "threads": threads}
+        path = Path(folder) / "job.json"
+        path.write_text(json.dumps(job))
+        command = [sys.executable, "-m", "timellm.worker", str(path)]
+        environment = {**os.environ, **worker_environment(threads), "PYTHONPATH": str(ROOT)}
+        subprocess.run(command, env=environment, stdout=subprocess.DEVNULL, check=False)
+        result = json.loads((Path(folder) / "result.json").read_text())
+    if result["state"] != "complete":
+        raise InputError(f"A run must end complete, got {result['state']} with seed {config.seed}: {result['error']}")
+    return result
+
+
+def _body(runs: list[Trained], config: RunConfig, device: torch.device) -> str:
+    data = load_data(config)
+    naive = naive_errors(data.validation, stratified_subset(data.validation, runs[0].result["val_samples"]))
+    steps = runs[0].result["train_samples"] // config.global_batch
+    counted = runs[0].result["val_samples"]
+    head = conditions(
+        device,
+        f"Run: {runs[0].result['backbone']}, {config.llm_layers} layers, {config.data} {config.seq_len} -> "
+        f"{config.pred_len}, {steps} steps of {config.global_batch} windows, learning rate {config.learning_rate:g}, "
+        f"{config.lradj}, prompt_prefix {config.prompt_prefix}",
+        f"Validation: {counted} of {len(data.validation)} windows; "
+        + ", ".join(f"{name} {error:.4f}" for name, error in naive.items()),
+    )
+    parts = [head, _runs_table(runs, naive), _verdict(runs, naive)]
+    return "\n\n".join(parts)
+
+
+def _runs_table(runs: list[Trained], naive: dict[str, float]) -> str:
+    rows = []
+    for run in runs:
+        below = [f"{100 * (1 - run.val_mse / error):.1f} %" for error in naive.values()]
+        result = run.result
+        rows.append(
+            (
+                f"{run.precision}, seed {run.seed}",
+                f"{run.val_mse:.4f}",
+                f"{result['val_mae']:.4f}",
+                *below,
+                f"{result['seconds_per_step_median']:.2f}",
+                f"{result['total_seconds'] / 60:.1f}",
+            )
+        )
+    columns = [f"below {name}" for name in naive]
+    return table(("run", "val MSE", "val MAE", *columns, "s per step", "minutes in all"), rows)
+
+
+def _verdict(runs: list[Trained], naive: dict[str, float]) -> str:
+    """Whether every run is far enough below every naive forecast, and where bf16 lies in the spread of fp32."""
+    limit = min(naive.values()) * (1 - REQUIRED_PERCENT / 100)
+    worst = max(run.val_mse for run in runs)
+    verdict = "Every run is" if worst <= limit else "NOT every run is"
+    figures = f"worst {worst:.4f}, limit {limit:.4f}"
+    lines = [f"{verdict} at least {REQUIRED_PERCENT} % below every naive forecast: {figures}."]
+    groups = {name: [run.val_mse for run in runs if run.precision == name] for name in ("fp32", "bf16")}
+    for name, errors in groups.items():
+        if len(errors) > 1:
+            spread = f"{min(errors):.4f} to {max(errors):.4f}, standard deviation {statistics.stdev(errors):.4f}"
+            lines.append(f"{name}: mean {statistics.fmean(errors):.4f}, {spread} over {len(errors)} seeds.")
+    if all(len(errors) > 1 for errors in groups.values()):
+        difference = statistics.fmean(groups["bf16"]) - statistics.fmean(groups["fp32"])
+        reach = max(groups["fp32"]) - min(groups["fp32"])
+        place = "within" if abs(difference) <= reach else "outside"
+        lines.append(f"bf16's mean differs by {difference:+.4f}, {place} fp32's seed-to-seed range of {reach:.4f}.")
+    return "\n".join(f"- {line}" for line in lines)
+
+
+if __name__ == "__main__":
+    from timellm.arguments import run_command
+
+    run_command(main, PROG)
