@@ -18,7 +18,7 @@ DESCRIPTION = (
     "of run_main.py. With --compare the settings are timed in turns, each in a process of its own while the others "
     "wait; all of them are in memory at the same time."
 )
-UNUSED = ("model_id", "des", "checkpoints", "itr")
+UNUSED = ("model_id", "des", "itr")
 """Flags of run_main.py that an estimate has no use for: read, and without effect."""
 
 
@@ -57,6 +57,11 @@ def _parsers():  # type: ignore[no-untyped-def]
         "--compare", action="append", default=[], metavar='"FLAGS"',
         help="also time the run with these flags changed, in turns with the first; may be repeated",
     )  # fmt: skip
+    group.add_argument(
+        "--profile", type=parse_boolean, nargs="?", const=True, default=False, metavar="true|false",
+        help="also record some steps: shares, operations, a trace",
+    )  # fmt: skip
+    group.add_argument("--checkpoints", default="checkpoints", help="profiles go to its folder estimate (checkpoints)")
     group.add_argument("--num_threads", type=int, default=None, help="CPU threads (default: all cores)")
     group.add_argument(
         "--json", type=parse_boolean, nargs="?", const=True, default=False, metavar="true|false",
@@ -113,7 +118,8 @@ def _estimate(arguments, texts, settings) -> int:  # type: ignore[no-untyped-def
     from timellm.training.measurement import MeasurePlan
 
     _check(texts, settings)
-    plan = MeasurePlan.of(arguments.measure_batches, arguments.warmup_batches, settings)
+    profiles = Path(arguments.checkpoints).absolute() / "estimate" if arguments.profile else None
+    plan = MeasurePlan.of(arguments.measure_batches, arguments.warmup_batches, settings, profiles)
     threads = arguments.num_threads or describe_machine()["cores"]
     measured = measure_interleaved(settings, plan, threads, lambda line: print(line, file=sys.stderr, flush=True))
     results = estimates(settings, measured)
@@ -124,6 +130,10 @@ def _estimate(arguments, texts, settings) -> int:  # type: ignore[no-untyped-def
         print_comparison(texts, results)
     elif results[0].state == "complete":
         print_estimate(settings[0], results[0])
+    if not arguments.json:
+        for number, part in enumerate(measured, 1):
+            if profile := getattr(part, "profile", None):
+                print("\n".join(["", *([f"setting {number}"] if len(measured) > 1 else []), *profile.lines()]))
     for text, result in zip(texts, results, strict=True):
         if result.error:
             where = f" ({text})" if len(results) > 1 else ""

@@ -18,7 +18,7 @@ PROG = "run_main.py"
 
 def main() -> int:
     """Parse the flags, train `--itr` times, print the test errors on the last line."""
-    from timellm.arguments import build_parser, config_from, ignored_flags
+    from timellm.arguments import build_parser, config_from, ignored_flags, parse_boolean
 
     parser = build_parser(PROG, "Trains Time-LLM once, or --itr times with different seeds.")
     group = parser.add_argument_group("Output")
@@ -27,6 +27,10 @@ def main() -> int:
     group.add_argument("--checkpoints", default="checkpoints", help="folder of the runs' folders")
     group.add_argument("--itr", type=int, default=1, help="runs, each with the next seed (1)")
     group.add_argument("--num_threads", type=int, default=None, help="CPU threads (default: all cores)")
+    group.add_argument(
+        "--profile", type=parse_boolean, nargs="?", const=True, default=False, metavar="true|false",
+        help="record some steps: shares, operations, a trace",
+    )  # fmt: skip
     arguments = parser.parse_args()
     config = config_from(arguments)
     if arguments.itr < 1:
@@ -58,7 +62,12 @@ def _train(config, arguments) -> int:  # type: ignore[no-untyped-def]
         saved = {"config": this.to_dict(), "versions": package_versions(), "machine": describe_machine()}
         saved |= {"git_revision": git_revision(), **facts}
         (folder / "config.json").write_text(json.dumps(saved, indent=2) + "\n")
-        options = RunOptions(folder=folder, on_event=ProgressPrinter(this), should_stop=should_stop)
+        options = RunOptions(
+            folder=folder,
+            is_profiled=arguments.profile and repeat == 0,
+            on_event=ProgressPrinter(this),
+            should_stop=should_stop,
+        )
         result = TrainingRun(this, options).run()
         result.write(folder / "result.json")
         results.append(result)

@@ -14,6 +14,7 @@ from timellm.config import RunConfig
 from timellm.model.frozen import frozen_blocks
 from timellm.model.layers import FlattenHead, PatchEmbedding, ReprogrammingLayer, normalize_window
 from timellm.model.mapping import MappingLayer
+from timellm.model.parts import part
 from timellm.model.reuse import PromptMemory, read_patches, remember
 from timellm.model.wavelet_embedding import WaveletPatchEmbedding
 
@@ -118,7 +119,7 @@ class TimeLLM(nn.Module):
 
     def prototypes(self) -> Prototypes:
         """Keys and values of the text prototypes: needed once per optimizer step, once per evaluation."""
-        with self._autocast():
+        with part("reprogramming"), self._autocast():
             mapped = self.mapping_layer.prototypes(self.word_embeddings)  # [prototypes, hidden]
             return self.reprogramming_layer.keys_values(mapped)
 
@@ -135,27 +136,29 @@ class TimeLLM(nn.Module):
         """
         normed, mean, std = normalize_window(x.float())
         keys, values = prototypes if prototypes is not None else self.prototypes()
-        with self._autocast():
+        with part("reprogramming"), self._autocast():
             embedded = self.patch_embedding(normed)
             words = self.reprogramming_layer(embedded, keys, values)  # [windows, patches, hidden]
         hidden = self._read(words, prompt)
-        with self._autocast():
+        with part("head"), self._autocast():
             forecast = self.output_projection(hidden[..., : self.config.d_ff])
         return forecast.float() * std + mean
 
     def _read(self, words: Tensor, prompt: PromptBatch) -> Tensor:
         if self.config.prompt_prefix == "recompute":
             return self._read_recomputed(words, prompt)
-        memory = self._prompt_memory(prompt)
+        with part("prompt"):
+            memory = self._prompt_memory(prompt)
         shared = self._prefix.tokens if self._prefix else 0
-        return read_patches(
-            self._blocks,
-            words.to(self.word_embeddings.dtype),
-            memory,
-            None if prompt.lengths is None else prompt.lengths + shared,
-            attention=self.config.attention,
-            checkpointed=self.config.gradient_checkpointing and torch.is_grad_enabled(),
-        )
+        with part("backbone"):
+            return read_patches(
+                self._blocks,
+                words.to(self.word_embeddings.dtype),
+                memory,
+                None if prompt.lengths is None else prompt.lengths + shared,
+                attention=self.config.attention,
+                checkpointed=self.config.gradient_checkpointing and torch.is_grad_enabled(),
+            )
 
     def _prompt_memory(self, prompt: PromptBatch) -> PromptMemory | None:
         if prompt.ids.shape[1] == 0:
@@ -167,7 +170,8 @@ class TimeLLM(nn.Module):
         """The whole sequence through the transformers model, as published."""
         count = words.shape[1]
         stored = self.word_embeddings.dtype
-        embeddings = torch.cat((self.word_embeddings[prompt.ids], words.to(stored)), dim=1)
+        with part("prompt"):
+            embeddings = torch.cat((self.word_embeddings[prompt.ids], words.to(stored)), dim=1)
         inputs: dict[str, Any] = {"inputs_embeds": embeddings}
         if prompt.lengths is not None:
             mask = torch.arange(prompt.ids.shape[1], device=words.device) < prompt.lengths.unsqueeze(1)
@@ -175,7 +179,7 @@ class TimeLLM(nn.Module):
             inputs |= {"attention_mask": mask, "position_ids": (mask.cumsum(dim=1) - 1).clamp(min=0)}
         if self._is_causal:
             inputs["use_cache"] = False
-        with self._autocast(enabled=stored != self.compute_dtype):
+        with part("backbone"), self._autocast(enabled=stored != self.compute_dtype):
             hidden = self.llm_model(**inputs).last_hidden_state
         return hidden[:, -count:]
 

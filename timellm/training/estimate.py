@@ -1,7 +1,8 @@
 """What a run will take, concluded from a few measured batches."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from typing import Any
 
 import numpy as np
 
@@ -57,6 +58,8 @@ class TrainingEstimate(RunResult):
     """Optimizer steps of the whole run, unless it stops early."""
     validations_per_run: int | None = None
     """Validation passes of the whole run, unless it stops early."""
+    profile: dict[str, Any] | None = None
+    """Profile of a few steps, the fields of `StepProfile`, where it was asked for."""
     speedup_vs_first: float | None = None
     """Seconds per epoch of the first setting over this one's, from steps timed side by side."""
     speedup_vs_first_low: float | None = None
@@ -151,6 +154,7 @@ def _described(config: RunConfig, measured: Measured) -> TrainingEstimate:
         device=measured.device,
         backbone=measured.backbone,
         notes=measured.notes,
+        profile=None if measured.profile is None else asdict(measured.profile),
     )
 
 

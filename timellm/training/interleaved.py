@@ -43,7 +43,7 @@ def measure_interleaved(
     Raises:
         InputError: For settings, data or a language model that do not fit together.
     """
-    processes = [_Process(config, plan, threads) for config in settings]
+    processes = [_Process(config, plan.of_setting(number), threads) for number, config in enumerate(settings, 1)]
     try:
         for number, process in enumerate(processes, 1):
             process.start()

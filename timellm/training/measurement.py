@@ -1,9 +1,11 @@
 """Times a run's steps and evaluation batches without training it."""
 
+import dataclasses
 import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -14,6 +16,7 @@ from timellm.training.environment import choose_device, synchronize
 from timellm.training.evaluate import evaluate
 from timellm.training.memory import GIB, MemoryWatch
 from timellm.training.preparation import prepare
+from timellm.training.profiling import PROFILED_STEPS, StepProfile, StepProfiler
 from timellm.training.stepping import STEPS_PER_GPU_READING, Stepper
 from timellm.training.timing import StepClock
 
@@ -30,20 +33,31 @@ class MeasurePlan:
         batches: Training batches to time.
         warmup_batches: Training batches before them.
         rounds: Parts that the timed batches are taken in; between two parts, other settings are timed.
+        profile_folder: Record some steps behind the timed ones and leave their profile and trace here; None records
+            none.
     """
 
     batches: int
     warmup_batches: int
     rounds: int = 1
+    profile_folder: Path | None = None
 
     @classmethod
-    def of(cls, batches: int, warmup_batches: int, settings: list[RunConfig]) -> "MeasurePlan":
-        """One part for one setting; for several, about as many parts as each has steps, so that both are many."""
+    def of(
+        cls, batches: int, warmup_batches: int, settings: list[RunConfig], profile_folder: Path | None = None
+    ) -> "MeasurePlan":
+        """One part for one setting; for several, as many parts as each has steps, about, so that both are many."""
         if len(settings) == 1:
-            return cls(batches=batches, warmup_batches=warmup_batches)
+            return cls(batches=batches, warmup_batches=warmup_batches, profile_folder=profile_folder)
         fewest = min(math.ceil(batches / config.accumulation_steps) for config in settings)
         rounds = max(LEAST_ROUNDS, round(math.sqrt(fewest)))
-        return cls(batches=batches, warmup_batches=warmup_batches, rounds=rounds)
+        return cls(batches=batches, warmup_batches=warmup_batches, rounds=rounds, profile_folder=profile_folder)
+
+    def of_setting(self, number: int) -> "MeasurePlan":
+        """The same with a profile folder of the setting's own, by its number from 1."""
+        if self.profile_folder is None:
+            return self
+        return dataclasses.replace(self, profile_folder=self.profile_folder / f"setting-{number}")
 
     def steps(self, config: RunConfig) -> int:
         """Optimizer steps to time: whole ones, at least one a round."""
@@ -88,6 +102,7 @@ class Measured:
         device: Name of the device.
         backbone: Language model, and whether its weights are random.
         notes: What a reader of the figures should know.
+        profile: Of some steps behind the timed ones, where it was asked for.
     """
 
     rounds: list[Round]
@@ -105,6 +120,7 @@ class Measured:
     device: str
     backbone: str
     notes: list[str]
+    profile: StepProfile | None = None
 
 
 @dataclass(frozen=True)
@@ -140,6 +156,7 @@ class Measurement:
         self._device = choose_device(config)
         self._warmup_steps = math.ceil(plan.warmup_batches / config.accumulation_steps)
         steps = self._warmup_steps + plan.steps(config) + plan.rounds
+        steps += PROFILED_STEPS + 1 if plan.profile_folder else 0
         evaluated = plan.evaluation_batches() * (config.eval_batch_size or config.batch_size)
         self._prepared = prepare(
             config.replace(train_samples=steps * config.global_batch, val_samples=evaluated), self._device, 1
@@ -180,6 +197,7 @@ class Measurement:
             watch: Has read the memory of this process from its start.
         """
         start, seconds = self._time_evaluation()
+        recorded = self._profile_steps()
         trained, total = self._prepared.model.parameter_counts()
         compiled = self._engine.compile_seconds
         if self._config.compile_mode != "off":
@@ -201,6 +219,7 @@ class Measurement:
             device=torch.cuda.get_device_name(self._device) if self._device.type == "cuda" else "cpu",
             backbone=self._prepared.backbone_label,
             notes=list(data.notes),
+            profile=recorded,
         )
 
     def _next_windows(self, steps: int) -> torch.Tensor:
@@ -223,6 +242,13 @@ class Measurement:
             self._clock.resume()
         else:
             self._clock.step_done()
+
+    def _profile_steps(self) -> StepProfile | None:
+        if self._plan.profile_folder is None:
+            return None
+        profiler = self._stepper.profiler = StepProfiler(self._plan.profile_folder, self._device, skip=0)
+        self._stepper.train(self._next_windows(PROFILED_STEPS + 1))
+        return profiler.result
 
     def _absent_store_gib(self) -> float:
         """What a run's prompt store is larger than the one here, which holds the few prompts that are used."""

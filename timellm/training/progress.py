@@ -35,6 +35,10 @@ class ProgressPrinter:
             text = f"{end}{event['samples']} windows: val mse {event['val_mse']:.6f}, mae {event['val_mae']:.6f}"
             print(text, file=sys.stderr, flush=True)
 
+        elif event["event"] == "profile":
+            end = "\r\033[K" if self._on_terminal else ""
+            print(end + "\n".join(event["lines"]), file=sys.stderr, flush=True)
+
     def _print_progress(self, event: dict[str, Any]) -> None:
         now = time.monotonic()
         if not self._on_terminal and now - self._printed < SECONDS_BETWEEN_LINES:

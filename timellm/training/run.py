@@ -20,6 +20,7 @@ from timellm.training.errors import OUT_OF_MEMORY_REMEDIES, Diverged, Interrupte
 from timellm.training.evaluate import Scores, evaluate
 from timellm.training.memory import MemoryWatch
 from timellm.training.preparation import Preparation, prepare
+from timellm.training.profiling import StepProfiler
 from timellm.training.result import RunResult
 from timellm.training.stepping import Stepper
 
@@ -38,6 +39,7 @@ class RunOptions:
         max_memory_gib: Memory limit; a run that passes it ends as out_of_memory.
         min_timed_steps: Steady steps to time at least; a run too short for it takes extra ones after its validation.
         max_extra_seconds: Bound on those extra steps, seconds; one is always taken where none was timed.
+        is_profiled: Record some steps behind the warm-up and leave their profile and trace in the folder.
         on_event: Called with what happens.
         should_stop: Set from outside to end the run in good order.
     """
@@ -46,6 +48,7 @@ class RunOptions:
     max_memory_gib: float | None = None
     min_timed_steps: int = 4
     max_extra_seconds: float = 20.0
+    is_profiled: bool = False
     on_event: Callable[[Event], None] = lambda event: None
     should_stop: threading.Event = field(default_factory=threading.Event)
 
@@ -101,6 +104,9 @@ class TrainingRun:
         engine = build_engine(config, prepared.model, device, steps)
         self._describe(prepared, engine, device)
         stepper = Stepper(config, prepared, engine, device, self._between_steps)
+        if options.is_profiled and engine.rank == 0:
+            steps_before = math.ceil(config.warmup_steps / config.accumulation_steps)
+            stepper.profiler = StepProfiler(options.folder, device, steps_before, options.on_event)
         synchronize(device)
         self.result.startup_seconds = round(self._now() - engine.compile_seconds, 3)
         options.on_event({"event": "training", "startup_seconds": self.result.startup_seconds, "steps": steps})
@@ -122,6 +128,8 @@ class TrainingRun:
             self._validate(prepared, engine, stepper, device)
             if self._stale >= self.config.patience:
                 break
+        if stepper.profiler is not None:
+            stepper.profiler.close()
         stepper.time_more(self.options.min_timed_steps, self.options.max_extra_seconds)
 
     def _validate(self, prepared: Preparation, engine: Engine, stepper: Stepper, device: torch.device) -> None:

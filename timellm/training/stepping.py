@@ -9,10 +9,12 @@ import torch
 from torch import Tensor
 
 from timellm.config import RunConfig
+from timellm.model.parts import part
 from timellm.training.batches import Batch, micro_batches
 from timellm.training.engine import Engine
 from timellm.training.errors import Diverged
 from timellm.training.preparation import Preparation
+from timellm.training.profiling import StepProfiler
 from timellm.training.timing import Estimate, StepClock
 
 SECONDS_BETWEEN_REPORTS = 1.0
@@ -29,7 +31,12 @@ class Stepper:
         device: Where it runs.
         between_steps: Called after each step with its number, the windows seen so far and, now and then, the loss;
             may raise to stop.
+
+    Attributes:
+        profiler: Records some of the steps; none of those is timed. None records none.
     """
+
+    profiler: StepProfiler | None = None
 
     def __init__(
         self,
@@ -66,9 +73,12 @@ class Stepper:
         clock = self._filling if self._passes == 0 else self._clock
         clock.resume()
         for group, batches in self._groups(windows):
-            loss = self._step(group, batches)
             is_full = len(group) == self._config.global_batch * self._engine.world
-            if is_full or self._config.train_samples is None:
+            recording = self._begin_step(clock)
+            loss = self._step(group, batches)
+            if recording:
+                recording.end_step()
+            elif is_full or self._config.train_samples is None:
                 clock.step_done()
             else:
                 clock.pause()
@@ -76,6 +86,8 @@ class Stepper:
             self.samples += len(group)
             self._between_steps(self.steps_done, self.samples, self._loss_to_report(loss))
         clock.pause()
+        if self.profiler is not None:
+            self.profiler.finish()
         self._passes += 1
 
     def time_more(self, least: int, seconds: float) -> None:
@@ -136,7 +148,18 @@ class Stepper:
         mine = [micro_batches(group[engine.rank :: engine.world], config.batch_size) for group in groups]
         stream = self._prepared.train([part for parts in mine for part in parts])
         for group, parts in zip(groups, mine, strict=True):
-            yield group, [next(stream) for _ in parts]
+            with part("data"):
+                batches = [next(stream) for _ in parts]
+            yield group, batches
+
+    def _begin_step(self, clock: StepClock) -> StepProfiler | None:
+        """The profiler, if it records the step that follows: the clock stands still meanwhile."""
+        if self.profiler is not None and self.profiler.begin_step():
+            clock.pause()
+            return self.profiler
+        if not clock.is_running:
+            clock.resume()
+        return None
 
     def _step(self, group: Tensor, batches: list[Batch]) -> Tensor:
         """One update on the mean squared error over the group's windows; returns that error."""
@@ -146,14 +169,17 @@ class Stepper:
         total = torch.zeros((), device=self._device)
         store = self._prepared.store
         for number, batch in enumerate(batches):
-            prompt = batch.prompt if store is None else store.prompt(batch)
-            forecast = engine.model(batch.x, prompt, leaves)[: len(batch.y)]
+            with part("prompt"):
+                prompt = batch.prompt if store is None else store.prompt(batch)
+            with part("network"):
+                forecast = engine.model(batch.x, prompt, leaves)[: len(batch.y)]
             loss = (forecast - batch.y).square().sum() / (len(group) * batch.y.shape[1])
             total += loss.detach()
             engine.backward(loss * engine.world, is_last=number == len(batches) - 1)
         if shared and leaves:
             torch.autograd.backward(shared, [leaf.grad for leaf in leaves])
-        engine.step()
+        with part("optimizer"):
+            engine.step()
         return total
 
     def _loss_to_report(self, loss: Tensor) -> float | None:

@@ -102,6 +102,11 @@ class StepClock:
         self._started = None
 
     @property
+    def is_running(self) -> bool:
+        """Whether it counts."""
+        return self._started is not None
+
+    @property
     def steps(self) -> int:
         """Steady steps timed so far."""
         return sum(self.counts)
