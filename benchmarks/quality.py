@@ -1,12 +1,12 @@
 """Validation error on ETTh1 against naive forecasts, in several seeds and precisions. `quality.py --help`."""
 
 import json
+import math
 import os
 import statistics
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,20 +14,19 @@ from typing import Any
 sys.path[0] = str(Path(__file__).resolve().parents[1])
 
 import torch  # noqa: E402
-from torch import Tensor  # noqa: E402
 
 from benchmarks.document import conditions, device_heading, publish, table  # noqa: E402
 from benchmarks.harness import benchmark_parser, run_settings, show_progress, whole_numbers  # noqa: E402
+from benchmarks.naive import naive_errors  # noqa: E402
 from spaces.errors import InputError  # noqa: E402
 from timellm.check import check_run  # noqa: E402
 from timellm.config import RunConfig  # noqa: E402
-from timellm.data import Split, load_data, stratified_subset  # noqa: E402
+from timellm.data import load_data, stratified_subset  # noqa: E402
 from timellm.training.environment import choose_device, worker_environment  # noqa: E402
 
 PROG = "quality.py"
 NAME = "quality"
 ROOT = Path(__file__).resolve().parents[1]
-WINDOWS_PER_CHUNK = 8192
 REQUIRED_PERCENT = 10
 DEFAULTS: dict[str, Any] = {
     "data": "ETTh1",
@@ -44,12 +43,6 @@ INTRODUCTION = """# Quality
 Does training learn, and does a lower precision cost accuracy? Each row is a training run in a process of its own, as a
 trial of a search runs it. Errors are mean squared errors in scaled units over every validation window and channel,
 beside forecasts that need no training: the last value repeated, and the window's mean."""
-
-NAIVE: dict[str, Callable[[Tensor], Tensor]] = {
-    "last value": lambda x: x[:, -1:],
-    "window mean": lambda x: x.mean(dim=1, keepdim=True),
-}
-"""Forecasts [windows, 1], for every step, from inputs [windows, seq_len]."""
 
 
 @dataclass(frozen=True)
@@ -83,19 +76,10 @@ def main() -> int:
         show_progress(f"{precision}, seed {seed}: val mse {run.val_mse:.4f} in {run.result['total_seconds']:.0f} s")
         runs.append(run)
     torch.set_num_threads(arguments.threads)
-    heading = device_heading(device, runs[0].result["backbone"], config.data)
+    steps = math.ceil(runs[0].result["train_samples"] / config.global_batch)
+    heading = device_heading(device, runs[0].result["backbone"], config.data, f"{steps} steps")
     publish(NAME, arguments.output, INTRODUCTION, heading, _body(runs, config, device), GPU_COMMAND)
     return 0
-
-
-def naive_errors(split: Split, windows: Tensor) -> dict[str, float]:
-    """Mean squared error of each naive forecast over windows [windows] of a split."""
-    squared = dict.fromkeys(NAIVE, 0.0)
-    for indices in windows.split(WINDOWS_PER_CHUNK):
-        x, y = split.gather(indices)
-        for name, forecast in NAIVE.items():
-            squared[name] += (y - forecast(x)).double().square().sum().item()
-    return {name: total / (len(windows) * split.pred_len) for name, total in squared.items()}
 
 
 def _train(config: RunConfig, threads: int) -> dict[str, Any]:
@@ -117,7 +101,7 @@ def _train(config: RunConfig, threads: int) -> dict[str, Any]:
 def _body(runs: list[Trained], config: RunConfig, device: torch.device) -> str:
     data = load_data(config)
     naive = naive_errors(data.validation, stratified_subset(data.validation, runs[0].result["val_samples"]))
-    steps = runs[0].result["train_samples"] // config.global_batch
+    steps = math.ceil(runs[0].result["train_samples"] / config.global_batch)
     counted = runs[0].result["val_samples"]
     head = conditions(
         device,

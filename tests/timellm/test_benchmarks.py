@@ -1,0 +1,149 @@
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from benchmarks.arithmetic import flops_of
+from benchmarks.document import date_in_index, table, write_section
+from benchmarks.harness import median_of, ratio_of, time_interleaved, whole_numbers
+from benchmarks.naive import naive_errors
+from spaces.errors import InputError
+from tests.timellm.tiny_backbones import save_tiny
+from timellm.data import Split
+from timellm.training.environment import worker_environment
+
+ROOT = Path(__file__).parents[2]
+TINY = "--llm_layers 1 --d_ff 8 --num_prototypes 8 --batch_size 2 --threads 1".split()
+
+
+@pytest.fixture(scope="module")
+def backbone(tmp_path_factory):
+    return save_tiny("gpt2", tmp_path_factory.mktemp("backbone") / "tiny")
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory):
+    return tmp_path_factory.mktemp("cache")
+
+
+def run_benchmark(name, backbone, cache, output, *flags):
+    return subprocess.run(
+        [sys.executable, f"benchmarks/{name}.py", "--llm_model", str(backbone), *TINY, "--output", str(output), *flags],
+        cwd=ROOT,
+        env={**os.environ, **worker_environment(1), "TIMELLM_CACHE_DIR": str(cache), "HF_HUB_OFFLINE": "1"},
+        capture_output=True,
+        text=True,
+        timeout=600,
+    )
+
+
+def cells(text, row):
+    """The cells of the first table row that starts with this text."""
+    line = next(line for line in text.splitlines() if line.startswith(f"| {row} |"))
+    return [cell.strip() for cell in line.strip("|").split("|")]
+
+
+def test_step_time_writes_its_tables_with_parity(backbone, cache, tmp_path):
+    output = tmp_path / "step_time.md"
+    names = "reuse fp32 eager,store fp32,reuse bf16"
+    done = run_benchmark("step_time", backbone, cache, output, "--repeats", "1", "--variants", names)
+    assert done.returncode == 0, done.stderr
+    text = output.read_text()
+    assert "made series of ETTm1's shape" in text
+    assert "## GPU\n" in text
+    evaluation = text[text.index("| evaluation and parity") :]
+    for name in ("reuse fp32 eager", "store fp32"):
+        forecast, gradient = map(float, cells(evaluation, name)[-2:])
+        assert forecast < 1e-5
+        assert gradient < 1e-4
+    assert float(cells(text, "store fp32")[-1]) > 0  # memory against the published computation's
+
+
+def test_epoch_time_projects_an_epoch_of_every_variant(backbone, cache, tmp_path):
+    output = tmp_path / "epoch_time.md"
+    done = run_benchmark("epoch_time", backbone, cache, output, "--steps", "1", "--batches", "4")
+    assert done.returncode == 0, done.stderr
+    text = output.read_text()
+    assert "240583 training windows" in text
+    assert float(cells(text, "published fp32, batch 32")[1]) > 0
+    assert cells(text, "store bf16, prompts per span, batch 4, later epochs")[7].endswith("%")
+
+
+def test_a_benchmark_refuses_an_unknown_variant_on_one_line(backbone, cache, tmp_path):
+    done = run_benchmark("step_time", backbone, cache, tmp_path / "x.md", "--variants", "fastest")
+    assert done.returncode == 2
+    assert re.fullmatch(r"step_time\.py: A variant must be one of published, .*, got 'fastest'\.\n", done.stderr)
+
+
+def test_a_section_is_replaced_and_other_devices_are_kept(tmp_path):
+    path = tmp_path / "x.md"
+    write_section(path, "# X", "CPU: a", "old", "python x.py")
+    write_section(path, "# X", "CPU: b", "other", "python x.py")
+    write_section(path, "# X", "CPU: a", "new", "python x.py")
+    text = path.read_text()
+    assert "old" not in text
+    assert "## CPU: a\n\nnew\n" in text
+    assert "## CPU: b\n\nother\n" in text
+    assert text.count("## GPU\n") == 1
+    assert "`python x.py`" in text
+
+
+def test_the_stand_in_goes_when_a_gpu_was_measured(tmp_path):
+    path = tmp_path / "x.md"
+    write_section(path, "# X", "CPU: a", "cpu", "python x.py")
+    write_section(path, "# X", "GPU: h", "gpu", "python x.py")
+    assert "Not measured yet" not in path.read_text()
+
+
+def test_the_index_gets_the_date_of_the_benchmark_that_ran(tmp_path):
+    index = tmp_path / "README.md"
+    index.write_text("| [a](a.md) | what | `cmd` | - |\n| [b](b.md) | what | `cmd` | - |\n")
+    date_in_index(index, "b", "2026-01-02")
+    assert index.read_text().splitlines()[0].endswith("| - |")
+    assert index.read_text().splitlines()[1].endswith("| 2026-01-02 |")
+
+
+def test_a_table_has_one_row_per_entry():
+    assert table(("a", "b"), [("x", 1)]).splitlines() == ["| a | b |", "| --- | ---: |", "| x | 1 |"]
+
+
+def test_actions_are_interleaved_and_every_other_round_is_reversed():
+    calls = []
+    actions = {"a": lambda: calls.append("a"), "b": lambda: calls.append("b")}
+    seconds = time_interleaved(actions, torch.device("cpu"), repeats=2, warmup=1)
+    assert calls == ["a", "b", "b", "a", "a", "b"]
+    assert [len(seconds["a"]), len(seconds["b"])] == [2, 2]
+
+
+def test_a_ratio_is_of_pairs_and_lies_in_its_interval():
+    ratio = ratio_of([2.0, 40.0, 6.0], [1.0, 20.0, 2.0])
+    assert ratio.median == 2.0
+    assert ratio.low <= ratio.median <= ratio.high
+    assert f"{ratio:.1f}" == "2.0 (2.0 to 3.0)"
+
+
+def test_one_reading_has_no_interval():
+    assert f"{median_of([1.5]):.2f}" == "1.50"
+
+
+def test_numbers_of_a_flag_are_checked():
+    assert whole_numbers("batches", "8, 16") == [8, 16]
+    with pytest.raises(InputError, match="batches must be whole numbers above 0, comma-separated, got '8,x'"):
+        whole_numbers("batches", "8,x")
+
+
+def test_operations_of_fused_attention_are_counted():
+    heads = torch.randn(1, 2, 8, 4)
+    fused = flops_of(lambda: torch.nn.functional.scaled_dot_product_attention(heads, heads, heads))
+    assert fused == flops_of(lambda: torch.softmax(heads @ heads.transpose(2, 3), dim=-1) @ heads)
+
+
+def test_naive_errors_are_over_every_value_of_the_windows():
+    split = Split(torch.arange(12.0).view(6, 2), seq_len=2, pred_len=1)
+    errors = naive_errors(split, torch.arange(len(split)))
+    assert errors["last value"] == pytest.approx(4.0)  # each channel grows by 2 a step
+    assert errors["window mean"] == pytest.approx(9.0)
