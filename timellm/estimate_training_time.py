@@ -7,9 +7,10 @@ import shlex
 import sys
 from pathlib import Path
 
-sys.path[0] = str(Path(__file__).resolve().parents[1])
+if __name__ == "__main__":
+    sys.path[0] = str(Path(__file__).resolve().parents[1])
 
-from spaces.errors import InputError  # noqa: E402
+from spaces.errors import InputError
 
 PROG = "estimate_training_time.py"
 DESCRIPTION = (
@@ -156,6 +157,9 @@ def _check(texts, settings) -> None:  # type: ignore[no-untyped-def]
 
 
 if __name__ == "__main__":
+    from timellm.process import restart_with_environment
+
+    restart_with_environment()
     from timellm.arguments import run_command
 
     run_command(main, PROG)

@@ -1,7 +1,6 @@
 """One training run: `python timellm/run_main.py --help`."""
 
 import json
-import os
 import re
 import signal
 import statistics
@@ -9,9 +8,10 @@ import sys
 import threading
 from pathlib import Path
 
-sys.path[0] = str(Path(__file__).resolve().parents[1])
+if __name__ == "__main__":
+    sys.path[0] = str(Path(__file__).resolve().parents[1])
 
-from spaces.errors import InputError  # noqa: E402
+from spaces.errors import InputError
 
 PROG = "run_main.py"
 
@@ -115,7 +115,9 @@ def _last_line(results) -> str:  # type: ignore[no-untyped-def]
 
 
 if __name__ == "__main__":
+    from timellm.process import restart_with_environment
+
+    restart_with_environment()
     from timellm.arguments import run_command
 
-    os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
     run_command(main, PROG)

@@ -41,7 +41,7 @@ def test_a_whole_run_validates_every_window(whole_run, folder):
     config, _, result, _ = whole_run
     prepared, _, _ = set_up(config)
     assert result.val_samples == len(prepared.data.validation)
-    assert result.train_samples == 2 * len(prepared.data.train)
+    assert result.train_samples == len(prepared.data.train)
 
 
 def test_seconds_per_epoch_are_the_steps_times_the_mean_step(whole_run, folder):

@@ -5,7 +5,7 @@ tokens can be handed in and handed out, and so that nothing is computed that no 
 """
 
 from abc import ABC, abstractmethod
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor
@@ -54,8 +54,8 @@ class GPT2Blocks(FrozenBlocks):
     """Blocks of a transformers GPT2Model."""
 
     def __init__(self, model: PreTrainedModel) -> None:
-        self._model: Any = model
-        self._blocks: Any = model.h
+        self._model = cast(Any, model)
+        self._blocks = self._model.h
         self.count = len(self._blocks)
         self.groups = 1
         self.scales = [block.attn.scaling for block in self._blocks]
@@ -98,8 +98,8 @@ class LlamaBlocks(FrozenBlocks):
     """Blocks of a transformers LlamaModel: rotary positions, grouped heads, gated feed-forward network."""
 
     def __init__(self, model: PreTrainedModel) -> None:
-        self._model: Any = model
-        self._blocks: Any = model.layers
+        self._model = cast(Any, model)
+        self._blocks = self._model.layers
         self.count = len(self._blocks)
         self._heads = model.config.num_attention_heads
         self._kv_heads = model.config.num_key_value_heads

@@ -3,7 +3,7 @@
 import functools
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -53,12 +53,15 @@ class TimeLLM(nn.Module):
         llm_model: Frozen gpt2-, llama- or bert-type model, cut to the layers to use, in its compute type.
     """
 
+    word_embeddings: nn.Parameter
+    llm_model: Any
+
     def __init__(self, config: RunConfig, llm_model: PreTrainedModel) -> None:
         super().__init__()
         self.config = config
         hidden = llm_model.config.hidden_size
         self.llm_model = llm_model
-        self.word_embeddings = llm_model.get_input_embeddings().weight
+        self.word_embeddings = cast(nn.Parameter, llm_model.get_input_embeddings().weight)
         self.mapping_layer = MappingLayer(self.word_embeddings.shape[0], config.num_prototypes)
         self.patch_embedding = _patch_embedding(config)
         self.reprogramming_layer = ReprogrammingLayer(config.d_model, config.n_heads, config.d_ff, hidden)

@@ -87,7 +87,7 @@ class PlainEngine(Engine):
     @property
     def learning_rate(self) -> float:
         """Learning rate of the next update."""
-        return self._schedule.get_last_lr()[0]
+        return float(self._schedule.get_last_lr()[0])
 
 
 class DeepSpeedEngine(Engine):
@@ -137,7 +137,7 @@ class DeepSpeedEngine(Engine):
     @property
     def learning_rate(self) -> float:
         """Learning rate of the next update."""
-        return self._schedule.get_last_lr()[0]
+        return float(self._schedule.get_last_lr()[0])
 
 
 def build_engine(config: RunConfig, model: TimeLLM, device: torch.device, steps: int) -> Engine:

@@ -1,7 +1,6 @@
 """What a training process finds around it: threads, allocator, device, seeds, versions, hardware."""
 
 import importlib.metadata
-import os
 import platform
 import random
 import subprocess
@@ -14,9 +13,17 @@ import torch
 
 from spaces.errors import InputError
 from timellm.config import RunConfig
+from timellm.process import available_cores, worker_environment
 
-ALLOCATOR = {"MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": "20000000000", "MALLOC_TOP_PAD_": "268435456"}
-"""glibc settings that keep freed memory in the process: page faults of large temporaries cost up to 40 % of a step."""
+__all__ = [
+    "choose_device",
+    "describe_machine",
+    "git_revision",
+    "package_versions",
+    "seed_everything",
+    "synchronize",
+    "worker_environment",
+]
 
 PACKAGES = (
     "timellm-search",
@@ -30,23 +37,6 @@ PACKAGES = (
     "pywavelets",
 )
 """Packages whose versions a measurement depends on."""
-
-
-def worker_environment(threads: int) -> dict[str, str]:
-    """Environment variables that a training process must be started with.
-
-    Args:
-        threads: CPU threads of the process.
-    """
-    count = str(threads)
-    return {
-        **ALLOCATOR,
-        "OMP_NUM_THREADS": count,
-        "MKL_NUM_THREADS": count,
-        "TOKENIZERS_PARALLELISM": "true" if threads > 1 else "false",
-        "HF_HUB_DISABLE_PROGRESS_BARS": "1",
-        "HF_HUB_DISABLE_TELEMETRY": "1",
-    }
 
 
 def choose_device(config: RunConfig) -> torch.device:
@@ -101,7 +91,7 @@ def describe_machine() -> dict[str, Any]:
     gpus = [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())]
     return {
         "cpu": _cpu_name(),
-        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        "cores": available_cores(),
         "memory_gib": round(psutil.virtual_memory().total / 2**30, 1),
         "gpus": gpus,
         "platform": platform.platform(),

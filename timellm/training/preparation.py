@@ -1,6 +1,7 @@
 """What a run needs before its first step: data, tokens, network, batches."""
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -88,9 +89,11 @@ def prepare(config: RunConfig, device: torch.device, timing_windows: int) -> Pre
     kept = 0 if prefix is None else len(prefix)
     if config.compile_mode != "off":
         model.compile_forward()
-    cutters = [_cutter(config, name, split, prompts.get(name), kept, longest, device) for name, split in splits.items()]
+    train, validation, test = (
+        _cutter(config, name, split, prompts.get(name), kept, longest, device) for name, split in splits.items()
+    )
     store = _build_store(config, data, windows, model, longest - kept, device)
-    return Preparation(data, model, windows, *cutters, store, source.label)
+    return Preparation(data, model, windows, train, validation, test, store, source.label)
 
 
 def _cutter(
@@ -128,7 +131,7 @@ def choose_windows(config: RunConfig, data: SeriesData, timing_windows: int) -> 
 
 
 def _prompts(
-    config: RunConfig, data: SeriesData, splits: dict[str, Split], windows: Windows, tokenizer: object
+    config: RunConfig, data: SeriesData, splits: dict[str, Split], windows: Windows, tokenizer: Any
 ) -> dict[str, PromptTokens]:
     """Tokens of every split that the run reads; of the windows it reads, where those are few."""
     if tokenizer is None:

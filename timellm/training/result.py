@@ -57,7 +57,7 @@ class RunResult:
     epochs: float | None = None
     """Passes over the training windows that were done."""
     train_samples: int | None = None
-    """Training windows seen, repeats included."""
+    """Training windows the run was given: all of the data set's, or as many as it was asked to be limited to."""
     val_samples: int | None = None
     """Validation windows that val_mse is over."""
     timed_steps: int | None = None

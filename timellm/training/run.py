@@ -122,7 +122,6 @@ class TrainingRun:
         for epoch, windows in enumerate(prepared.windows.passes):
             stepper.train(windows)
             self.result.epochs = round(stepper.samples / prepared.windows.epoch_windows, 6)
-            self.result.train_samples = stepper.samples
             if epoch != last and (epoch + 1) % self.config.validate_every:
                 continue
             self._validate(prepared, engine, stepper, device)
@@ -203,6 +202,7 @@ class TrainingRun:
     def _describe(self, prepared: Preparation, engine: Engine, device: torch.device) -> None:
         result = self.result
         result.trainable_parameters, result.total_parameters = prepared.model.parameter_counts()
+        result.train_samples = self.config.train_samples or prepared.windows.epoch_windows
         result.backbone = prepared.backbone_label
         result.device = torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu"
         result.notes = list(prepared.data.notes)
