@@ -139,7 +139,10 @@ def _with_defaults_of(options: Options, space: Space) -> Options:
 def _task(options: Options) -> dict[str, Any]:
     """Data, language model and seed as settings of a run."""
     names = ("data", "root_path", "data_path", "features", "target", "llm_model", "llm_path", "seed")
-    return {name: getattr(options, name) for name in names}
+    task = {name: getattr(options, name) for name in names}
+    for name in ("root_path", "llm_path"):  # trials and recommended commands run elsewhere
+        task[name] = task[name] and str(Path(task[name]).expanduser().absolute())
+    return task
 
 
 def _checkable(space: Space) -> dict[str, Any]:
