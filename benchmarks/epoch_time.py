@@ -119,7 +119,11 @@ def _sized(variant: Variant, batch: int, **settings: str) -> Variant:
 
 
 class _Contestants:
-    """Contestants of entries; two entries of one variant share one."""
+    """Contestants of entries.
+
+    Whole epochs of one variant share one, so that the later epoch finds what the filling one stored; interleaved steps
+    have one each, so that emptying the store of one leaves the other's filled.
+    """
 
     def __init__(self, config: RunConfig, device: torch.device, steps: int | None) -> None:
         self._config, self._steps, self.device = config, steps, device
@@ -128,7 +132,7 @@ class _Contestants:
 
     def get(self, entry: Entry) -> Contestant:
         """The contestant of an entry."""
-        key = str(entry.variant)
+        key = self._key(entry)
         if key not in self._built:
             show_progress(f"building {entry.label}")
             self._built[key] = Contestant(entry.variant, self._config, self.device, self._steps)
@@ -138,7 +142,10 @@ class _Contestants:
 
     def drop_others(self, entry: Entry) -> None:
         """Free the memory of all contestants but this one's."""
-        self._built = {key: kept for key, kept in self._built.items() if key == str(entry.variant)}
+        self._built = {key: kept for key, kept in self._built.items() if key == self._key(entry)}
+
+    def _key(self, entry: Entry) -> str:
+        return str(entry.variant) if self._steps is None else entry.label
 
 
 def _project(entries: list[Entry], contestants: _Contestants, repeats: int) -> dict[str, Timed]:
