@@ -2,10 +2,8 @@
 
 import math
 import os
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import psutil
 
@@ -31,14 +29,11 @@ class TrialResources:
 
     def threads(self, config: RunConfig) -> int:
         """CPU threads of a trial: every core on a CPU, one and its loader workers on a GPU."""
-        return self._cores(config.num_workers)
+        return min(1 + config.num_workers, self.cores) if self.gpus else self.cores
 
-    def request(self, config: Mapping[str, Any]) -> dict[str, float]:
-        """The bundle that Ray reserves for a trial, from what Tune hands to its trainable."""
-        return {"CPU": self._cores(config["config"]["num_workers"]), "GPU": self.gpus}
-
-    def _cores(self, num_workers: int) -> int:
-        return min(1 + num_workers, self.cores) if self.gpus else self.cores
+    def request(self, config: RunConfig) -> dict[str, float]:
+        """The bundle that Ray reserves for a trial."""
+        return {"CPU": self.threads(config), "GPU": self.gpus}
 
 
 def plan_resources(

@@ -51,6 +51,7 @@ class StudySearcher(Searcher):
         ledger: Where rows go.
         folder: The run folder.
         worker: How the worker of a run is started.
+        request: What Ray reserves for a run.
         make_config: The run configuration of a proposal.
         limits: When to end.
         confirmation: What is run again at the end.
@@ -63,12 +64,14 @@ class StudySearcher(Searcher):
         ledger: Ledger,
         folder: RunFolder,
         worker: Callable[[RunConfig], WorkerSettings],
+        request: Callable[[RunConfig], dict[str, float]],
         make_config: Callable[[Proposal], RunConfig],
         limits: Limits,
         confirmation: Confirmation,
     ) -> None:
         super().__init__()
         self._study, self._ledger, self._folder, self._worker = study, ledger, folder, worker
+        self._request = request
         self._make_config, self._limits, self._confirmation = make_config, limits, confirmation
         self._running: dict[str, _Running] = {}
         self._stop_reason: str | None = None
@@ -98,6 +101,7 @@ class StudySearcher(Searcher):
             folder=self._folder.trial(proposal.trial_id).path,
             settings=config.to_dict(),
             worker=self._worker(config),
+            resources=self._request(config),
             end_by=self._end_by(),
         )
 

@@ -24,7 +24,13 @@ _SECONDS_BETWEEN_LOOKS = 0.1
 
 
 def trial_config(
-    *, trial_id: str, folder: Path, settings: Mapping[str, Any], worker: WorkerSettings, end_by: float | None
+    *,
+    trial_id: str,
+    folder: Path,
+    settings: Mapping[str, Any],
+    worker: WorkerSettings,
+    resources: Mapping[str, float],
+    end_by: float | None,
 ) -> dict[str, Any]:
     """What Tune hands to the trainable for one trial.
 
@@ -33,6 +39,7 @@ def trial_config(
         folder: The trial's folder, absolute.
         settings: The run's settings, from `RunConfig.to_dict`.
         worker: How its worker is started.
+        resources: What Ray reserves for it: CPU and GPU.
         end_by: Unix time at which the trial is told to end in good order; None for never.
     """
     return {
@@ -40,6 +47,7 @@ def trial_config(
         "folder": str(folder),
         "config": dict(settings),
         "worker": {**asdict(worker), "command": list(worker.command), "environment": dict(worker.environment)},
+        "resources": dict(resources),
         "end_by": end_by,
     }
 
@@ -94,6 +102,11 @@ class WorkerTrainable(tune.Trainable):
     """
 
     _worker: WorkerProcess | None = None
+
+    @classmethod
+    def default_resource_request(cls, config: dict[str, Any]) -> tune.PlacementGroupFactory:
+        """What Ray reserves for a trial."""
+        return tune.PlacementGroupFactory([config["resources"]])
 
     def setup(self, config: dict[str, Any]) -> None:
         """Start the worker of a trial."""

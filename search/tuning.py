@@ -47,6 +47,7 @@ class Tuning:
             ledger=ledger,
             folder=prepared.folder,
             worker=worker,
+            request=prepared.resources.request,
             make_config=make_config,
             limits=Limits(
                 deadline=deadline,
@@ -63,17 +64,14 @@ class Tuning:
         Returns:
             What broke the experiment, in one line; None if nothing did.
         """
-        resources, storage = self._prepared.resources, self._prepared.folder.ray
+        storage = self._prepared.folder.ray
         storage.mkdir(parents=True, exist_ok=True)
-        trainable = tune.with_resources(
-            WorkerTrainable, lambda config: tune.PlacementGroupFactory([resources.request(config)])
-        )
         tuner = tune.Tuner(
-            trainable,
+            WorkerTrainable,
             tune_config=tune.TuneConfig(
                 search_alg=self.searcher,
                 num_samples=-1,
-                max_concurrent_trials=resources.max_concurrent,
+                max_concurrent_trials=self._prepared.resources.max_concurrent,
                 reuse_actors=True,
                 trial_name_creator=lambda trial: str(trial.config["trial_id"]),
                 trial_dirname_creator=lambda trial: str(trial.config["trial_id"]),

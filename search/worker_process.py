@@ -14,6 +14,7 @@ from typing import Any
 
 from results.columns import State
 from results.layout import TrialFolder, write_atomically
+from search.contention import CpuWatch
 
 WORKER_COMMAND = (sys.executable, "-m", "timellm.worker")
 """Command that trains; the path of a job file follows."""
@@ -75,6 +76,7 @@ class WorkerProcess:
         write_atomically(folder.job, json.dumps(job, indent=2) + "\n")
         self.started_at = time.time()
         self._oom_kills = _oom_kills()
+        self._cpu_watch = CpuWatch()
         with folder.log.open("ab") as log:
             self._process = subprocess.Popen(
                 [*settings.command, str(folder.job)],
@@ -143,6 +145,7 @@ class WorkerProcess:
         elif result.get("state") == State.INTERRUPTED and self._asked_to_stop:
             result["error"] = self._asked_to_stop
         result.setdefault("started_at", _iso(self.started_at))
+        result["timing_quality"] = self._cpu_watch.quality()
         if result.get("total_seconds") is None:
             result["total_seconds"] = round(self.seconds, 3)
         return result
