@@ -1,0 +1,72 @@
+"""The documentation holds: its code runs, its links lead somewhere, its flags and knobs are those of the commands."""
+
+import dataclasses
+import re
+from pathlib import Path
+
+import pytest
+
+from spaces import load_space
+from spaces.knobs import KNOBS, SETTINGS
+from tests.results.synthetic import confirm, make_rows, make_run
+from timellm.config import RunConfig
+
+ROOT = Path(__file__).parents[2]
+PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/*.md")])
+COMMANDS = (
+    "search/options.py",
+    "results/commands.py",
+    "timellm/arguments.py",
+    "timellm/run_main.py",
+    "timellm/estimate_training_time.py",
+)
+OF_OTHER_PROGRAMS = {"--no-deps", "--no-dashboard", "--help", "--logdir"}
+
+
+def code_blocks(page: Path, language: str) -> list[str]:
+    return re.findall(rf"^```{language}\n(.*?)^```$", page.read_text(), re.DOTALL | re.MULTILINE)
+
+
+@pytest.mark.parametrize("name", ["docs/dataframe.md", "README.md"])
+def test_python_blocks_run_one_after_the_other(name, tmp_path, capsys):
+    rows = make_rows(40)
+    make_run(tmp_path / "NAME", [*rows, *confirm(rows, "t0000")])
+    make_run(tmp_path / "OTHER", make_rows(20, seed=1))
+    blocks = code_blocks(ROOT / name, "python")
+    namespace: dict[str, object] = {}
+
+    for block in blocks:
+        exec(block.replace("runs/", f"{tmp_path}/"), namespace)
+
+    assert blocks
+    assert "Not enough data" not in capsys.readouterr().out
+
+
+def test_the_space_in_the_documentation_is_one(tmp_path):
+    (block,) = code_blocks(ROOT / "docs" / "knobs.md", "toml")
+    (tmp_path / "my.toml").write_text(block)
+
+    assert load_space(str(tmp_path / "my.toml")).plans["careful"]["learning_rate"] == 5e-5
+
+
+def test_every_knob_and_setting_is_documented():
+    text = (ROOT / "docs" / "knobs.md").read_text()
+
+    assert [name for name in (*KNOBS, *SETTINGS) if f"`{name}`" not in text] == []
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_every_flag_in_the_documentation_exists(page):
+    sources = "\n".join((ROOT / name).read_text() for name in COMMANDS)
+    known = set(re.findall(r"\"(--[a-z_]+)\"", sources)) | OF_OTHER_PROGRAMS
+    known |= {f"--{field.name}" for field in dataclasses.fields(RunConfig)}
+    used = set(re.findall(r"(?<![\w-])--[a-z][a-z_-]+", page.read_text()))
+
+    assert used - known == set()
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_every_link_to_a_file_leads_to_one(page):
+    targets = re.findall(r"\]\(([^)#]+)[^)]*\)", page.read_text())
+
+    assert [link for link in targets if "://" not in link and not (page.parent / link).exists()] == []
