@@ -63,19 +63,21 @@ def resolve(space: Space, hardware: Hardware) -> tuple[Space, list[str]]:
             knobs.append(left)
     if problems:
         raise InputError(problems)
-    baseline = _fitted("baseline", space.baseline, knobs, hardware, notes)
-    plans = {name: _fitted(name, plan, knobs, hardware, notes) for name, plan in space.plans.items()}
+    fitted, moves = _fitted({"baseline": space.baseline, **space.plans}, knobs, hardware)
+    notes += moves
     single = {knob.name: knob.values[0] for knob in knobs if len(knob.values) == 1}
     resolved = dataclasses.replace(
         space,
         fixed={**fixed, **single},
         knobs=tuple(knob for knob in knobs if knob.name not in single),
-        baseline={name: value for name, value in baseline.items() if name not in single},
-        plans={
-            name: {knob: value for knob, value in plan.items() if knob not in single} for name, plan in plans.items()
-        },
+        baseline=_without(fitted.pop("baseline"), single),
+        plans={name: _without(plan, single) for name, plan in fitted.items()},
     )
     return _distinct(resolved, notes), notes
+
+
+def _without(values: Mapping[str, Value], names: Mapping[str, Value]) -> dict[str, Value]:
+    return {name: value for name, value in values.items() if name not in names}
 
 
 def _count(number: int, noun: str) -> str:
@@ -109,47 +111,73 @@ def _capped(name: str, value: Value, hardware: Hardware, notes: list[str]) -> Va
 
 
 def _left(knob: Knob, hardware: Hardware) -> tuple[Knob, list[str]]:
-    """The knob with the values that can be used, and a sentence for each that cannot."""
-    notes = []
+    """The knob with the values that can be used, and what becomes of the others."""
+    knob = dataclasses.replace(knob, when={name: _limited(name, knob.when[name], hardware) for name in knob.when})
     limit = hardware.limit(knob.name)
     if knob.ends:
         if not limit or knob.ends[1] <= limit[0]:
             return knob, []
-        notes.append(f"{knob.name}: the range ends at {limit[0]}, for {limit[1]}.")
+        notes = [f"{knob.name}: the range ends at {limit[0]}, for {limit[1]}."]
         if knob.ends[0] >= limit[0]:
             return dataclasses.replace(knob, low=None, high=None, log=False, is_whole=False, values=(limit[0],)), notes
         return dataclasses.replace(knob, high=limit[0]), notes
-    values = list(knob.values)
-    for value in knob.values:
-        if lacking := _lacking(knob.name, value, knob.needs, hardware):
-            values.remove(value)
-            notes.append(f"{knob.name}: {value_text(value)} is left out, for it needs {' and '.join(lacking)}.")
-    above = [value for value in values if limit and isinstance(value, int) and value > limit[0]]
-    if limit and above == values and knob.name != "num_workers":
-        values = []
-        notes.append(f"{knob.name} must be at most {limit[0]}, for {limit[1]}.")
-    elif limit and above:
-        values = list(dict.fromkeys(limit[0] if value in above else value for value in values))
-        texts = ", ".join(map(value_text, above))
-        notes.append(f"{knob.name}: {texts} {'becomes' if len(above) == 1 else 'become'} {limit[0]}, for {limit[1]}.")
-    return dataclasses.replace(knob, values=tuple(values)), notes
+    lacking = {value: _lacking(knob.name, value, knob.needs, hardware) for value in knob.values}
+    notes = _left_out(knob.name, lacking)
+    values = tuple(value for value in knob.values if not lacking[value])
+    above = tuple(value for value in values if limit and isinstance(value, int) and value > limit[0])
+    if limit and above and above == values and knob.name != "num_workers":
+        return dataclasses.replace(knob, values=()), [
+            *notes,
+            f"{knob.name} must be at most {limit[0]}, for {limit[1]}.",
+        ]
+    if limit and above:
+        verb = "becomes" if len(above) == 1 else "become"
+        notes.append(f"{knob.name}: {_listed(above)} {verb} {limit[0]}, for {limit[1]}.")
+    return dataclasses.replace(knob, values=_limited(knob.name, values, hardware)), notes
+
+
+def _limited(name: str, values: Sequence[Value], hardware: Hardware) -> tuple[Value, ...]:
+    """Values with those above the machine's limit lowered to it, each once."""
+    limit = hardware.limit(name)
+    if limit is None:
+        return tuple(values)
+    return tuple(dict.fromkeys(min(value, limit[0]) if isinstance(value, int) else value for value in values))
+
+
+def _left_out(name: str, lacking: Mapping[Value, list[str]]) -> list[str]:
+    """One sentence for all values that lack the same."""
+    by_reason: dict[str, list[Value]] = {}
+    for value, features in lacking.items():
+        if features:
+            by_reason.setdefault(" and ".join(features), []).append(value)
+    return [
+        f"{name}: {_listed(values)} {'is' if len(values) == 1 else 'are'} left out, for "
+        f"{'it needs' if len(values) == 1 else 'they need'} {reason}."
+        for reason, values in by_reason.items()
+    ]
+
+
+def _listed(values: Sequence[Value]) -> str:
+    return ", ".join(map(value_text, values))
 
 
 def _fitted(
-    who: str, values: Mapping[str, Value], knobs: Sequence[Knob], hardware: Hardware, notes: list[str]
-) -> dict[str, Value]:
-    """A configuration with each value moved to the nearest that its knob has."""
-    fitted: dict[str, Value] = {}
-    for knob in knobs:
-        value = values[knob.name]
-        fitted[knob.name] = value if knob.holds(value) else _nearest(value, knob)
-        if fitted[knob.name] != value:
-            limit = hardware.limit(knob.name)
-            reason = limit[1] if limit and isinstance(value, int) and value > limit[0] else "it is the nearest left"
-            notes.append(
-                f"{who}: {knob.name} {value_text(value)} becomes {value_text(fitted[knob.name])}, for {reason}."
-            )
-    return fitted
+    configurations: Mapping[str, Mapping[str, Value]], knobs: Sequence[Knob], hardware: Hardware
+) -> tuple[dict[str, dict[str, Value]], list[str]]:
+    """Configurations with each value moved to the nearest that its knob has, and a sentence for each move."""
+    fitted: dict[str, dict[str, Value]] = {}
+    moves: dict[str, list[str]] = {}
+    for who, values in configurations.items():
+        fitted[who] = {}
+        for knob in knobs:
+            old = values[knob.name]
+            fitted[who][knob.name] = new = old if knob.holds(old) else _nearest(old, knob)
+            if not knob.holds(old):
+                limit = hardware.limit(knob.name)
+                reason = limit[1] if limit and isinstance(old, int) and old > limit[0] else "it is the nearest left"
+                move = f"{knob.name} {value_text(old)} becomes {value_text(new)}, for {reason}."
+                moves.setdefault(move, []).append(who)
+    return fitted, [f"{', '.join(who)}: {move}" for move, who in moves.items()]
 
 
 def _nearest(value: Value, knob: Knob) -> Value:

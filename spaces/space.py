@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from typing import Any
 
 from spaces.knobs import Value
@@ -52,13 +52,16 @@ class Knob:
         return all(any(_same(settings.get(name), value) for value in values) for name, values in self.when.items())
 
     def to_dict(self) -> dict[str, Any]:
-        """The knob as JSON types."""
-        return {
-            **{name: value for name, value in asdict(self).items() if value not in (None, (), False, {})},
-            **({"values": list(self.values)} if self.values else {}),
-            **({"when": {name: list(values) for name, values in self.when.items()}} if self.when else {}),
-            **({"needs": {name: list(values) for name, values in self.needs.items()}} if self.needs else {}),
-        }
+        """The knob as JSON types; what does not apply is left out."""
+        kept: dict[str, Any] = {"name": self.name}
+        if self.ends:
+            kept |= {"low": self.low, "high": self.high, "log": self.log, "is_whole": self.is_whole}
+        else:
+            kept["values"] = list(self.values)
+        for name, table in (("when", self.when), ("needs", self.needs)):
+            if table:
+                kept[name] = {key: list(listed) for key, listed in table.items()}
+        return kept
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> "Knob":

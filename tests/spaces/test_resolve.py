@@ -1,6 +1,6 @@
 import pytest
 
-from spaces import Hardware, InputError, Space, load_space, narrow, parse_settings, resolve
+from spaces import Hardware, InputError, Space, load_space, narrow, parse_settings, resolve, space_names
 
 LAPTOP = Hardware(cores=2, features=frozenset({"causal", "deepspeed"}), llm_layers=4, hidden_size=576)
 SERVER = Hardware(
@@ -19,10 +19,11 @@ def test_what_the_machine_lacks_is_left_out_and_said():
     assert space.knob("offload_optimizer").values == ("off", "none")
     text = "\n".join(notes)
     assert "precision: bf16 is left out, for it needs a device that computes in bf16." in text
-    assert "offload_optimizer: cpu is left out, for it needs a C++ compiler" in text
+    assert "offload_optimizer: cpu is left out, for it needs a C++ compiler (g++" in text
+    assert "compile_mode: default, reduce-overhead are left out, for they need" in text
     assert "num_workers: 4, 8, 10, 16 become 2, for this machine has 2 cores." in text
-    assert "baseline: llm_layers 6 becomes 4, for the language model has 4 layers." in text
-    assert "plan-a: num_workers 8 becomes 2, for this machine has 2 cores." in text
+    assert "baseline, plan-a, plan-b, reuse: llm_layers 6 becomes 4, for the language model has 4 layers." in text
+    assert "plan-a, plan-b: num_workers 8 becomes 2, for this machine has 2 cores." in text
 
 
 def test_a_server_runs_the_guides_baseline_as_it_is():
@@ -35,11 +36,17 @@ def test_a_server_runs_the_guides_baseline_as_it_is():
 
 def test_every_first_trial_lies_in_the_resolved_space():
     for hardware in (LAPTOP, SERVER, Hardware(cores=1)):
-        for name in ("speed", "smoke"):
+        for name in space_names():
             space, _ = resolve(load_space(name), hardware)
             for values in (space.baseline, *space.plans.values()):
                 assert all(knob.holds(values[knob.name]) for knob in space.knobs)
             assert Space.from_dict(space.to_dict()) == space
+
+
+def test_a_condition_on_a_capped_knob_still_holds():
+    space, _ = resolve(load_space("full"), Hardware(cores=6, features=SERVER.features))
+    assert space.knob("num_workers").values == (0, 2, 4, 6)
+    assert space.knob("prefetch_factor").when == {"num_workers": (2, 4, 6)}
 
 
 def test_plan_a_takes_fp16_where_bf16_is_missing():
@@ -77,7 +84,7 @@ def test_set_fixes_narrows_and_adds_knobs_for_every_trial():
     assert space.fixed["train_epochs"] == 1
     assert space.baseline["batch_size"] == 64
     assert space.settings(space.plans["plan-b"])["llm_layers"] == 2
-    assert "baseline: batch_size 32 becomes 64, for it is the nearest left." in notes
+    assert "baseline, reuse: batch_size 32 becomes 64, for it is the nearest left." in notes
 
 
 @pytest.mark.parametrize(
