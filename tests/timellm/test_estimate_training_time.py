@@ -2,10 +2,12 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
 
+import psutil
 import pytest
 
 from spaces.errors import InputError
@@ -131,3 +133,17 @@ def test_flags_without_effect_are_named(monkeypatch: pytest.MonkeyPatch, capsys:
     with pytest.raises(InputError):
         refuse(monkeypatch, "--measure_batches", "0", "--model_id", "x", "--enc_in", "7")
     assert capsys.readouterr().err == "No effect on an estimate: --enc_in, --model_id.\n"
+
+
+def test_ctrl_c_exits_130_and_leaves_no_process(tmp_path: Path) -> None:
+    words = [*flags(tiny_config(tmp_path)), *QUICK, "--measure_batches", "2000", "--compare", "--batch_size 4"]
+    command = subprocess.Popen([sys.executable, str(COMMAND), *words], stderr=subprocess.PIPE, text=True, cwd=tmp_path)
+    assert command.stderr is not None
+    next(line for line in command.stderr if line.startswith("round 1 of"))
+    children = psutil.Process(command.pid).children(recursive=True)
+    assert len(children) >= 2
+    command.send_signal(signal.SIGINT)
+    rest = command.stderr.read()
+    assert command.wait(60) == 130
+    assert "Traceback" not in rest
+    assert psutil.wait_procs(children, timeout=10)[1] == []
