@@ -1,0 +1,124 @@
+import sys
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from tests.timellm.etth1 import ett_folder
+from tests.timellm.tiny_backbones import save_tiny
+from tests.timellm.tiny_runs import write_series
+from timellm import run_main
+from timellm.arguments import run_command
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    path = tmp_path_factory.mktemp("tiny")
+    save_tiny("gpt2", path / "gpt2")
+    write_series(path / "series.csv")
+    return path
+
+
+def run(monkeypatch, capsys, *flags):
+    """Exit status, stdout and stderr of the command."""
+    monkeypatch.setattr(sys, "argv", ["run_main.py", *map(str, flags)])
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    with pytest.raises(SystemExit) as ended:
+        run_command(run_main.main, run_main.PROG)
+    captured = capsys.readouterr()
+    return ended.value.code, captured.out, captured.err
+
+
+def tiny_flags(folder):
+    return [
+        "--data", "custom", "--root_path", folder, "--data_path", "series.csv", "--llm_model", "gpt2",
+        "--llm_path", folder / "gpt2", "--llm_layers", 2, "--seq_len", 48, "--pred_len", 24, "--num_prototypes", 50,
+        "--percent", 20, "--train_epochs", 1, "--num_threads", 1,
+    ]  # fmt: skip
+
+
+def test_a_local_gpt2_folder_trains_and_the_last_line_holds_the_test_error(monkeypatch, capsys, folder, tmp_path):
+    status, out, _ = run(monkeypatch, capsys, *tiny_flags(folder), "--checkpoints", tmp_path)
+    assert status == 0
+    assert out.splitlines()[-1].startswith("test mse ")
+
+
+def test_the_flags_of_published_scripts_are_read(monkeypatch, capsys, folder, tmp_path):
+    status, out, err = run(
+        monkeypatch, capsys, *tiny_flags(folder), "--checkpoints", tmp_path, "--task_name", "long_term_forecast",
+        "--is_training", 1, "--model_id", "x", "--model", "TimeLLM", "--factor", 3, "--enc_in", 7, "--des", "Exp",
+        "--llm_dim", 48, "--use_amp", "--batch_size", 16, "--accumulation_steps", 2,
+    )  # fmt: skip
+    assert status == 0
+    assert "global batch 32 = 16 x 2" in out
+    assert "No effect in Time-LLM's forecasting: --enc_in, --factor" in err
+    assert (tmp_path / "x_custom_sl48_pl24_Exp_s2021" / "checkpoint.safetensors").exists()
+
+
+def test_itr_repeats_with_other_seeds_and_reports_the_spread(monkeypatch, capsys, folder, tmp_path):
+    status, out, _ = run(monkeypatch, capsys, *tiny_flags(folder), "--checkpoints", tmp_path, "--itr", 2)
+    assert status == 0
+    assert "mean of 2 seeds" in out.splitlines()[-1]
+    assert len(list(tmp_path.iterdir())) == 2
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--use_amp", "--precision", "fp32"], "contradict each other"),
+        (["--use_amp=maybe"], "must be true or false"),
+        (["--batch_size", "0"], "batch_size must be at least 1, got 0"),
+        (["--batch_size", "many"], "invalid int value"),
+        (["--bogus", "1"], "unrecognized arguments: --bogus"),
+        (["--data", "ETTx"], "invalid choice: 'ETTx'"),
+        (["--model", "Informer"], "model must be TimeLLM"),
+        (["--precision", "fp16", "--device", "cpu"], "fp16 is not supported on a CPU"),
+        (["--llm_layers", "99", "--d_ff", "4000"], "llm_layers must be between 1 and 30"),
+        (["--llm_layers", "99", "--d_ff", "4000"], "d_ff must be at most"),
+        (["--llm_dim", "768"], "llm_dim must be the hidden size"),
+        (["--llm_model", "gpt2"], "--llm_weights random for timing only"),
+        (["--llm_model", "nosuch"], "llm_model must be one of"),
+        (["--seq_len", "8000"], "seq_len"),
+        (["--data", "ETTh1"], "--root_path"),
+        (["--data", "ETTh1", "--root_path", "/nowhere"], "/nowhere/ETTh1.csv was not found"),
+        (["--llm_path", "/nowhere"], "/nowhere"),
+        (["--tune_layer_norm", "--prompt_prefix", "reuse"], "needs prompt_prefix recompute"),
+    ],
+)
+def test_bad_input_is_one_clear_line_and_status_2(monkeypatch, capsys, tmp_path, flags, message):
+    monkeypatch.setenv("HF_HOME", str(tmp_path))
+    status, out, err = run(monkeypatch, capsys, *flags)
+    assert status == 2
+    assert message in err
+    assert len(err.strip().splitlines()) == 1
+    assert out == ""
+
+
+def bad_series(kind):
+    dates = pd.date_range("2020-01-01", periods=300, freq="h")
+    table = pd.DataFrame({"date": dates, "a": np.arange(300.0), "b": np.arange(300.0)})
+    if kind == "text":
+        table["a"] = table["a"].astype(object)
+        table.loc[7, "a"] = "many"
+    elif kind == "nan":
+        table["b"] = np.nan
+    elif kind == "short":
+        table = table.head(40)
+    return table
+
+
+@pytest.mark.parametrize(("kind", "message"), [("text", "a"), ("nan", "b"), ("short", "rows")])
+def test_a_bad_csv_is_one_clear_line_and_status_2(monkeypatch, capsys, tmp_path, kind, message):
+    bad_series(kind).to_csv(tmp_path / "bad.csv", index=False)
+    status, _, err = run(monkeypatch, capsys, "--data", "custom", "--root_path", tmp_path, "--data_path", "bad.csv")
+    assert status == 2
+    assert message in err
+    assert len(err.strip().splitlines()) == 1
+
+
+def test_a_sequence_longer_than_the_split_is_refused(monkeypatch, capsys):
+    status, _, err = run(
+        monkeypatch, capsys, "--data", "ETTh1", "--root_path", ett_folder(), "--seq_len", 9000, "--pred_len", 96
+    )
+    assert status == 2
+    assert "seq_len" in err
