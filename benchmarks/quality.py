@@ -7,6 +7,7 @@ import statistics
 import subprocess
 import sys
 import tempfile
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -64,17 +65,21 @@ def main() -> int:
     parser = benchmark_parser(PROG, "Trains in several seeds and compares with naive forecasts.")
     parser.add_argument("--seeds", default="2021,2022,2023", help="seeds, comma-separated (2021,2022,2023)")
     parser.add_argument("--precisions", default="fp32,bf16", help="precisions, comma-separated (fp32,bf16)")
+    parser.add_argument("--jobs", type=int, default=1, help="runs at the same time, each on --threads threads (1)")
     arguments = parser.parse_args()
     config = run_settings(arguments, **DEFAULTS)
     check_run(config)
     device = choose_device(config)
     precisions = arguments.precisions.split(",")
     plan = [(precision, seed) for precision in precisions for seed in whole_numbers("seeds", arguments.seeds)]
-    runs = []
-    for precision, seed in plan:
+
+    def train(precision: str, seed: int) -> Trained:
         run = Trained(precision, seed, _train(config.replace(precision=precision, seed=seed), arguments.threads))
         show_progress(f"{precision}, seed {seed}: val mse {run.val_mse:.4f} in {run.result['total_seconds']:.0f} s")
-        runs.append(run)
+        return run
+
+    with ThreadPoolExecutor(arguments.jobs) as pool:
+        runs = list(pool.map(train, *zip(*plan, strict=True)))
     torch.set_num_threads(arguments.threads)
     steps = math.ceil(runs[0].result["train_samples"] / config.global_batch)
     heading = device_heading(device, runs[0].result["backbone"], config.data, f"{steps} steps")
