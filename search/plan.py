@@ -44,6 +44,15 @@ class Fidelity:
         """The run configuration at this fidelity."""
         return config.replace(train_samples=self.train_samples, val_samples=self.val_samples)
 
+    def refusal(self, config: RunConfig) -> str | None:
+        """Why a run says nothing at this fidelity; None if it does.
+
+        A global batch above the samples would make no whole optimizer step.
+        """
+        if self.train_samples is None or config.global_batch <= self.train_samples:
+            return None
+        return f"A global batch of {config.global_batch} makes no whole step of {self.train_samples} training windows."
+
     def to_dict(self) -> dict[str, Any]:
         """The fidelity as JSON types, for the manifest."""
         return {"kind": self.kind, "train_samples": self.train_samples, "val_samples": self.val_samples}

@@ -54,7 +54,7 @@ class Preparation:
         return self.config.replace(**self.space.settings(self.space.baseline))
 
     def refusal(self, settings: Settings) -> str | None:
-        """Why a run cannot have these settings; None if it can."""
+        """Why no run can have these settings; None if one can."""
         try:
             self.config.replace(**settings)
         except InputError as error:

@@ -15,7 +15,7 @@ from search.confirmation import Confirmation
 from search.ledger import Ledger
 from search.study import Proposal, SearchStudy
 from search.trainable import OUTCOME, ask_to_stop, trial_config
-from search.worker_process import WorkerSettings
+from search.worker_process import WorkerSettings, iso
 from timellm.config import RunConfig
 
 
@@ -40,6 +40,7 @@ class Limits:
 class _Running:
     proposal: Proposal
     config: RunConfig
+    started_at: float = field(default_factory=time.time)
     last_report: dict[str, Any] = field(default_factory=dict)
 
 
@@ -102,6 +103,7 @@ class StudySearcher(Searcher):
             settings=config.to_dict(),
             worker=self._worker(config),
             resources=self._request(config),
+            can_stop_early=proposal.source == SAMPLER,
             end_by=self._end_by(),
         )
 
@@ -196,12 +198,22 @@ class StudySearcher(Searcher):
         """The outcome of a trial that Tune ended: by the scheduler, at the end of the search, or with its actor."""
         report = running.last_report
         if report and not error:
-            seen = {name: report.get(name) for name in ("val_mse", "val_mae", "seconds_per_epoch")}
-            return {**seen, "state": str(State.STOPPED_EARLY), "train_samples": report.get("samples")}
+            samples = report.get("samples")
+            return {
+                **{name: report.get(name) for name in ("val_mse", "val_mae", "seconds_per_epoch")},
+                "state": str(State.STOPPED_EARLY),
+                "error": f"Stopped at the rung of {samples} training windows: others of that rung were better.",
+                "train_samples": samples,
+                "val_samples": running.config.val_samples,
+                "is_projected": running.config.train_samples is not None,
+                "started_at": iso(running.started_at),
+                "total_seconds": round(time.time() - running.started_at, 3),
+            }
+        common = {"started_at": iso(running.started_at), "total_seconds": round(time.time() - running.started_at, 3)}
         if self._stop_reason:
-            return {"state": str(State.INTERRUPTED), "error": self._stop_reason}
+            return {**common, "state": str(State.INTERRUPTED), "error": self._stop_reason}
         log = self._folder.trial(running.proposal.trial_id).log
-        return {"state": str(State.FAILED), "error": f"The process that watched the worker died. See {log}."}
+        return {**common, "state": str(State.FAILED), "error": f"The process that watched the worker died. See {log}."}
 
 
 def _words(problem: Exception) -> str:

@@ -7,10 +7,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from results.columns import State
+from results.columns import SAMPLER, State
 from results.layout import TrialFolder
 from search.confirmation import REPEATS
 from search.dashboard import Ray, start_ray, token_path
+from search.halving import Halving, rungs_of
 from search.hardware import PROJECT_ROOT
 from search.interrupts import Interrupts
 from search.ledger import Ledger
@@ -28,7 +29,7 @@ from search.plan import (
 )
 from search.preparation import Preparation
 from search.samplers import make_sampler
-from search.study import Proposal, SearchStudy, StudyOptions
+from search.study import Proposal, SearchStudy, Settings, StudyOptions
 from search.terminal import Terminal
 from search.worker_process import WORKER_COMMAND, WorkerProcess, WorkerSettings
 from timellm.config import RunConfig
@@ -175,14 +176,15 @@ class Session:
         def make_config(proposal: Proposal) -> RunConfig:
             return plan.fidelity.apply(self._prepared.run_config(proposal))
 
-        study = self._study()
+        study, rungs = self._study(plan.fidelity), self._rungs(plan.fidelity)
         tuning = Tuning(
             prepared=self._prepared,
             study=study,
             ledger=self._ledger,
-            worker=self._worker,
+            worker=lambda config: dataclasses.replace(self._worker(config), rungs=rungs),
             make_config=make_config,
             plan=plan,
+            halving=Halving(rungs) if rungs else None,
             deadline=deadline,
         )
         tuning.searcher.on_start = self._terminal.started
@@ -197,8 +199,21 @@ class Session:
             study.close()
         return Ended(is_interrupted=interrupts.count > 0, reason=tuning.searcher.ended_because, failure=failure)
 
-    def _study(self) -> SearchStudy:
+    def _rungs(self, fidelity: Fidelity) -> tuple[int, ...]:
+        """Where poor trials are stopped; nowhere without the scheduler."""
+        if self._prepared.options.scheduler != "moasha":
+            return ()
+        return rungs_of(fidelity, self._prepared.baseline, self._prepared.facts["data"]["windows"]["train"])
+
+    def _study(self, fidelity: Fidelity) -> SearchStudy:
         prepared, options = self._prepared, self._prepared.options
+
+        def refusal(settings: Settings, source: str) -> str | None:
+            reason = prepared.refusal(settings)
+            if reason is None and source == SAMPLER:
+                reason = fidelity.refusal(prepared.config.replace(**settings))
+            return reason
+
         seed = options.seed + len(self._ledger.rows)
         study_options = StudyOptions(
             name=prepared.folder.name,
@@ -206,7 +221,7 @@ class Session:
             sampler=make_sampler(options.sampler, prepared.space, seed),
             objective=Objective(options.objective, options.time_weight),  # type: ignore[arg-type]
             limit_gib=prepared.resources.max_memory_gib,
-            refusal=prepared.refusal,
+            refusal=refusal,
             seed=seed,
         )
         return SearchStudy(prepared.space, study_options, self._ledger.rows)

@@ -52,7 +52,7 @@ class StudyOptions:
         sampler: The Optuna sampler.
         objective: What is minimised.
         limit_gib: Memory limit of a trial, the constraint that the sampler learns; None for none.
-        refusal: Why settings cannot be run, or None; asked before anything is proposed.
+        refusal: Why settings of a source cannot be run, or None; asked before anything is proposed.
         seed: Seed of the draws made when the sampler repeats itself.
     """
 
@@ -61,7 +61,7 @@ class StudyOptions:
     storage: Path | None = None
     objective: Objective = field(default_factory=Objective)
     limit_gib: float | None = None
-    refusal: Callable[[Settings], str | None] = lambda settings: None
+    refusal: Callable[[Settings, str], str | None] = lambda settings, source: None
     seed: int = 0
 
 
@@ -114,7 +114,7 @@ class SearchStudy:
                 self._enqueue(untried, source=SAMPLER)
             trial = self.study.ask()
             settings = suggest(trial, self._space, self._parameters)
-            reason = self._space.exclusion(settings) or self._options.refusal(settings)
+            reason = self._refusal(settings, trial.user_attrs.get("source", SAMPLER))
             if reason is not None:
                 trial.set_user_attr("refused", reason)
                 self.study.tell(trial, state=TrialState.FAIL)
@@ -246,9 +246,11 @@ class SearchStudy:
         return (
             _key(settings) not in self._known
             and not any(_key(settings) == _key(other) for other in running)
-            and self._space.exclusion(settings) is None
-            and self._options.refusal(settings) is None
+            and self._refusal(settings, SAMPLER) is None
         )
+
+    def _refusal(self, settings: Settings, source: str) -> str | None:
+        return self._space.exclusion(settings) or self._options.refusal(settings, source)
 
     def _draw(self) -> Settings:
         drawn = {name: parameter.draw(self._random) for name, parameter in self._parameters.items()}

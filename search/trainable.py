@@ -30,6 +30,7 @@ def trial_config(
     settings: Mapping[str, Any],
     worker: WorkerSettings,
     resources: Mapping[str, float],
+    can_stop_early: bool,
     end_by: float | None,
 ) -> dict[str, Any]:
     """What Tune hands to the trainable for one trial.
@@ -40,14 +41,21 @@ def trial_config(
         settings: The run's settings, from `RunConfig.to_dict`.
         worker: How its worker is started.
         resources: What Ray reserves for it: CPU and GPU.
+        can_stop_early: Whether the scheduler may stop it.
         end_by: Unix time at which the trial is told to end in good order; None for never.
     """
     return {
         "trial_id": trial_id,
         "folder": str(folder),
         "config": dict(settings),
-        "worker": {**asdict(worker), "command": list(worker.command), "environment": dict(worker.environment)},
+        "worker": {
+            **asdict(worker),
+            "command": list(worker.command),
+            "environment": dict(worker.environment),
+            "rungs": list(worker.rungs),
+        },
         "resources": dict(resources),
+        "can_stop_early": can_stop_early,
         "end_by": end_by,
     }
 
@@ -114,7 +122,8 @@ class WorkerTrainable(tune.Trainable):
         self._folder = TrialFolder(Path(config["folder"]))
         self._end_by = config["end_by"]
         self._failure: str | None = None
-        worker = {**config["worker"], "command": tuple(config["worker"]["command"])}
+        worker: dict[str, Any] = dict(config["worker"])
+        worker |= {name: tuple(worker[name]) for name in ("command", "rungs")}
         try:
             (self._folder.path / STOP_FILE).unlink(missing_ok=True)
             self._worker = WorkerProcess(WorkerSettings(**worker), self._folder, config["config"])

@@ -6,9 +6,11 @@ from collections.abc import Callable
 from ray import tune
 
 from search.confirmation import Confirmation
+from search.halving import Halving
 from search.ledger import Ledger
 from search.plan import Plan
 from search.preparation import Preparation
+from search.scheduler import HalvingScheduler
 from search.searcher import Limits, StudySearcher
 from search.study import Proposal, SearchStudy
 from search.trainable import WorkerTrainable
@@ -26,6 +28,7 @@ class Tuning:
         worker: How the worker of a run is started.
         make_config: The run of a proposal.
         plan: The plan.
+        halving: Rungs at which poor trials are stopped; None for none.
         deadline: Unix time at which the budget ends; None for never.
     """
 
@@ -38,9 +41,10 @@ class Tuning:
         worker: Callable[[RunConfig], WorkerSettings],
         make_config: Callable[[Proposal], RunConfig],
         plan: Plan,
+        halving: Halving | None,
         deadline: float | None,
     ) -> None:
-        self._prepared = prepared
+        self._prepared, self._halving = prepared, halving
         options = prepared.options
         self.searcher = StudySearcher(
             study=study,
@@ -70,6 +74,7 @@ class Tuning:
             WorkerTrainable,
             tune_config=tune.TuneConfig(
                 search_alg=self.searcher,
+                scheduler=HalvingScheduler(self._halving) if self._halving else None,
                 num_samples=-1,
                 max_concurrent_trials=self._prepared.resources.max_concurrent,
                 reuse_actors=True,

@@ -42,6 +42,8 @@ class WorkerSettings:
     """Memory limit of a worker, GiB; None for none."""
     min_timed_steps: int = 4
     """Optimizer steps that the timing is over at least."""
+    rungs: tuple[int, ...] = ()
+    """Training windows seen after which a worker validates besides the ends of epochs."""
     trial_timeout: float | None = None
     """Seconds after which a worker counts as hung; None for never."""
 
@@ -72,6 +74,7 @@ class WorkerProcess:
             "threads": settings.threads,
             "max_memory_gib": settings.max_memory_gib,
             "min_timed_steps": settings.min_timed_steps,
+            "rungs": list(settings.rungs),
         }
         write_atomically(folder.job, json.dumps(job, indent=2) + "\n")
         self.started_at = time.time()
@@ -144,7 +147,7 @@ class WorkerProcess:
             result = {**self._last_validation(), **self._death(status)}
         elif result.get("state") == State.INTERRUPTED and self._asked_to_stop:
             result["error"] = self._asked_to_stop
-        result.setdefault("started_at", _iso(self.started_at))
+        result.setdefault("started_at", iso(self.started_at))
         result["timing_quality"] = self._cpu_watch.quality()
         if result.get("total_seconds") is None:
             result["total_seconds"] = round(self.seconds, 3)
@@ -238,5 +241,6 @@ def _oom_kills() -> int:
     return 0
 
 
-def _iso(seconds: float) -> str:
+def iso(seconds: float) -> str:
+    """A Unix time, ISO 8601, UTC."""
     return time.strftime("%Y-%m-%dT%H:%M:%S+00:00", time.gmtime(seconds))

@@ -24,6 +24,11 @@ def seconds_per_sample(config: dict) -> float:
     return cost * (1 + 8 / config["batch_size"])
 
 
+def epoch(config: dict) -> float:
+    """Seconds of a pass over the training windows."""
+    return seconds_per_sample(config) * TRAIN_WINDOWS
+
+
 def mse(config: dict) -> float:
     """An error that falls with layers, and grows with the batch and a rough number format."""
     return (
@@ -37,18 +42,18 @@ def mse(config: dict) -> float:
 
 def result(config: dict, state: str = "complete", error: str | None = None) -> dict:
     """What a real worker would measure."""
-    epoch = seconds_per_sample(config) * TRAIN_WINDOWS
+    seconds = epoch(config)
     values = {
         "val_mse": mse(config),
         "val_mae": mse(config) ** 0.5,
-        "seconds_per_epoch": epoch,
-        "seconds_per_epoch_low": 0.99 * epoch,
-        "seconds_per_epoch_high": 1.01 * epoch,
+        "seconds_per_epoch": seconds,
+        "seconds_per_epoch_low": 0.99 * seconds,
+        "seconds_per_epoch_high": 1.01 * seconds,
         "is_projected": config["train_samples"] is not None,
-        "samples_per_second": TRAIN_WINDOWS / epoch,
+        "samples_per_second": TRAIN_WINDOWS / seconds,
         "startup_seconds": 0.1,
         "compile_seconds": 0.0,
-        "validation_seconds": 0.2 * epoch * VALIDATION_WINDOWS / TRAIN_WINDOWS,
+        "validation_seconds": 0.2 * seconds * VALIDATION_WINDOWS / TRAIN_WINDOWS,
         "peak_memory_gib": 0.1 + 0.01 * config["batch_size"],
         "epochs": 0.1,
         "train_samples": config["train_samples"] or TRAIN_WINDOWS,
@@ -111,13 +116,16 @@ def main() -> int:
         if what == "diverged":
             return end(result(config, "diverged", "The loss must stay finite."), 1)
         emit(event="training", startup_seconds=0.1)
+        for rung in job["rungs"]:
+            time.sleep(0.3)
+            emit(event="validation", samples=rung, val_mse=mse(config), val_mae=0.5, seconds_per_epoch=epoch(config))
         length = 1e9 if what == "hang" else float(os.environ.get("FAKE_SECONDS", "0.2"))
         ends = time.time() + length
         while time.time() < ends:
             if stopped and what != "hang":
                 return end(result(config, "interrupted", "The run was told to stop."), 130)
             time.sleep(0.02)
-        emit(event="validation", samples=64, val_mse=mse(config), val_mae=0.5, seconds_per_epoch=100.0)
+        emit(event="validation", samples=64, val_mse=mse(config), val_mae=0.5, seconds_per_epoch=epoch(config))
         emit(event="done", state="complete")
     return end(result(config), 0)
 

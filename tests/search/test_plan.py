@@ -66,3 +66,10 @@ def test_costs_come_from_a_probe():
     assert costs.validation_seconds_per_sample == pytest.approx(0.005)
     assert costs.startup_seconds == 6.0
     assert costs.timed_samples == 192
+
+
+def test_a_global_batch_above_the_samples_is_refused():
+    fidelity = Fidelity.of_samples(128)
+    assert fidelity.refusal(RunConfig(batch_size=64, accumulation_steps=2)) is None
+    assert "global batch of 256 makes no whole step of 128" in fidelity.refusal(RunConfig(batch_size=256))
+    assert Fidelity(kind="full").refusal(RunConfig(batch_size=256)) is None

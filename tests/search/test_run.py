@@ -108,7 +108,7 @@ def test_the_run_folder_holds_all_that_was_promised(finished):
 def test_a_job_is_written_as_the_contract_says(finished):
     _, folder = finished
     job = json.loads(folder.trial("t0001").job.read_text())
-    assert set(job) == {"config", "run_dir", "threads", "max_memory_gib", "min_timed_steps"}
+    assert set(job) == {"config", "run_dir", "threads", "max_memory_gib", "min_timed_steps", "rungs"}
     assert job["config"]["train_samples"] == 32
     assert job["run_dir"] == str(folder.trial("t0001").path)
     assert f"threads {job['threads']}" in folder.trial("t0001").log.read_text()
@@ -209,6 +209,23 @@ def test_auto_fidelity_plans_from_a_measured_baseline(tmp_path):
     dry = search(tmp_path, "--fidelity", "auto", "--num_trials", "2", "--time_budget", "60s", "--dry_run")
     assert dry.returncode == 0, dry.stderr
     assert "In run a, with the same baseline and machine" in dry.stdout
+
+
+def test_poor_trials_are_stopped_at_a_rung_and_say_so(tmp_path):
+    arguments = ("--name", "h", "--scheduler", "moasha", "--fidelity", "128", "--num_trials", "12")
+    ended = search(tmp_path, *arguments, seconds=0.3)
+    assert ended.returncode == 0, ended.stderr
+    trials = load_trials(tmp_path / "h")
+    stopped = trials[trials["state"] == "stopped_early"]
+    assert len(trials) == 12
+    assert 1 <= len(stopped) <= 9
+    assert set(stopped["source"]) == {"sampler"}
+    assert set(stopped["train_samples"]) <= {32, 64}
+    assert stopped["error"].str.contains("Stopped at the rung of").all()
+    study = optuna.load_study(study_name=None, storage=f"sqlite:///{tmp_path}/h/study.db")
+    told = {trial.user_attrs.get("trial_id"): trial.values for trial in study.trials}
+    for _, row in stopped.iterrows():
+        assert told[row["trial_id"]] == pytest.approx([row["val_mse"], row["seconds_per_epoch"]])
 
 
 def test_nothing_usable_is_status_1(tmp_path):

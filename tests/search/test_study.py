@@ -81,7 +81,7 @@ def test_excluded_and_refused_settings_are_never_proposed():
     space = dataclasses.replace(
         SPACE, exclusions=(Exclusion(settings={"precision": "bf16", "batch_size": 8}, reason="Too rough."),)
     )
-    study = make(space, refusal=lambda settings: "No." if settings["llm_layers"] == 3 else None)
+    study = make(space, refusal=lambda settings, source: "No." if settings["llm_layers"] == 3 else None)
     rows = run_all(study)
     assert len(rows) == (2 * 3 - 1) * 3
     assert not any(row["config/precision"] == "bf16" and row["config/batch_size"] == 8 for row in rows)
