@@ -161,7 +161,7 @@ class RunConfig:
     val_samples: int | None = None
     """Validate on this many windows, one fixed stratified subset (default: every window)."""
     warmup_steps: int = 2
-    """Optimizer steps at the start that the timing leaves out."""
+    """Micro batches at the start that the timing leaves out, rounded up to whole optimizer steps."""
 
     def __post_init__(self) -> None:
         """Refuse settings that contradict each other.

@@ -15,7 +15,7 @@ from spaces.errors import InputError
 PROG = "estimate_training_time.py"
 DESCRIPTION = (
     "Times a few training and validation batches of a run and concludes what its epochs, the whole run and 1,000 "
-    "iterations (training batches) take, with 95 %% intervals. Nothing is kept of the steps it takes. Takes the flags "
+    "iterations (training batches) take, with 95 % intervals. Nothing is kept of the steps it takes. Takes the flags "
     "of run_main.py. With --compare the settings are timed in turns, each in a process of its own while the others "
     "wait; all of them are in memory at the same time."
 )

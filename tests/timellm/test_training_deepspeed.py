@@ -59,6 +59,7 @@ def test_a_users_file_with_comments_is_read_and_auto_is_resolved(folder, tmp_pat
         ("{,}", "must be JSON"),
         ("[1]", "must be a JSON object"),
         (json.dumps({"activation_checkpointing": {"partition_activations": True}}), "partition_activations"),
+        (json.dumps({"activation_checkpointing": {"cpu_checkpointing": True}}), "cpu_checkpointing"),
         (json.dumps({"optimizer": {"params": {"lr": "auto"}}}), '"lr": "auto" cannot be resolved'),
     ],
 )

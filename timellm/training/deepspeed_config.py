@@ -59,6 +59,11 @@ def load_deepspeed_config(config: RunConfig) -> dict[str, Any]:
             f"{path}: partition_activations splits activations between model-parallel devices, and there is one. "
             "Set it to false."
         )
+    if settings.get("activation_checkpointing", {}).get("cpu_checkpointing"):
+        raise InputError(
+            f"{path}: cpu_checkpointing must be false: activations are recomputed, not moved. "
+            "Use --gradient_checkpointing."
+        )
     return _resolve_auto({**generated, **settings}, generated, path)
 
 

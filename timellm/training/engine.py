@@ -26,6 +26,7 @@ class Engine(ABC):
         compile_seconds: Time that compiling extensions took.
         world: Processes that train together.
         rank: Number of this one.
+        settings: DeepSpeed's configuration; None without DeepSpeed.
     """
 
     model: Any
@@ -33,6 +34,7 @@ class Engine(ABC):
     compile_seconds: float = 0.0
     world: int = 1
     rank: int = 0
+    settings: dict[str, Any] | None = None
 
     @abstractmethod
     def backward(self, loss: Tensor, *, is_last: bool) -> None:

@@ -1,6 +1,7 @@
 """One whole training run: prepare, train, validate, test, measure."""
 
 import datetime
+import json
 import math
 import os
 import threading
@@ -26,6 +27,9 @@ from timellm.training.stepping import Stepper
 
 CHECKPOINT = "checkpoint.safetensors"
 """File of the best validation's trained parameters, in the run's folder."""
+
+DEEPSPEED_CONFIG = "ds_config_zero2.json"
+"""File of the resolved DeepSpeed configuration, in the run's folder."""
 
 Event = dict[str, Any]
 
@@ -103,6 +107,8 @@ class TrainingRun:
         steps = sum(math.ceil(len(windows) / config.global_batch) for windows in prepared.windows.passes)
         engine = build_engine(config, prepared.model, device, steps)
         self._describe(prepared, engine, device)
+        if engine.settings is not None:
+            (options.folder / DEEPSPEED_CONFIG).write_text(json.dumps(engine.settings, indent=2) + "\n")
         stepper = Stepper(config, prepared, engine, device, self._between_steps)
         if options.is_profiled and engine.rank == 0:
             steps_before = math.ceil(config.warmup_steps / config.accumulation_steps)
