@@ -15,12 +15,14 @@ _ENVIRONMENT = {
     "RAY_AIR_NEW_OUTPUT": "0",
     "RAY_CHDIR_TO_TRIAL_DIR": "0",
     "RAY_memory_monitor_refresh_ms": "0",
+    "RAY_worker_niceness": "0",
     "TUNE_DISABLE_SIGINT_HANDLER": "1",
     "TUNE_DISABLE_AUTO_CALLBACK_SYNCER": "1",
     "TUNE_MAX_PENDING_TRIALS_PG": "1",
     "TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S": "0",
 }
-"""Ray's own memory monitor is off: it would kill the process that watches a worker, and workers have a limit."""
+"""Ray's own memory monitor is off, for it would kill the process that watches a worker, and workers have a limit; its
+processes have the ordinary priority, for a trial's clock must not depend on what else is nice."""
 
 _OBJECT_STORE_BYTES = 100 * 2**20
 

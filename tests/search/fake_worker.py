@@ -7,6 +7,7 @@ import datetime
 import json
 import math
 import os
+import resource
 import signal
 import sys
 import time
@@ -107,6 +108,9 @@ def main() -> int:
         if what == "crash":
             print("RuntimeError: the model is broken")
             os._exit(3)
+        if what == "disk full":
+            resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))
+            (folder / "checkpoint.safetensors").write_bytes(b"0" * 1_000_000)
         if what == "bad input":
             message = "seq_len must fit the split."
             print(message)

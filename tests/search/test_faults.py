@@ -1,0 +1,212 @@
+"""Faults of the search itself, with real processes and real signals; the long suites are slow tests."""
+
+import contextlib
+import json
+import os
+import random
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+import optuna
+import psutil
+import pytest
+from optuna.trial import TrialState
+
+from results import RunFolder, load_trials
+from tests.search.searching import kill_tree, search, start, wait_for, workers
+
+
+def leftovers(before: set[int]) -> list[str]:
+    """Processes of searches that are alive and were not before."""
+    found = []
+    for process in psutil.process_iter(["pid", "cmdline", "status"]):
+        words = " ".join(process.info["cmdline"] or [])
+        is_ours = any(word in words for word in ("fake_worker.py", "ray::", "raylet", "gcs_server"))
+        if process.info["pid"] not in before and is_ours and process.info["status"] != psutil.STATUS_ZOMBIE:
+            found.append(words[:100])
+    return found
+
+
+def shared_memory() -> set[str]:
+    return set(os.listdir("/dev/shm")) if os.path.isdir("/dev/shm") else set()
+
+
+def kill_once(folder: RunFolder, trials: int, delay: float) -> None:
+    """Start or resume a search, wait for a trial to start and a little more, and kill the driver."""
+    first = "--resume" if folder.manifest.is_file() else "--name"
+    process = start(folder.path.parent, first, folder.name, "--num_trials", str(trials), seconds=0.4)
+    jobs = "trials/*/job.json"
+    before = {path: path.stat().st_mtime for path in folder.path.glob(jobs)}
+    try:
+        wait_for(
+            lambda: (
+                any(before.get(path) != path.stat().st_mtime for path in folder.path.glob(jobs))
+                or process.poll() is not None
+            )
+        )
+        time.sleep(delay)
+    finally:
+        process.kill()
+        process.communicate()
+    wait_for(lambda: not list(workers(folder.path)), 30)
+
+
+def kill_at_random_moments(runs: Path, kills: int, trials: int, generator: random.Random) -> None:
+    """A search whose driver is killed again and again, and resumed each time; then resumed to its end."""
+    folder = RunFolder(runs / "k")
+    for _ in range(kills):
+        kill_once(folder, trials, generator.uniform(0.0, 2.0))
+    ended = search(runs, "--resume", "k", "--num_trials", str(trials), seconds=0.05)
+    assert ended.returncode == 0, ended.stderr
+
+
+def check_killed(folder: RunFolder, trials: int) -> None:
+    """No row is lost or doubled, and the study agrees with the table."""
+    table = load_trials(folder.path)
+    assert len(table) == trials
+    assert list(table["trial_id"].sort_values()) == [f"t{number:04d}" for number in range(1, trials + 1)]
+    assert set(table["state"]) == {"complete"}
+    knobs = [f"config/{name}" for name in ("precision", "batch_size", "llm_layers", "prompt_prefix", "attention")]
+    assert not table[knobs].duplicated().any()
+    study = optuna.load_study(study_name=None, storage=f"sqlite:///{folder.study}")
+    assert not [trial for trial in study.trials if trial.state == TrialState.RUNNING]
+    told = [
+        trial.user_attrs["trial_id"]
+        for trial in study.trials
+        if trial.state == TrialState.COMPLETE and "duplicate_of" not in trial.user_attrs
+    ]
+    assert sorted(told) == sorted(table["trial_id"])
+
+
+def test_two_kills_of_the_driver_lose_and_double_no_row(tmp_path):
+    kill_at_random_moments(tmp_path, kills=2, trials=7, generator=random.Random(1))
+    check_killed(RunFolder(tmp_path / "k"), 7)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
+def test_ten_kills_of_the_driver_lose_and_double_no_row(tmp_path):
+    kill_at_random_moments(tmp_path, kills=10, trials=20, generator=random.Random(2))
+    check_killed(RunFolder(tmp_path / "k"), 20)
+
+
+@pytest.mark.slow
+def test_a_search_goes_on_after_the_whole_ray_session_was_killed(tmp_path):
+    process = start(tmp_path, "--name", "r", "--num_trials", "4", seconds=2)
+    folder = RunFolder(tmp_path / "r")
+    try:
+        wait_for(lambda: folder.trial("t0002").events.is_file())
+        for child in psutil.Process(process.pid).children(recursive=True):
+            with contextlib.suppress(psutil.NoSuchProcess):
+                child.send_signal(signal.SIGKILL)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.communicate(timeout=60)
+    finally:
+        kill_tree(process.pid)
+        process.wait()
+    assert not list(workers(folder.path))
+    ended = search(tmp_path, "--resume", "r", seconds=0.05)
+    assert ended.returncode == 0, ended.stderr
+    table = load_trials(folder.path)
+    assert list(table["trial_id"]) == ["t0001", "t0002", "t0003", "t0004"]
+    assert set(table["state"]) == {"complete"}
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(3600)
+def test_two_hundred_trials_with_faults_in_a_third_of_them(tmp_path):
+    before, memory = {process.pid for process in psutil.process_iter()}, shared_memory()
+    space = tmp_path / "many.toml"
+    space.write_text(
+        """
+        [space]
+        name = "many"
+        [search]
+        fidelity = 512
+        [knobs.batch_size]
+        values = [4, 8, 16, 32, 64, 128]
+        [knobs.llm_layers]
+        values = [1, 2, 3, 4, 5, 6]
+        [knobs.precision]
+        values = ["fp32", "bf16"]
+        [knobs.attention]
+        values = ["eager", "sdpa"]
+        [knobs.lr_scaling]
+        values = ["none", "sqrt"]
+        """
+    )
+    kinds = ["sigkill", "crash", "out of memory", "diverged", "bad input", "disk full"]
+    states = dict(zip(kinds, ["failed", "failed", "out_of_memory", "diverged", "failed", "failed"], strict=True))
+    generator, faults = random.Random(3), {}
+    for batch in (4, 8, 16, 32, 64, 128):
+        for layers in range(1, 7):
+            for precision in ("fp32", "bf16"):
+                if generator.random() < 1 / 3 and (batch, layers) != (32, 6):
+                    faults[f"batch_size={batch},llm_layers={layers},precision={precision}"] = generator.choice(kinds)
+    ended = search(
+        tmp_path, "--space", str(space), "--name", "m", "--num_trials", "200", "--sampler", "random",
+        "--time_budget", "none", faults=faults, seconds=0.01, timeout=3000,
+    )  # fmt: skip
+    assert ended.returncode == 0, ended.stderr
+    table = load_trials(tmp_path / "m")
+    assert len(table) == 200
+    for _, row in table.iterrows():
+        key = ",".join(f"{name}={row[f'config/{name}']}" for name in ("batch_size", "llm_layers", "precision"))
+        assert row["state"] == states.get(faults.get(key), "complete"), row["error"]
+    study = optuna.load_study(study_name=None, storage=f"sqlite:///{tmp_path}/m/study.db")
+    told = {trial.user_attrs["trial_id"]: trial for trial in study.trials if "state" in trial.user_attrs}
+    assert {name: trial.user_attrs["state"] for name, trial in told.items()} == dict(
+        zip(table["trial_id"], table["state"].astype(str), strict=True)
+    )
+    wait_for(lambda: not leftovers(before), 30)
+    assert shared_memory() - memory == set()
+
+
+def test_a_full_disk_in_a_trial_is_a_failed_row(tmp_path):
+    faults = {"precision=bf16": "disk full"}
+    ended = search(tmp_path, "--name", "d", "--num_trials", "2", faults=faults, seconds=0.05)
+    assert ended.returncode == 0, ended.stderr
+    table = load_trials(tmp_path / "d").set_index("trial_id")
+    assert table.loc["t0001", "state"] == "complete"
+    assert table.loc["t0002", "state"] == "failed"
+    assert "File too large" in table.loc["t0002", "error"]
+
+
+def test_a_full_run_folder_ends_the_search_with_one_line(tmp_path):
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=2m", "tmpfs", str(disk)], capture_output=True).returncode:
+        pytest.skip("A small disk needs the right to mount a tmpfs. Run the tests as root.")
+    try:
+        (disk / "ballast").write_bytes(b"0" * (1700 * 1024))
+        ended = search(disk, "--name", "f", "--num_trials", "20", seconds=0.05)
+        assert ended.returncode == 1, ended.stdout
+        assert "Traceback" not in ended.stderr
+        assert "--resume f" in ended.stderr
+        (disk / "ballast").unlink()
+        again = search(disk, "--resume", "f", "--num_trials", "5", seconds=0.05)
+        assert again.returncode == 0, again.stderr
+        assert len(load_trials(disk / "f")) >= 5
+    finally:
+        subprocess.run(["umount", str(disk)], check=False)
+
+
+def test_a_run_folder_that_cannot_be_written_is_refused_in_one_line(tmp_path):
+    (tmp_path / "file").write_text("")
+    ended = search(tmp_path / "file" / "runs", "--name", "u", "--num_trials", "1")
+    assert ended.returncode == 2
+    assert "must be writable" in ended.stderr
+    assert ended.stderr.count("\n") == 1
+
+
+def test_nothing_is_left_behind_by_a_search(tmp_path):
+    before, memory = {process.pid for process in psutil.process_iter()}, shared_memory()
+    faults = {"precision=bf16": "hang"}
+    ended = search(tmp_path, "--name", "l", "--num_trials", "2", "--trial_timeout", "1", faults=faults, seconds=0.05)
+    assert ended.returncode == 0, ended.stderr
+    pid = json.loads(RunFolder(tmp_path / "l").trial("t0002").events.read_text().splitlines()[0])["pid"]
+    assert not psutil.pid_exists(pid)
+    wait_for(lambda: not leftovers(before), 30)
+    assert shared_memory() - memory == set()

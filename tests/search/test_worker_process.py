@@ -1,0 +1,125 @@
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import psutil
+import pytest
+
+from results.layout import TrialFolder
+from search import worker_process
+from search.trainable import ask_to_stop, follow
+from search.worker_process import WorkerProcess, WorkerSettings
+from tests.search.searching import FAKE_WORKER, ROOT, wait_for
+from timellm.config import RunConfig
+
+CONFIG = RunConfig(batch_size=8, llm_layers=2).to_dict()
+
+
+@pytest.fixture
+def folder(tmp_path):
+    return TrialFolder(tmp_path / "t0001")
+
+
+def settings(**more) -> WorkerSettings:
+    return WorkerSettings(
+        **{"command": (sys.executable, str(FAKE_WORKER)), "project_root": str(ROOT), "threads": 1, **more}
+    )
+
+
+def test_a_worker_is_followed_to_its_result(folder, monkeypatch):
+    monkeypatch.setenv("FAKE_SECONDS", "0.1")
+    worker = WorkerProcess(settings(rungs=(32,), environment={"OMP_NUM_THREADS": "3"}), folder, CONFIG)
+    events = []
+    while (event := follow(worker, folder, None)) is not None:
+        events.append(event)
+    outcome = worker.outcome()
+    assert events[0]["samples"] == 32
+    assert outcome["state"] == "complete"
+    assert outcome["timing_quality"] in ("clean", "contended")
+    assert "threads 3" in folder.log.read_text()
+
+
+def test_files_of_an_earlier_attempt_do_not_count(folder, monkeypatch):
+    folder.path.mkdir()
+    folder.result.write_text(json.dumps({"state": "complete", "val_mse": 1.0}))
+    folder.events.write_text('{"event": "validation", "val_mse": 1.0}\n')
+    monkeypatch.setenv("FAKE_FAULTS", '{"batch_size=8": "sigkill"}')
+    worker = WorkerProcess(settings(), folder, CONFIG)
+    assert follow(worker, folder, None) is None
+    assert worker.outcome()["state"] == "failed"
+
+
+def test_a_worker_told_to_stop_ends_in_good_order_with_the_reason(folder, monkeypatch):
+    monkeypatch.setenv("FAKE_SECONDS", "60")
+    worker = WorkerProcess(settings(), folder, CONFIG)
+    wait_for(lambda: folder.events.is_file() and "training" in folder.events.read_text())
+    ask_to_stop(folder.path, "Enough.")
+    assert follow(worker, folder, None) is None
+    outcome = worker.outcome()
+    assert (outcome["state"], outcome["error"]) == ("interrupted", "Enough.")
+
+
+def test_a_worker_past_its_time_is_told_to_stop(folder, monkeypatch):
+    monkeypatch.setenv("FAKE_SECONDS", "60")
+    worker = WorkerProcess(settings(), folder, CONFIG)
+    wait_for(lambda: folder.events.is_file() and "training" in folder.events.read_text())
+    assert follow(worker, folder, time.time()) is None
+    assert "time budget was over" in worker.outcome()["error"]
+
+
+@pytest.mark.parametrize("now", [False, True])
+def test_a_worker_that_does_not_listen_is_killed(folder, monkeypatch, now):
+    monkeypatch.setattr(worker_process, "SECONDS_TO_STOP", 0.5)
+    monkeypatch.setenv("FAKE_FAULTS", '{"batch_size=8": "hang"}')
+    worker = WorkerProcess(settings(), folder, CONFIG)
+    wait_for(lambda: folder.events.is_file() and "training" in folder.events.read_text())
+    ask_to_stop(folder.path, "Enough.", now=now)
+    assert follow(worker, folder, None) is None
+    assert worker.outcome()["state"] == "interrupted"
+    assert not psutil.pid_exists(worker.pid)
+
+
+def test_a_hung_worker_has_failed(folder, monkeypatch):
+    monkeypatch.setenv("FAKE_FAULTS", '{"batch_size=8": "hang"}')
+    worker = WorkerProcess(settings(trial_timeout=0.5), folder, CONFIG)
+    assert follow(worker, folder, None) is None
+    outcome = worker.outcome()
+    assert outcome["state"] == "failed"
+    assert "limit of --trial_timeout" in outcome["error"]
+
+
+def test_the_kernel_ending_a_worker_for_memory_is_out_of_memory(folder, monkeypatch):
+    kills = iter([3, 4])
+    monkeypatch.setattr(worker_process, "_oom_kills", lambda: next(kills))
+    monkeypatch.setenv("FAKE_FAULTS", '{"batch_size=8": "sigkill"}')
+    worker = WorkerProcess(settings(), folder, CONFIG)
+    assert follow(worker, folder, None) is None
+    outcome = worker.outcome()
+    assert outcome["state"] == "out_of_memory"
+    assert "machine's memory ended" in outcome["error"]
+
+
+def test_a_worker_dies_with_the_process_that_started_it(folder, tmp_path):
+    program = f"""
+import os, sys, time
+sys.path.insert(0, {str(ROOT)!r})
+from tests.search.test_worker_process import CONFIG, TrialFolder, WorkerProcess, settings
+from pathlib import Path
+worker = WorkerProcess(settings(), TrialFolder(Path({str(folder.path)!r})), CONFIG)
+print(worker.pid, flush=True)
+time.sleep(60)
+"""
+    environment = {**os.environ, "FAKE_SECONDS": "60"}
+    parent = subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True, env=environment)
+    pid = int(parent.stdout.readline())
+    parent.send_signal(signal.SIGKILL)
+    parent.wait()
+    wait_for(lambda: not psutil.pid_exists(pid) or psutil.Process(pid).status() == psutil.STATUS_ZOMBIE, 20)
+
+
+def test_a_program_that_is_not_there_is_an_os_error(folder):
+    with pytest.raises(OSError, match="No such file"):
+        WorkerProcess(settings(command=("/nowhere/python",)), folder, CONFIG)
