@@ -18,11 +18,11 @@ import torch  # noqa: E402
 
 from benchmarks.document import conditions, device_heading, publish, table  # noqa: E402
 from benchmarks.harness import benchmark_parser, run_settings, show_progress, whole_numbers  # noqa: E402
-from benchmarks.naive import naive_errors  # noqa: E402
 from spaces.errors import InputError  # noqa: E402
 from timellm.check import check_run  # noqa: E402
 from timellm.config import RunConfig  # noqa: E402
 from timellm.data import load_data, stratified_subset  # noqa: E402
+from timellm.data.naive import naive_errors  # noqa: E402
 from timellm.training.environment import choose_device, worker_environment  # noqa: E402
 
 PROG = "quality.py"

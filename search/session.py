@@ -10,6 +10,7 @@ from typing import Any
 from results.columns import SAMPLER, State
 from results.layout import TrialFolder
 from search.confirmation import REPEATS
+from search.controls import control_config, controls_of
 from search.dashboard import Ray, start_ray, token_path
 from search.halving import Halving, rungs_of
 from search.hardware import PROJECT_ROOT
@@ -85,6 +86,8 @@ class Session:
             self._say(str(plan), *plan.notes)
             self._manifest.plan(plan, self._notes)
             self._manifest.update(self._ledger.rows)
+            if not interrupts.count:
+                self._measure_controls(plan, interrupts)
             if interrupts.count:
                 return Ended(is_interrupted=True, reason=INTERRUPTED)
             return self._search(plan, deadline, interrupts)
@@ -140,7 +143,7 @@ class Session:
             return fixed_plan(asked)
         baseline, windows = self._prepared.baseline, self._prepared.facts["data"]["windows"]
         self._say("Measuring the baseline for a moment, to plan the search ...")
-        result = self._probe(baseline, interrupts)
+        result = self._run_aside("probe", probe_config(baseline), interrupts)
         if result["state"] != State.COMPLETE or not result.get("seconds_per_epoch"):
             note = f"The baseline could not be measured, so the plan is a guess: {result.get('error')}"
             return Plan(fidelity=Fidelity.of_samples(_UNMEASURED), notes=(note,))
@@ -154,11 +157,22 @@ class Session:
             repeats=REPEATS * (self._prepared.options.confirm + 1) if self._prepared.options.confirm else 0,
         )
 
-    def _probe(self, baseline: RunConfig, interrupts: Interrupts) -> dict[str, Any]:
+    def _measure_controls(self, plan: Plan, interrupts: Interrupts) -> None:
+        """What a forecast without the language model reaches at the same fidelity, for the report."""
+        if self._manifest.values.get("controls"):
+            return
+        config = plan.fidelity.apply(control_config(self._prepared.baseline))
+        controls = controls_of(self._run_aside("control", config, interrupts))
+        self._manifest.values["controls"] = controls
+        self._manifest.update(self._ledger.rows)
+        listed = ", ".join(f"{control['name']} {control['val_mse']:.4f}" for control in controls)
+        self._say(f"Without a language model, validation MSE: {listed or 'not measured'}.")
+
+    def _run_aside(self, name: str, config: RunConfig, interrupts: Interrupts) -> dict[str, Any]:
+        """The result of a run that is no trial: no row, its cost in the time budget."""
         from search.trainable import ask_to_stop, follow
 
-        config = probe_config(baseline)
-        folder = TrialFolder(self._prepared.folder.path / "probe")
+        folder = TrialFolder(self._prepared.folder.path / name)
         interrupts.on_interrupt = lambda now: ask_to_stop(folder.path, INTERRUPTED, now=now)
         worker = WorkerProcess(
             dataclasses.replace(self._worker(config), min_timed_steps=PROBE_STEPS), folder, config.to_dict()

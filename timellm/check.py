@@ -43,6 +43,8 @@ def _check_data(config: RunConfig) -> dict[str, Any]:
 
 
 def _check_backbone(config: RunConfig) -> dict[str, Any]:
+    if config.has_no_backbone:
+        return {"backbone": {"name": "none", "label": "no language model", "checksum": None}}
     source = resolve_backbone(config.llm_model, config.llm_path, config.llm_weights)
     check_backbone(config, source)
     return {

@@ -43,7 +43,7 @@ class RunConfig:
 
     # Model
     llm_model: str = "smollm2-135m"
-    """Frozen language model: smollm2-135m (embedded), gpt2, bert, llama (any case), or a transformers folder."""
+    """smollm2-135m (embedded), gpt2, bert, llama (any case), a transformers folder, or none: the control without."""
     llm_path: str | None = None
     """Local transformers folder of llm_model, instead of its hub name."""
     llm_weights: Literal["pretrained", "random"] = "pretrained"
@@ -179,6 +179,11 @@ class RunConfig:
         return self.batch_size * self.accumulation_steps
 
     @property
+    def has_no_backbone(self) -> bool:
+        """Whether this is the control without a language model."""
+        return self.llm_model.lower() == "none"
+
+    @property
     def patches(self) -> int:
         """Patch tokens of a window: one more than fit, for the replicated end."""
         return (self.seq_len - self.patch_len) // self.stride + 2
@@ -306,6 +311,10 @@ def _conflicts(config: RunConfig) -> list[str]:
                 )
     if config.prompt == "none" and config.prompt_prefix == "store":
         problems.append("prompt_prefix store keeps prompts, but prompt is none. Use prompt_prefix reuse.")
+    if config.has_no_backbone and config.prompt_prefix != "recompute":
+        problems.append(
+            f"llm_model none has no prompt to keep, so it needs prompt_prefix recompute, got {config.prompt_prefix}."
+        )
     if config.data != "nyc-weather" and config.root_path is None and config.data_path is None:
         problems.append(
             f"data {config.data} is read from a file: name its folder with --root_path and its file with --data_path."

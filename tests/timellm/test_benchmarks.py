@@ -10,10 +10,10 @@ import torch
 from benchmarks.arithmetic import flops_of
 from benchmarks.document import date_in_index, table, write_section
 from benchmarks.harness import median_of, ratio_of, time_interleaved, whole_numbers
-from benchmarks.naive import naive_errors
 from spaces.errors import InputError
 from tests.timellm.tiny_backbones import save_tiny
 from timellm.data import Split
+from timellm.data.naive import naive_errors
 from timellm.training.environment import worker_environment
 
 ROOT = Path(__file__).parents[2]

@@ -63,7 +63,7 @@ class TimeLLM(nn.Module):
         self.llm_model = llm_model
         self.word_embeddings = cast(nn.Parameter, llm_model.get_input_embeddings().weight)
         self.mapping_layer = MappingLayer(self.word_embeddings.shape[0], config.num_prototypes)
-        self.patch_embedding = _patch_embedding(config)
+        self.patch_embedding = build_patch_embedding(config)
         self.reprogramming_layer = ReprogrammingLayer(config.d_model, config.n_heads, config.d_ff, hidden)
         self.output_projection = FlattenHead(config.d_ff * config.patches, config.pred_len, config.dropout)
         self._is_causal = llm_model.config.model_type in CAUSAL
@@ -117,8 +117,7 @@ class TimeLLM(nn.Module):
 
     def compile_forward(self) -> None:
         """Compile the forward pass, and with it the backward pass, for shapes that never change."""
-        mode = None if self.config.compile_mode == "default" else self.config.compile_mode
-        self.forward = torch.compile(self.forward, mode=mode, dynamic=False)  # type: ignore[method-assign]
+        self.forward = compiled(self.forward, self.config)  # type: ignore[method-assign]
 
     def prototypes(self) -> Prototypes:
         """Keys and values of the text prototypes: needed once per optimizer step, once per evaluation."""
@@ -194,13 +193,20 @@ class TimeLLM(nn.Module):
         return torch.autocast(self.word_embeddings.device.type, dtype=self.compute_dtype if on else None, enabled=on)
 
 
-def _patch_embedding(config: RunConfig) -> nn.Module:
+def build_patch_embedding(config: RunConfig) -> nn.Module:
+    """The patch embedding that the run asks for: plain, or over wavelet bands."""
     sizes = (config.patch_len, config.stride, config.d_model, config.dropout)
     if not config.use_swt:
         return PatchEmbedding(*sizes)
     return WaveletPatchEmbedding(
         *sizes, wavelet=config.swt_wavelet, level=config.swt_level, use_all_coeffs=config.use_all_coeffs
     )
+
+
+def compiled(forward: Any, config: RunConfig) -> Any:
+    """A forward pass compiled in the run's mode, for shapes that never change."""
+    mode = None if config.compile_mode == "default" else config.compile_mode
+    return torch.compile(forward, mode=mode, dynamic=False)
 
 
 def _unfreeze_norms(model: PreTrainedModel) -> None:

@@ -10,6 +10,7 @@ from spaces.errors import InputError
 from timellm.backbones import BackboneSource, check_backbone, load_backbone, load_tokenizer, resolve_backbone
 from timellm.config import RunConfig
 from timellm.data import SeriesData, Split, load_data, stratified_subset, training_order
+from timellm.model.control import PatchAttention
 from timellm.model.timellm import DTYPES, TimeLLM
 from timellm.prompts import PromptTokens, tokenized_prompts
 from timellm.training.batches import WindowBatches
@@ -73,10 +74,30 @@ def prepare(config: RunConfig, device: torch.device, timing_windows: int) -> Pre
         InputError: If the data or the language model do not fit the settings.
     """
     data = load_data(config)
-    source = resolve_backbone(config.llm_model, config.llm_path, config.llm_weights)
-    check_backbone(config, source)
     windows = choose_windows(config, data, timing_windows)
     splits = {"train": data.train, "validation": data.validation, "test": data.test}
+    if config.has_no_backbone:
+        seed_everything(config.seed)
+        model: Any = PatchAttention(config).to(device).train()
+        prompts: dict[str, PromptTokens] = {}
+        kept, longest, label = 0, 0, "no language model"
+    else:
+        model, prompts, kept, longest, label = _with_backbone(config, data, splits, windows, device)
+    if config.compile_mode != "off":
+        model.compile_forward()
+    train, validation, test = (
+        _cutter(config, name, split, prompts.get(name), kept, longest, device) for name, split in splits.items()
+    )
+    store = _build_store(config, data, windows, model, longest - kept, device)
+    return Preparation(data, model, windows, train, validation, test, store, label)
+
+
+def _with_backbone(
+    config: RunConfig, data: SeriesData, splits: dict[str, Split], windows: Windows, device: torch.device
+) -> tuple[TimeLLM, dict[str, PromptTokens], int, int, str]:
+    """The network, its prompts, how many of their tokens it keeps, the longest prompt's length, and its label."""
+    source = resolve_backbone(config.llm_model, config.llm_path, config.llm_weights)
+    check_backbone(config, source)
     prompts = _prompts(config, data, splits, windows, load_tokenizer(source) if config.prompt != "none" else None)
     seed_everything(config.seed)
     dtype = torch.float32 if config.tune_layer_norm else DTYPES[config.precision]
@@ -86,14 +107,7 @@ def prepare(config: RunConfig, device: torch.device, timing_windows: int) -> Pre
     _check_positions(config, source, longest)
     if prefix is not None:
         model.keep_prefix(prefix.to(device))
-    kept = 0 if prefix is None else len(prefix)
-    if config.compile_mode != "off":
-        model.compile_forward()
-    train, validation, test = (
-        _cutter(config, name, split, prompts.get(name), kept, longest, device) for name, split in splits.items()
-    )
-    store = _build_store(config, data, windows, model, longest - kept, device)
-    return Preparation(data, model, windows, train, validation, test, store, source.label)
+    return model, prompts, 0 if prefix is None else len(prefix), longest, source.label
 
 
 def _cutter(

@@ -74,6 +74,8 @@ class RunResult:
     """Name of the device."""
     backbone: str | None = None
     """Language model, and whether its weights are random."""
+    naive_mse: dict[str, float] | None = None
+    """Errors of forecasts that need no training, over the same validation windows."""
     notes: list[str] = field(default_factory=list)
     """What a reader of the figures should know."""
 

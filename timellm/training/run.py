@@ -14,6 +14,7 @@ import psutil
 import torch
 
 from timellm.config import RunConfig
+from timellm.data.naive import naive_errors
 from timellm.training.checkpoint import load_checkpoint, save_checkpoint
 from timellm.training.engine import Engine, build_engine
 from timellm.training.environment import choose_device, synchronize
@@ -210,6 +211,7 @@ class TrainingRun:
         result.trainable_parameters, result.total_parameters = prepared.model.parameter_counts()
         result.train_samples = self.config.train_samples or prepared.windows.epoch_windows
         result.backbone = prepared.backbone_label
+        result.naive_mse = naive_errors(prepared.data.validation, prepared.windows.validation, prepared.data.name)
         result.device = torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu"
         result.notes = list(prepared.data.notes)
         if engine.world > 1:
