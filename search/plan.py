@@ -94,7 +94,7 @@ class Costs:
             startup_seconds=float(result["startup_seconds"]) + float(result.get("compile_seconds") or 0.0),
             seconds_per_sample=epoch / windows["train"],
             validation_seconds_per_sample=float(result["validation_seconds"]) / windows["validation"],
-            timed_samples=(config.warmup_steps + steps) * config.global_batch,
+            timed_samples=(config.untimed_steps + steps) * config.global_batch,
         )
 
     def seconds(self, fidelity: Fidelity, config: RunConfig, windows: Mapping[str, int]) -> float:
@@ -204,5 +204,5 @@ def choose_plan(
 
 def probe_config(baseline: RunConfig) -> RunConfig:
     """The short run of the baseline that a plan is measured from."""
-    steps = baseline.warmup_steps + PROBE_STEPS
+    steps = baseline.untimed_steps + PROBE_STEPS
     return baseline.replace(train_samples=steps * baseline.global_batch, val_samples=STEP)

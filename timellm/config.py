@@ -161,7 +161,7 @@ class RunConfig:
     val_samples: int | None = None
     """Validate on this many windows, one fixed stratified subset (default: every window)."""
     warmup_steps: int = 2
-    """Micro batches at the start that the timing leaves out, rounded up to whole optimizer steps."""
+    """Optimizer steps of 32 windows at the start that the timing leaves out; fewer steps where they are bigger."""
 
     def __post_init__(self) -> None:
         """Refuse settings that contradict each other.
@@ -177,6 +177,13 @@ class RunConfig:
     def global_batch(self) -> int:
         """Windows per optimizer step on one device."""
         return self.batch_size * self.accumulation_steps
+
+    @property
+    def untimed_steps(self) -> int:
+        """Optimizer steps at the start that the timing leaves out; compiled code needs all of warmup_steps."""
+        if self.warmup_steps == 0 or self.compile_mode != "off":
+            return self.warmup_steps
+        return min(self.warmup_steps, max(1, math.ceil(self.warmup_steps * 32 / self.global_batch)))
 
     @property
     def has_no_backbone(self) -> bool:

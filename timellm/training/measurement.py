@@ -163,11 +163,7 @@ class Measurement:
         )
         self._engine = build_engine(config, self._prepared.model, self._device, steps)
         self._stepper = Stepper(
-            config.replace(warmup_steps=plan.warmup_batches),
-            self._prepared,
-            self._engine,
-            self._device,
-            self._step_done,
+            config, self._prepared, self._engine, self._device, self._step_done, untimed_steps=self._warmup_steps
         )
         self._order = self._prepared.windows.passes[0]
         self._clock: StepClock | None = None

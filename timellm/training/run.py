@@ -103,7 +103,7 @@ class TrainingRun:
 
     def _train(self, device: torch.device) -> None:
         config, options = self.config, self.options
-        steps_ready = config.warmup_steps + options.min_timed_steps
+        steps_ready = config.untimed_steps + options.min_timed_steps
         prepared = prepare(config, device, steps_ready * config.global_batch)
         steps = sum(math.ceil(len(windows) / config.global_batch) for windows in prepared.windows.passes)
         engine = build_engine(config, prepared.model, device, steps)
@@ -112,8 +112,7 @@ class TrainingRun:
             (options.folder / DEEPSPEED_CONFIG).write_text(json.dumps(engine.settings, indent=2) + "\n")
         stepper = Stepper(config, prepared, engine, device, self._between_steps)
         if options.is_profiled and engine.rank == 0:
-            steps_before = math.ceil(config.warmup_steps / config.accumulation_steps)
-            stepper.profiler = StepProfiler(options.folder, device, steps_before, options.on_event)
+            stepper.profiler = StepProfiler(options.folder, device, config.untimed_steps, options.on_event)
         synchronize(device)
         self.result.startup_seconds = round(self._now() - engine.compile_seconds, 3)
         options.on_event({"event": "training", "startup_seconds": self.result.startup_seconds, "steps": steps})

@@ -31,6 +31,7 @@ class Stepper:
         device: Where it runs.
         between_steps: Called after each step with its number, the windows seen so far and, now and then, the loss;
             may raise to stop.
+        untimed_steps: Steps at the start that the timing leaves out (default: as the run's settings say).
 
     Attributes:
         profiler: Records some of the steps; none of those is timed. None records none.
@@ -45,10 +46,12 @@ class Stepper:
         engine: Engine,
         device: torch.device,
         between_steps: Callable[[int, int, float | None], None],
+        *,
+        untimed_steps: int | None = None,
     ) -> None:
         self._config, self._prepared, self._engine, self._device = config, prepared, engine, device
         self._between_steps = between_steps
-        warmup = math.ceil(config.warmup_steps / config.accumulation_steps)
+        warmup = config.untimed_steps if untimed_steps is None else untimed_steps
         per_reading = 1 if device.type == "cpu" else STEPS_PER_GPU_READING
         self._filling = StepClock(device, warmup, per_reading)
         self._clock = self._filling
