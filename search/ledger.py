@@ -45,10 +45,18 @@ class Ledger:
         row = make_row(proposal, config, outcome)
         self.rows = [*(old for old in self.rows if old["trial_id"] != row["trial_id"]), row]
         self.rows = add_scores(self.rows, self._time_weight)
-        write_trials(self._folder, self.rows)
+        self.write()
         row = next(new for new in self.rows if new["trial_id"] == row["trial_id"])
         self.on_row(row)
         return row
+
+    def write(self) -> None:
+        """Write the table.
+
+        Raises:
+            OSError: If the disk refuses.
+        """
+        write_trials(self._folder, self.rows)
 
     def complete(self) -> list[Row]:
         """The complete rows."""

@@ -36,6 +36,7 @@ class Options:
     sampler: str
     scheduler: str | None
     seed: int
+    warm_start: str | None
     max_concurrent: int | None
     gpus_per_trial: float | None
     max_memory_gib: float | None
@@ -171,6 +172,7 @@ def _parser(default: Any = None) -> argparse.ArgumentParser:
     add("--sampler", choices=SAMPLERS, default=of("tpe"), help="Optuna's sampler (tpe)")
     add("--scheduler", choices=SCHEDULERS, help="stops poor trials early (none)")
     add("--seed", type=_at_least(0), default=of(2021), help="of the sampler and of every run (2021)")
+    add("--warm_start", metavar="NAME", help="let the sampler learn from an earlier run too")
     _add_machine(parser, of)
     return parser
 

@@ -1,5 +1,6 @@
 """The plan of a search: how much of the training each trial does, and how many trials fit the time budget."""
 
+import itertools
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -10,8 +11,10 @@ from timellm.config import RunConfig
 
 STEP = 32
 """Samples per trial are a multiple of this."""
-WANTED_TRIALS = 12
-"""Trials that a time budget should hold."""
+WANTED_TRIALS, FEWEST_TRIALS = 12, 8
+"""Trials that a time budget should hold, and should hold at least."""
+TELLING_SAMPLES = 256
+"""Below this a trial says little: rather fewer trials than shorter ones."""
 SAMPLER_SHARE = 0.5
 """Length of the sampler's trials, relative to the baseline's: it soon finds faster ones."""
 PROBE_STEPS = 2
@@ -43,6 +46,12 @@ class Fidelity:
     def apply(self, config: RunConfig) -> RunConfig:
         """The run configuration at this fidelity."""
         return config.replace(train_samples=self.train_samples, val_samples=self.val_samples)
+
+    def is_of(self, row: Mapping[str, Any]) -> bool:
+        """Whether a row of a trials table was measured at this fidelity."""
+        if self.train_samples is None:
+            return row["is_projected"] is False
+        return (row["train_samples"], row["val_samples"]) == (self.train_samples, self.val_samples)
 
     def refusal(self, config: RunConfig) -> str | None:
         """Why a run says nothing at this fidelity; None if it does.
@@ -184,18 +193,23 @@ def choose_plan(
     full = Fidelity(kind="full")
     if seconds is None:
         return Plan(fidelity=full, trial_seconds=costs.seconds(full, config, windows))
-    units = first_trials + (max(0, WANTED_TRIALS - first_trials) + repeats) * SAMPLER_SHARE
     available = max(0.0, seconds - FINAL_SECONDS)
-    candidates = [full, *map(Fidelity.of_samples, range(windows["train"] // STEP * STEP, 0, -STEP))]
-    fitting = (one for one in candidates if units * costs.seconds(one, config, windows) <= available)
-    chosen = next(fitting, None)
-    notes = []
-    if chosen is None:
-        chosen = Fidelity.of_samples(STEP)
-        notes.append(
-            f"The time budget is too short for {WANTED_TRIALS} trials even of {STEP} training windows; "
-            "fewer will be run. Raise --time_budget for a search worth its name."
-        )
+
+    def largest(trials: int) -> Fidelity | None:
+        units = first_trials + (max(0, trials - first_trials) + repeats) * SAMPLER_SHARE
+        steps = range(windows["train"] // STEP * STEP, 0, -STEP)
+        candidates = itertools.chain([full], map(Fidelity.of_samples, steps))
+        return next((one for one in candidates if units * costs.seconds(one, config, windows) <= available), None)
+
+    chosen, notes = largest(WANTED_TRIALS), []
+    if chosen is None or (chosen.train_samples or math.inf) < TELLING_SAMPLES:
+        fewer = largest(FEWEST_TRIALS)
+        chosen = Fidelity.of_samples(min(TELLING_SAMPLES, (fewer and fewer.train_samples) or STEP))
+        if fewer is None:
+            notes.append(
+                f"The time budget is too short for {FEWEST_TRIALS} trials even of {STEP} training windows; "
+                "fewer will be run. Raise --time_budget for a search worth its name."
+            )
     length = costs.seconds(chosen, config, windows)
     rest = max(0.0, available - first_trials * length - repeats * length * SAMPLER_SHARE)
     trials = min(first_trials, int(available // length)) + int(rest // (length * SAMPLER_SHARE))

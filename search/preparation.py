@@ -10,6 +10,7 @@ from typing import Any
 
 from results.layout import RunFolder
 from search.hardware import FactFinder, hardware_of
+from search.ledger import Ledger
 from search.options import Options
 from search.plan import parse_fidelity
 from search.resources import TrialResources, plan_resources
@@ -33,6 +34,7 @@ class Preparation:
         facts: What the machine, the data and the language model are.
         resources: What a trial may use.
         notes: The changes that the machine made necessary.
+        warm_rows: Rows of an earlier run that the sampler shall learn from.
     """
 
     options: Options
@@ -42,6 +44,7 @@ class Preparation:
     facts: Mapping[str, Any]
     resources: TrialResources
     notes: tuple[str, ...]
+    warm_rows: tuple[Mapping[str, Any], ...] = ()
 
     def run_config(self, proposal: Proposal) -> RunConfig:
         """The whole training run of a proposal."""
@@ -120,12 +123,33 @@ def prepare(options: Options, folder: RunFolder) -> Preparation:
         facts=facts,
         resources=resources,
         notes=(*facts["data"].get("notes", ()), *notes),
+        warm_rows=_warm_rows(options, facts),
     )
     if reason := resolved.exclusion(resolved.settings(resolved.baseline)):
         raise InputError(f"The baseline must be possible, but is excluded: {reason}")
     if reason := prepared.refusal(resolved.settings(resolved.baseline)):
         raise InputError(f"The baseline must be possible: {reason}")
     return prepared
+
+
+def _warm_rows(options: Options, facts: Mapping[str, Any]) -> tuple[Mapping[str, Any], ...]:
+    """Rows of the run that --warm_start names.
+
+    Raises:
+        InputError: If there is no such run, or it had other data or another language model.
+    """
+    if options.warm_start is None:
+        return ()
+    folder = RunFolder(Path(options.runs_dir).expanduser() / options.warm_start)
+    manifest = folder.read_manifest()
+    for what in ("data", "backbone"):
+        before, now = manifest[what], facts[what]
+        if before["checksum"] != now["checksum"]:
+            raise InputError(
+                f"--warm_start needs a run with the same {what}, but {options.warm_start} had {before['name']} "
+                f"(checksum {before['checksum']}) and this search has {now['name']} (checksum {now['checksum']})."
+            )
+    return tuple(Ledger.reopen(folder, options.time_weight).rows)
 
 
 def _with_defaults_of(options: Options, space: Space) -> Options:
@@ -137,12 +161,20 @@ def _with_defaults_of(options: Options, space: Space) -> Options:
 
 
 def _task(options: Options) -> dict[str, Any]:
-    """Data, language model and seed as settings of a run."""
+    """Data, language model and seed as settings of a run; paths are absolute, for workers run in another folder."""
     names = ("data", "root_path", "data_path", "features", "target", "llm_model", "llm_path", "seed")
     task = {name: getattr(options, name) for name in names}
-    for name in ("root_path", "llm_path"):  # trials and recommended commands run elsewhere
-        task[name] = task[name] and str(Path(task[name]).expanduser().absolute())
+    for name in ("root_path", "llm_path"):
+        task[name] = _absolute(task[name])
+    if task["root_path"] is None:
+        task["data_path"] = _absolute(task["data_path"])
+    if Path(options.llm_model).is_dir():
+        task["llm_model"] = _absolute(options.llm_model)
     return task
+
+
+def _absolute(path: str | None) -> str | None:
+    return None if path is None else str(Path(path).expanduser().absolute())
 
 
 def _checkable(space: Space) -> dict[str, Any]:

@@ -3,17 +3,21 @@
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 _ROOT = str(Path(__file__).resolve().parent.parent)
 if __name__ == "__main__":
     sys.path[0] = _ROOT
 
-from results.layout import RunFolder  # noqa: E402
 from search.dashboard import set_environment  # noqa: E402
 from search.interrupts import Interrupts  # noqa: E402
 from search.options import Options, parse  # noqa: E402
 from search.worker_process import WORKER_COMMAND  # noqa: E402
 from spaces.errors import InputError  # noqa: E402
+
+if TYPE_CHECKING:
+    from search.preparation import Preparation
+    from search.terminal import Terminal
 
 DONE, NOTHING, WRONG, INTERRUPTED = 0, 1, 2, 130
 """Exit statuses: done; nothing usable came out; wrong usage or input; ended by the user."""
@@ -61,24 +65,33 @@ def _search(options: Options, given: set[str], worker_command: tuple[str, ...]) 
         return _run(prepared, terminal, interrupts, worker_command)
 
 
-def _run(prepared, terminal, interrupts, worker_command) -> int:  # type: ignore[no-untyped-def]
+def _run(prepared: "Preparation", terminal: "Terminal", interrupts: Interrupts, worker_command: tuple[str, ...]) -> int:
     from search.finish import finish
     from search.resumption import open_run
     from search.session import Session
 
-    folder: RunFolder = prepared.folder
+    folder = prepared.folder
     manifest, ledger = open_run(prepared)
     terminal.say(f"Run folder: {folder.path}")
-    ended = Session(prepared, manifest, ledger, terminal, worker_command).run(interrupts)
-    manifest.update(ledger.rows, "interrupted" if ended.is_interrupted else "finished")
-    if ended.failure:
-        print(f"The search broke off: {ended.failure}. Go on with --resume {folder.name}.", file=sys.stderr)
-    elif ended.reason and not ended.is_interrupted:
-        terminal.say(f"The search ended, for {ended.reason}.")
-    is_usable = finish(folder, terminal)
+    try:
+        ended = Session(prepared, manifest, ledger, terminal, worker_command).run(interrupts)
+        if ended.failure:
+            print(f"The search broke off: {ended.failure}. {_hint(folder.name)}", file=sys.stderr)
+        elif ended.reason and not ended.is_interrupted:
+            terminal.say(f"The search ended, for {ended.reason}.")
+        ledger.write()
+        manifest.update(ledger.rows, "interrupted" if ended.is_interrupted else "finished")
+        is_usable = finish(folder, terminal)
+    except OSError as error:
+        print(f"The run folder must be writable, but {error}. {_hint(folder.name)}", file=sys.stderr)
+        return NOTHING
     if ended.is_interrupted:
         return INTERRUPTED
     return DONE if is_usable and not ended.failure else NOTHING
+
+
+def _hint(name: str) -> str:
+    return f"Mend that and go on with --resume {name}."
 
 
 if __name__ == "__main__":

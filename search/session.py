@@ -238,4 +238,9 @@ class Session:
             refusal=refusal,
             seed=seed,
         )
-        return SearchStudy(prepared.space, study_options, self._ledger.rows)
+        study = SearchStudy(prepared.space, study_options, self._ledger.rows)
+        if prepared.warm_rows and study.is_new:
+            same = [row for row in prepared.warm_rows if fidelity.is_of(row)]
+            count = study.inform(same, str(options.warm_start))
+            self._say(f"The sampler learns from {count} trials of {options.warm_start} at the same fidelity.")
+        return study

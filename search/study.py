@@ -99,10 +99,11 @@ class SearchStudy:
         for row in rows:
             self._remember(row, settings_of(row, space))
         self._next_number = 1 + max((int(str(row["trial_id"]).lstrip("t")) for row in rows), default=0)
-        if self.study.get_trials(deepcopy=False):
-            self._take_up(rows)
-        else:
+        self.is_new = not self.study.get_trials(deepcopy=False)
+        if self.is_new:
             self._enqueue_first_trials()
+        else:
+            self._take_up(rows)
 
     def propose(self) -> Proposal | None:
         """The next configuration to try; None if every one has been tried."""
@@ -163,6 +164,29 @@ class SearchStudy:
         self._next_number += 1
         return f"t{self._next_number - 1:04d}"
 
+    def inform(self, rows: Iterable[Mapping[str, Any]], run: str) -> int:
+        """Let the sampler learn from trials of another search; they are no trials of this one.
+
+        Args:
+            rows: Rows of its table, at the fidelity of this search.
+            run: Its name.
+
+        Returns:
+            How many of them have objectives and lie in this space.
+        """
+        count = 0
+        for row in rows:
+            settings = {knob.name: row.get(f"config/{knob.name}") for knob in self._space.knobs}
+            is_inside = all(knob.holds(settings[knob.name]) for knob in self._space.knobs)
+            is_fixed = all(str(row.get(f"config/{name}")) == str(value) for name, value in self._space.fixed.items())
+            values = self._options.objective.values(row)
+            if is_inside and is_fixed and values is not None:
+                full = self._space.settings(settings)  # type: ignore[arg-type]
+                self._add(full, values, row, {"warm_start": f"{run}/{row['trial_id']}"})
+                self._seen_values.append(values)
+                count += 1
+        return count
+
     def close(self) -> None:
         """Leave one ordinary file: what was written ahead is moved into it."""
         if self._storage is None or self._options.storage is None:
@@ -220,11 +244,16 @@ class SearchStudy:
     def _add_finished(self, frozen: optuna.trial.FrozenTrial, row: Mapping[str, Any]) -> None:
         """Add a trial whose row was written but whose end the study was not told."""
         values = self._options.objective.values(row) or self._options.objective.worst(self._seen_values)
+        attributes = {**frozen.user_attrs, "state": str(row["state"])}
+        self._add(settings_of(row, self._space), values, row, attributes)
+
+    def _add(self, settings: Settings, values: list[float], row: Mapping[str, Any], attributes: dict[str, Any]) -> None:
+        names = {self._parameters[name].name: self._parameters[name] for name in self._space.active(settings)}
         trial = optuna.trial.create_trial(
             values=values,
-            params=frozen.params,
-            distributions=frozen.distributions,
-            user_attrs={**frozen.user_attrs, "state": str(row["state"])},
+            params=encode(settings, self._space, self._parameters),
+            distributions={name: parameter.distribution for name, parameter in names.items()},
+            user_attrs=attributes,
         )
         for name, value in constraints(row, self._options.limit_gib).items():
             trial.set_constraint(name, value)

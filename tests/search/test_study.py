@@ -178,3 +178,13 @@ def test_a_range_has_no_end():
         }
 
     assert len(run_all(make(space, sampler="tpe"), end=end, most=30)) == 30
+
+
+def test_another_search_informs_the_sampler_without_being_part_of_this_one():
+    earlier = run_all(make(), most=10)
+    earlier.append({**earlier[0], "trial_id": "t0099", "config/batch_size": 7})
+    study = make(sampler="tpe")
+    assert study.inform(earlier, "before") == 10
+    rows = run_all(study)
+    assert len(rows) == 24
+    assert sum("warm_start" in trial.user_attrs for trial in study.study.trials) == 10
