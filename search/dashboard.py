@@ -60,13 +60,13 @@ def start_ray(*, cores: int, gpus: int, address: str | None, dashboard: bool) ->
     import ray
 
     for name in ("ray", "ray.tune"):
-        logging.getLogger(name).setLevel(logging.ERROR)
+        logging.getLogger(name).setLevel(logging.CRITICAL)
     if address is not None:
         try:
             context = ray.init(
                 address=address,
                 log_to_driver=False,
-                logging_level=logging.ERROR,
+                logging_level=logging.CRITICAL,
                 runtime_env={"env_vars": {"PYTHONPATH": os.environ["PYTHONPATH"]}},
             )
         except (ConnectionError, ValueError, RuntimeError, TimeoutError) as error:
@@ -101,7 +101,7 @@ def _start(cores: int, gpus: int, dashboard: bool) -> Any:
         include_dashboard=dashboard,
         dashboard_host="127.0.0.1",
         log_to_driver=False,
-        logging_level=logging.ERROR,
+        logging_level=logging.CRITICAL,
         object_store_memory=_OBJECT_STORE_BYTES,
     )
 

@@ -68,30 +68,27 @@ def _search(options: Options, given: set[str], worker_command: tuple[str, ...]) 
 def _run(prepared: "Preparation", terminal: "Terminal", interrupts: Interrupts, worker_command: tuple[str, ...]) -> int:
     from search.finish import finish
     from search.resumption import open_run
-    from search.session import Session
+    from search.session import Ended, Session
 
     folder = prepared.folder
     manifest, ledger = open_run(prepared)
     terminal.say(f"Run folder: {folder.path}")
+    failure, is_usable, ended = None, False, Ended()
     try:
         ended = Session(prepared, manifest, ledger, terminal, worker_command).run(interrupts)
-        if ended.failure:
-            print(f"The search broke off: {ended.failure}. {_hint(folder.name)}", file=sys.stderr)
-        elif ended.reason and not ended.is_interrupted:
+        failure = ended.failure
+        if ended.reason and not ended.is_interrupted and not failure:
             terminal.say(f"The search ended, for {ended.reason}.")
         ledger.write()
         manifest.update(ledger.rows, "interrupted" if ended.is_interrupted else "finished")
         is_usable = finish(folder, terminal)
     except OSError as error:
-        print(f"The run folder must be writable, but {error}. {_hint(folder.name)}", file=sys.stderr)
-        return NOTHING
+        failure = failure or f"the run folder must be writable, but: {error}"
+    if failure:
+        print(f"The search broke off: {failure}. Mend that and go on with --resume {folder.name}.", file=sys.stderr)
     if ended.is_interrupted:
         return INTERRUPTED
-    return DONE if is_usable and not ended.failure else NOTHING
-
-
-def _hint(name: str) -> str:
-    return f"Mend that and go on with --resume {name}."
+    return DONE if is_usable and not failure else NOTHING
 
 
 if __name__ == "__main__":

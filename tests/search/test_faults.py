@@ -177,14 +177,14 @@ def test_a_full_disk_in_a_trial_is_a_failed_row(tmp_path):
 def test_a_full_run_folder_ends_the_search_with_one_line(tmp_path):
     disk = tmp_path / "disk"
     disk.mkdir()
-    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=2m", "tmpfs", str(disk)], capture_output=True).returncode:
+    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=60m", "tmpfs", str(disk)], capture_output=True).returncode:
         pytest.skip("A small disk needs the right to mount a tmpfs. Run the tests as root.")
     try:
-        (disk / "ballast").write_bytes(b"0" * (1700 * 1024))
+        (disk / "ballast").write_bytes(b"0" * (60 * 2**20 - 300_000))
         ended = search(disk, "--name", "f", "--num_trials", "20", seconds=0.05)
         assert ended.returncode == 1, ended.stdout
-        assert "Traceback" not in ended.stderr
         assert "--resume f" in ended.stderr
+        assert ended.stderr.count("\n") == 1, ended.stderr
         (disk / "ballast").unlink()
         again = search(disk, "--resume", "f", "--num_trials", "5", seconds=0.05)
         assert again.returncode == 0, again.stderr
