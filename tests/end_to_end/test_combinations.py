@@ -1,5 +1,6 @@
 """Whatever a space can propose either trains or is refused with a reason: a pairwise covering set, tiny backbone."""
 
+import functools
 import itertools
 import random
 
@@ -35,14 +36,19 @@ def random_settings(space: Space, generator: random.Random):
     return space.settings(chosen)
 
 
-def covering_settings(space: Space):
+@functools.cache
+def covering_settings(*, is_quick: bool = False):
     """Settings in which every pair of values that occurs among many random ones occurs."""
-    generator = random.Random(0)
+    space, generator = full_space(), random.Random(0)
     pool = [random_settings(space, generator) for _ in range(1500)]
+    if is_quick:
+        pool = [settings for settings in pool if settings["compile_mode"] == "off"]
     left = set().union(*map(pairs_of, pool))
     chosen = []
     while left:
-        best = max(generator.sample(pool, CANDIDATES), key=lambda settings: len(pairs_of(settings) & left))
+        best = max(
+            generator.sample(pool, min(CANDIDATES, len(pool))), key=lambda settings: len(pairs_of(settings) & left)
+        )
         if pairs_of(best) & left:
             chosen.append(best)
             left -= pairs_of(best)
@@ -73,20 +79,15 @@ def trains_or_is_refused(folder, path, settings):
     assert result.seconds_per_epoch > 0
 
 
-def quick(settings):
-    return settings.get("compile_mode", "off") == "off"
-
-
 @pytest.mark.parametrize("number", range(SAMPLE))
 def test_a_combination_trains_or_is_refused_with_a_reason(folder, tmp_path, number):
-    settings = [one for one in covering_settings(full_space()) if quick(one)][number]
-    trains_or_is_refused(folder, tmp_path, settings)
+    trains_or_is_refused(folder, tmp_path, covering_settings(is_quick=True)[number])
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(14400)
 def test_every_pair_of_values_trains_or_is_refused_with_a_reason(folder, tmp_path):
-    for number, settings in enumerate(covering_settings(full_space())):
+    for number, settings in enumerate(covering_settings()):
         path = tmp_path / str(number)
         path.mkdir()
         trains_or_is_refused(folder, path, settings)

@@ -27,6 +27,14 @@ def learning_rate_factor(config: RunConfig, epoch: float) -> float:
     return 1.0
 
 
+class _OneCycle(OneCycleLR):
+    """One cycle that stays at its end: steps taken only to be timed come after it."""
+
+    def step(self, epoch: int | None = None) -> None:
+        if self.last_epoch < self.total_steps - 1:
+            super().step(epoch)
+
+
 def build_schedule(config: RunConfig, optimizer: torch.optim.Optimizer, steps: int) -> LRScheduler:
     """A scheduler that is stepped once per optimizer step.
 
@@ -36,5 +44,5 @@ def build_schedule(config: RunConfig, optimizer: torch.optim.Optimizer, steps: i
         steps: Optimizer steps of the whole run; the schedule is stretched to them.
     """
     if config.lradj == "TST":
-        return OneCycleLR(optimizer, config.scaled_learning_rate, total_steps=steps + 1, pct_start=config.pct_start)
+        return _OneCycle(optimizer, config.scaled_learning_rate, total_steps=steps + 1, pct_start=config.pct_start)
     return LambdaLR(optimizer, lambda step: learning_rate_factor(config, config.train_epochs * step / steps))
