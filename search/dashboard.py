@@ -2,6 +2,7 @@
 
 import logging
 import os
+import socket
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,7 @@ _ENVIRONMENT = {
 """Ray's own memory monitor is off, for it would kill the process that watches a worker, and workers have a limit; its
 processes have the ordinary priority, for a trial's clock must not depend on what else is nice."""
 
+_SECONDS_TO_ANSWER = 10
 _OBJECT_STORE_BYTES = 100 * 2**20
 
 
@@ -81,6 +83,25 @@ def start_ray(*, cores: int, gpus: int, address: str | None, dashboard: bool) ->
         note = f"Ray's dashboard could not be started ({str(error).splitlines()[0]}); the search goes on without it."
         _start(cores, gpus, dashboard=False)
         return Ray(None, (note,))
+
+
+def check_address(address: str) -> None:
+    """Make sure that somebody answers at a cluster's address: Ray itself would wait for ever.
+
+    Raises:
+        InputError: If the address is none, or nobody answers.
+    """
+    if address == "auto":
+        return
+    host, _, port = address.rpartition(":")
+    if not host or not port.isdecimal() or "/" in host:
+        raise InputError(f"--address must be HOST:PORT of a Ray cluster's head, or auto, got {address!r}.")
+    try:
+        socket.create_connection((host, int(port)), timeout=_SECONDS_TO_ANSWER).close()
+    except (OSError, OverflowError) as error:
+        raise InputError(
+            f"--address must be that of a running Ray cluster, got {address}: {error}. Start one by ray start --head."
+        ) from None
 
 
 def token_path() -> Path | None:

@@ -22,6 +22,9 @@ PROJECT_ROOT = Path(__file__).resolve().parent.parent
 """Folder that the packages are in."""
 
 
+_MOST_THREADS = 256
+
+
 class FactFinder:
     """Finds the facts of a search in a process of its own, while other things are done.
 
@@ -107,7 +110,7 @@ def _find(values: Mapping[str, Any]) -> dict[str, Any]:
         "machine": {**describe_machine(), "cores": machine_cores()},
         "versions": package_versions(),
         "git_revision": git_revision(),
-        "environments": {str(threads): worker_environment(threads) for threads in range(1, machine_cores() + 1)},
+        "environments": {str(threads): worker_environment(threads) for threads in range(1, _MOST_THREADS + 1)},
         "features": _features(config.device, checked["backbone"]),
         "gpu_memory_gib": round(min(memory), 2) if memory else None,
     }

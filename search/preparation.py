@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from results.layout import RunFolder
+from search.dashboard import check_address
 from search.hardware import FactFinder, hardware_of
 from search.ledger import Ledger
 from search.options import Options
@@ -97,6 +98,8 @@ def prepare(options: Options, folder: RunFolder) -> Preparation:
     Raises:
         InputError: With what is wrong.
     """
+    if options.address is not None:
+        check_address(options.address)
     space = narrow(load_space(options.space), parse_settings(options.set))
     options = _with_defaults_of(options, space)
     parse_fidelity(options.fidelity or "auto")
@@ -104,9 +107,10 @@ def prepare(options: Options, folder: RunFolder) -> Preparation:
     first = RunConfig.from_dict({"llm_layers": 1, **task, **_checkable(space)})
     facts = FactFinder(first.to_dict()).facts()
     resolved, notes = resolve(space, hardware_of(facts))
+    on_gpu, machine = "cuda" in facts["features"], facts["machine"]
     config = RunConfig.from_dict({**task, **resolved.fixed})
-    machine = facts["machine"]
-    on_gpu = "cuda" in facts["features"]
+    if config.device == "auto":
+        config = config.replace(device="cuda" if on_gpu else "cpu")
     resources = plan_resources(
         cores=machine["cores"],
         gpus=len(machine["gpus"]) if on_gpu else 0,

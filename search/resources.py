@@ -1,7 +1,9 @@
 """CPU cores, memory and devices that a trial may use."""
 
+import dataclasses
 import math
 import os
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -78,6 +80,38 @@ def plan_resources(
         max_memory_gib=None if limit is None else round(limit, 2),
         max_concurrent=count,
     )
+
+
+def share_cluster(
+    resources: TrialResources, nodes: Sequence[Mapping[str, float]], max_concurrent: int | None
+) -> tuple[TrialResources, list[str]]:
+    """What trials may use on a Ray cluster: the same on every node, one trial per node or GPU.
+
+    Args:
+        resources: What they would use on this machine.
+        nodes: Resources of each node that is alive, by Ray's names.
+        max_concurrent: Trials at the same time, as asked for.
+
+    Returns:
+        The resources, and what the user should know.
+
+    Raises:
+        InputError: If no node can run a trial.
+    """
+    able = [node for node in nodes if node.get("CPU", 0) >= 1 and node.get("GPU", 0) >= resources.gpus]
+    if not able:
+        raise InputError(
+            f"The cluster must have a node with a CPU and {resources.gpus:g} GPUs, but none of its {len(nodes)} has. "
+            "Use --gpus_per_trial, or another --address."
+        )
+    sizes = sorted({int(node["CPU"]) for node in able})
+    notes = [f"The cluster has {len(able)} nodes that can run trials, with {', '.join(map(str, sizes))} CPU cores."]
+    per_node = [int(node["GPU"] / resources.gpus) if resources.gpus else 1 for node in able]
+    cores = max(1, sizes[0] // max(per_node))
+    if len(sizes) > 1:
+        notes.append(f"Every trial uses {cores} cores, so that clocks can be compared.")
+    changed = dataclasses.replace(resources, cores=cores, max_concurrent=max_concurrent or sum(per_node))
+    return changed, notes
 
 
 def machine_cores() -> int:

@@ -29,6 +29,7 @@ from search.plan import (
     probe_config,
 )
 from search.preparation import Preparation
+from search.resources import share_cluster
 from search.samplers import make_sampler
 from search.study import Proposal, SearchStudy, Settings, StudyOptions
 from search.terminal import Terminal
@@ -113,9 +114,18 @@ class Session:
             path = token_path()
             self._say(f"Ray dashboard: {started.dashboard_url}" + (f" (its token is in {path})" if path else ""))
         try:
+            if options.address is not None:
+                self._share_cluster([node["Resources"] for node in ray.nodes() if node["Alive"]])
             yield started
         finally:
             ray.shutdown()
+
+    def _share_cluster(self, nodes: list[dict[str, float]]) -> None:
+        asked = self._prepared.options.max_concurrent
+        resources, notes = share_cluster(self._prepared.resources, nodes, asked)
+        self._prepared = dataclasses.replace(self._prepared, resources=resources)
+        self._notes += notes
+        self._say(*notes)
 
     def _deadline(self) -> float | None:
         budget = self._prepared.options.time_budget
