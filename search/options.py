@@ -9,8 +9,8 @@ from typing import Any, NoReturn
 
 from search.samplers import SAMPLERS
 from spaces.errors import InputError
+from spaces.schema import SCHEDULERS
 
-SCHEDULERS = ("moasha", "none")
 _UNITS = {"": 1.0, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 _DURATION = re.compile(r"(?:\d+(?:\.\d+)?[smhd]?)+")
 

@@ -7,8 +7,7 @@ from typing import Any
 from spaces.knobs import FEATURES, KNOBS, KNOWN, value_text
 
 SECTIONS = ("space", "fixed", "knobs", "baseline", "plans", "exclude", "search")
-SEARCH_OPTIONS = ("fidelity", "time_budget", "num_trials", "scheduler")
-"""Options of the search command that a space may change the default of."""
+SCHEDULERS = ("moasha", "none")
 _KNOB_KEYS = {"values", "low", "high", "log", "when", "needs"}
 
 
@@ -201,7 +200,12 @@ def _exclusion_problems(rules: Any, tables: Mapping[str, Any]) -> Iterator[str]:
 
 def _search_problems(search: Mapping[str, Any]) -> Iterator[str]:
     for name, value in search.items():
-        if name not in SEARCH_OPTIONS:
-            yield f"search.{name} is unknown; [search] has {', '.join(SEARCH_OPTIONS)}"
-        elif isinstance(value, bool) or not isinstance(value, str | int):
-            yield f"search.{name} must be a number or text, got {value!r}"
+        if name == "fidelity":
+            is_count = isinstance(value, int) and not isinstance(value, bool) and value > 0
+            if not is_count and value not in ("auto", "full"):
+                yield f"search.fidelity must be auto, full or a number of training windows above 0, got {value!r}"
+        elif name == "scheduler":
+            if value not in SCHEDULERS:
+                yield f"search.scheduler must be one of {', '.join(SCHEDULERS)}, got {value!r}"
+        else:
+            yield f"search.{name} is unknown; [search] has fidelity and scheduler"

@@ -126,6 +126,8 @@ def test_every_problem_of_a_file_is_reported_at_once_with_file_and_key(tmp_path)
         ('[space]\nname = "x"\n[knobs.dropout]\nlow = 0\nhigh = 0.5\nlog = true', r"low must be above 0"),
         ('exclude = 3\n[space]\nname = "x"\n[knobs.d_ff]\nvalues = [8]', r"exclude must be a list of tables"),
         ('[space]\nname = "x"\n[knobs.d_ff]\nvalues = [8]\nstep = 2', r"d_ff\.step is unknown"),
+        ('[space]\nname = "x"\n[knobs.d_ff]\nvalues = [8]\n[search]\nfidelity = 0', r"search\.fidelity must be auto"),
+        ('[space]\nname = "x"\n[knobs.d_ff]\nvalues = [8]\n[search]\nscheduler = "x"', r"must be one of moasha"),
     ],
 )
 def test_a_single_fault_is_named(tmp_path, text, message):
