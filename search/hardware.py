@@ -10,6 +10,7 @@ import os
 import shutil
 import subprocess
 import sys
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -95,6 +96,24 @@ def _features(device: str, backbone: Mapping[str, Any]) -> list[str]:
     return sorted(features)
 
 
+def _slowdown(device: str) -> dict[str, float]:
+    """Time of a matrix product in bf16, relative to fp32: a CPU without matrix units for it is no faster, or slower."""
+    import torch
+
+    if device != "cpu" and torch.cuda.is_available():
+        return {}
+    seconds = {}
+    for dtype in (torch.float32, torch.bfloat16):
+        left, right = torch.ones(1024, 768, dtype=dtype), torch.ones(768, 1024, dtype=dtype)
+        readings = []
+        for _ in range(6):
+            started = time.perf_counter()
+            left @ right
+            readings.append(time.perf_counter() - started)
+        seconds[dtype] = min(readings)
+    return {"bf16": round(seconds[torch.bfloat16] / seconds[torch.float32], 2)}
+
+
 def _find(values: Mapping[str, Any]) -> dict[str, Any]:
     import torch
 
@@ -111,6 +130,7 @@ def _find(values: Mapping[str, Any]) -> dict[str, Any]:
         "versions": package_versions(),
         "git_revision": git_revision(),
         "environments": {str(threads): worker_environment(threads) for threads in range(1, _MOST_THREADS + 1)},
+        "slowdown": _slowdown(config.device),
         "features": _features(config.device, checked["backbone"]),
         "gpu_memory_gib": round(min(memory), 2) if memory else None,
     }

@@ -2,8 +2,8 @@
 
 import itertools
 import math
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from spaces.errors import InputError
@@ -13,12 +13,14 @@ STEP = 32
 """Samples per trial are a multiple of this."""
 WANTED_TRIALS, FEWEST_TRIALS = 12, 8
 """Trials that a time budget should hold, and should hold at least."""
-TELLING_SAMPLES = 256
+TELLING_SAMPLES = 128
 """Below this a trial says little: rather fewer trials than shorter ones."""
 SAMPLER_SHARE = 0.5
 """Length of the sampler's trials, relative to the baseline's: it soon finds faster ones."""
 PROBE_STEPS = 2
 """Optimizer steps of the baseline that a plan is measured from."""
+EXTRA_SECONDS = 20.0
+"""Bound of a worker on steps that are only timed (`RunOptions.max_extra_seconds`)."""
 SECONDS_AROUND = 1.0
 """Between the end of a trial and the start of the next."""
 FINAL_SECONDS = 10.0
@@ -83,50 +85,63 @@ class Costs:
     """Training, per window."""
     validation_seconds_per_sample: float
     """Validation, per window."""
-    timed_samples: int
-    """Windows that a trial trains on at least, so that enough steps are timed."""
+    timed_steps: int
+    """Optimizer steps that a trial times at least."""
+    slowdown: Mapping[str, float] = field(default_factory=dict)
+    """Time of a matrix product in a precision, relative to fp32, by the precision's name; 1 where it is not named."""
 
     @classmethod
     def from_result(
-        cls, result: Mapping[str, Any], config: RunConfig, windows: Mapping[str, int], steps: int
+        cls, result: Mapping[str, Any], windows: Mapping[str, int], steps: int, slowdown: Mapping[str, float]
     ) -> "Costs":
         """From a probe's result.
 
         Args:
             result: The worker's result.
-            config: The baseline.
             windows: Windows per split.
             steps: Steps that are timed at least.
+            slowdown: Time of a matrix product in a precision, relative to fp32.
         """
         epoch = float(result["seconds_per_epoch"])
         return cls(
             startup_seconds=float(result["startup_seconds"]) + float(result.get("compile_seconds") or 0.0),
             seconds_per_sample=epoch / windows["train"],
             validation_seconds_per_sample=float(result["validation_seconds"]) / windows["validation"],
-            timed_samples=(config.untimed_steps + steps) * config.global_batch,
+            timed_steps=steps,
+            slowdown=slowdown,
         )
 
     def seconds(self, fidelity: Fidelity, config: RunConfig, windows: Mapping[str, int]) -> float:
-        """Length of the baseline's trial.
+        """Expected length of a trial that computes as the baseline does, in another precision and batch perhaps.
 
         Args:
             fidelity: How much of the training it does.
-            config: The baseline: its epochs and how often it validates.
+            config: Its precision, batch, epochs and how often it validates.
             windows: Windows per split.
         """
+        slowdown = self.slowdown.get(config.precision, 1.0)
+        per_sample = self.seconds_per_sample * slowdown
         if fidelity.train_samples is None:
             validations = math.ceil(config.train_epochs / config.validate_every)
             train = config.train_epochs * windows["train"]
             validated = validations * windows["validation"] + windows["test"]
         else:
-            train = max(fidelity.train_samples, self.timed_samples)
+            train = fidelity.train_samples
             validated = min(fidelity.val_samples or windows["validation"], windows["validation"])
         return (
             self.startup_seconds
-            + train * self.seconds_per_sample
-            + validated * self.validation_seconds_per_sample
+            + train * per_sample
+            + self._extra_seconds(train, config, per_sample)
+            + validated * self.validation_seconds_per_sample * slowdown
             + SECONDS_AROUND
         )
+
+    def _extra_seconds(self, train: int, config: RunConfig, per_sample: float) -> float:
+        """Steps that a short trial takes only to be timed; the worker stops them after a while."""
+        step = config.global_batch * per_sample
+        missing = config.untimed_steps + self.timed_steps - train // config.global_batch
+        untimed = max(0, missing - self.timed_steps)
+        return untimed * step + min(max(0, missing - untimed) * step, max(step, EXTRA_SECONDS))
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -177,8 +192,9 @@ def choose_plan(
     config: RunConfig,
     windows: Mapping[str, int],
     seconds: float | None,
-    first_trials: int,
+    plans: Sequence[RunConfig],
     repeats: int,
+    precisions: Sequence[str] = ("fp32",),
 ) -> Plan:
     """The largest fidelity at which enough trials fit the time that is left.
 
@@ -187,19 +203,26 @@ def choose_plan(
         config: The baseline at full fidelity.
         windows: Windows per split.
         seconds: Time for trials; None for no limit.
-        first_trials: Trials as long as the baseline's: it and the plans.
+        plans: What is tried after the baseline.
         repeats: Confirmations, the baseline's included; they are taken to be as long as the sampler's trials.
+        precisions: Those that the sampler chooses from.
     """
     full = Fidelity(kind="full")
     if seconds is None:
         return Plan(fidelity=full, trial_seconds=costs.seconds(full, config, windows))
     available = max(0.0, seconds - FINAL_SECONDS)
 
+    first = [config, *plans]
+    share = SAMPLER_SHARE * sum(costs.slowdown.get(name, 1.0) for name in precisions) / len(precisions)
+
+    def total(fidelity: Fidelity, trials: int) -> float:
+        sampled = (max(0, trials - len(first)) + repeats) * share * costs.seconds(fidelity, config, windows)
+        return sum(costs.seconds(fidelity, one, windows) for one in first) + sampled
+
     def largest(trials: int) -> Fidelity | None:
-        units = first_trials + (max(0, trials - first_trials) + repeats) * SAMPLER_SHARE
         steps = range(windows["train"] // STEP * STEP, 0, -STEP)
         candidates = itertools.chain([full], map(Fidelity.of_samples, steps))
-        return next((one for one in candidates if units * costs.seconds(one, config, windows) <= available), None)
+        return next((one for one in candidates if total(one, trials) <= available), None)
 
     chosen, notes = largest(WANTED_TRIALS), []
     if chosen is None or (chosen.train_samples or math.inf) < TELLING_SAMPLES:
@@ -211,8 +234,13 @@ def choose_plan(
                 "fewer will be run. Raise --time_budget for a search worth its name."
             )
     length = costs.seconds(chosen, config, windows)
-    rest = max(0.0, available - first_trials * length - repeats * length * SAMPLER_SHARE)
-    trials = min(first_trials, int(available // length)) + int(rest // (length * SAMPLER_SHARE))
+    fitting = sum(
+        1
+        for trials in range(1, len(first) + 1)
+        if sum(costs.seconds(chosen, one, windows) for one in first[:trials]) <= available
+    )
+    rest = max(0.0, available - total(chosen, 0))
+    trials = fitting + (int(rest // (length * share)) if fitting == len(first) else 0)
     return Plan(fidelity=chosen, trial_seconds=length, trials=max(1, trials), notes=tuple(notes))
 
 

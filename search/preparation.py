@@ -57,6 +57,18 @@ class Preparation:
         """The whole training run of the baseline."""
         return self.config.replace(**self.space.settings(self.space.baseline))
 
+    @property
+    def plans(self) -> list[RunConfig]:
+        """The whole training runs of the plans, without those that no run can have."""
+        settings = [self.space.settings(plan) for plan in self.space.plans.values()]
+        return [self.config.replace(**one) for one in settings if not self.refusal(one)]
+
+    @property
+    def precisions(self) -> list[str]:
+        """The precisions that the sampler chooses from."""
+        knob = self.space.knob("precision")
+        return [str(value) for value in knob.values] if knob else [self.baseline.precision]
+
     def refusal(self, settings: Settings) -> str | None:
         """Why no run can have these settings; None if one can."""
         try:

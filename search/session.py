@@ -157,13 +157,16 @@ class Session:
         if result["state"] != State.COMPLETE or not result.get("seconds_per_epoch"):
             note = f"The baseline could not be measured, so the plan is a guess: {result.get('error')}"
             return Plan(fidelity=Fidelity.of_samples(_UNMEASURED), notes=(note,))
-        costs = Costs.from_result(result, baseline, windows, self._worker(baseline).min_timed_steps)
+        costs = Costs.from_result(
+            result, windows, self._worker(baseline).min_timed_steps, self._prepared.facts.get("slowdown") or {}
+        )
         return choose_plan(
             costs=costs,
             config=baseline,
             windows=windows,
             seconds=None if deadline is None else deadline - time.time(),
-            first_trials=1 + len(self._prepared.space.plans),
+            plans=self._prepared.plans,
+            precisions=self._prepared.precisions,
             repeats=REPEATS * (self._prepared.options.confirm + 1) if self._prepared.options.confirm else 0,
         )
 

@@ -1,3 +1,5 @@
+import dataclasses
+
 import pytest
 
 from search.plan import Costs, Fidelity, choose_plan, fixed_plan, parse_fidelity, probe_config
@@ -6,17 +8,19 @@ from timellm.config import RunConfig
 
 WINDOWS = {"train": 100_000, "validation": 10_000, "test": 20_000}
 BASELINE = RunConfig()
-COSTS = Costs(startup_seconds=6.0, seconds_per_sample=0.1, validation_seconds_per_sample=0.03, timed_samples=6 * 32)
+COSTS = Costs(startup_seconds=6.0, seconds_per_sample=0.1, validation_seconds_per_sample=0.03, timed_steps=4)
 
 
 def choose(seconds, repeats=0, costs=COSTS):
-    return choose_plan(costs=costs, config=BASELINE, windows=WINDOWS, seconds=seconds, first_trials=4, repeats=repeats)
+    return choose_plan(
+        costs=costs, config=BASELINE, windows=WINDOWS, seconds=seconds, plans=[BASELINE] * 3, repeats=repeats
+    )
 
 
 def test_samples_are_the_largest_multiple_of_32_that_lets_a_dozen_trials_fit():
     plan = choose(560)
     assert plan.fidelity.train_samples % 32 == 0
-    assert 256 <= plan.fidelity.train_samples <= 800
+    assert 128 <= plan.fidelity.train_samples <= 800
     assert plan.trials >= 12
     larger = Fidelity.of_samples(plan.fidelity.train_samples + 32)
     assert (4 + 8 / 2) * COSTS.seconds(larger, BASELINE, WINDOWS) > 550
@@ -27,7 +31,7 @@ def test_confirmations_are_part_of_the_budget():
 
 
 def test_the_whole_training_is_chosen_where_it_fits():
-    fast = Costs(startup_seconds=1, seconds_per_sample=1e-6, validation_seconds_per_sample=1e-6, timed_samples=32)
+    fast = Costs(startup_seconds=1, seconds_per_sample=1e-6, validation_seconds_per_sample=1e-6, timed_steps=1)
     assert choose(600, costs=fast).fidelity.kind == "full"
     assert choose(None).fidelity.kind == "full"
 
@@ -61,11 +65,33 @@ def test_a_wrong_fidelity_is_refused(text):
 
 def test_costs_come_from_a_probe():
     result = {"seconds_per_epoch": 1000.0, "startup_seconds": 5.0, "compile_seconds": 1.0, "validation_seconds": 50.0}
-    costs = Costs.from_result(result, BASELINE, WINDOWS, steps=4)
+    costs = Costs.from_result(result, WINDOWS, 4, {"bf16": 2.0})
     assert costs.seconds_per_sample == pytest.approx(0.01)
     assert costs.validation_seconds_per_sample == pytest.approx(0.005)
     assert costs.startup_seconds == 6.0
-    assert costs.timed_samples == 192
+    assert (costs.timed_steps, costs.slowdown) == (4, {"bf16": 2.0})
+
+
+def test_a_precision_that_is_slow_here_makes_its_trials_longer_and_all_of_them_smaller():
+    slow = dataclasses.replace(COSTS, slowdown={"bf16": 2.0})
+    fidelity, rough = Fidelity.of_samples(256), BASELINE.replace(precision="bf16")
+    assert slow.seconds(fidelity, rough, WINDOWS) > 1.7 * slow.seconds(fidelity, BASELINE, WINDOWS)
+
+    def chosen(costs):
+        return choose_plan(
+            costs=costs, config=BASELINE, windows=WINDOWS, seconds=560, plans=[rough] * 3, repeats=0,
+            precisions=("fp32", "bf16"),
+        ).fidelity.train_samples  # fmt: skip
+
+    assert chosen(slow) < chosen(COSTS)
+
+
+def test_steps_that_are_only_timed_are_counted_and_bounded():
+    fidelity = Fidelity.of_samples(64)
+    short = COSTS.seconds(fidelity, BASELINE, WINDOWS)
+    assert short == pytest.approx(6 + 6.4 + 4 * 3.2 + 32 * 0.03 + 1)
+    big = COSTS.seconds(fidelity, BASELINE.replace(batch_size=128), WINDOWS)
+    assert big == pytest.approx(6 + 6.4 + 12.8 + 20 + 32 * 0.03 + 1)
 
 
 def test_a_global_batch_above_the_samples_is_refused():
