@@ -61,6 +61,7 @@ def _run(job: dict[str, Any], folder: Path, events: Any, should_stop: threading.
         folder=folder,
         max_memory_gib=job.get("max_memory_gib"),
         min_timed_steps=job.get("min_timed_steps", 4),
+        rungs=job.get("rungs") or (),
         on_event=lambda event: _emit(events, event),
         should_stop=should_stop,
     )

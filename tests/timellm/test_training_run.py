@@ -86,6 +86,15 @@ def test_a_run_too_short_for_its_timing_takes_extra_steps(folder, tmp_path):
     assert result.train_samples == 8
 
 
+def test_a_rung_validates_on_the_way_and_changes_no_number(folder, tmp_path):
+    config = tiny_config(folder, train_samples=64, val_samples=10)
+    straight, _ = run(config, tmp_path)
+    rungs, events = run(config, tmp_path, rungs=(12, 32, 200))
+    assert [event["samples"] for event in events if event["event"] == "validation"] == [16, 32, 64]
+    assert rungs.val_mse == pytest.approx(straight.val_mse, rel=1e-6)
+    assert rungs.train_samples == 64
+
+
 def test_a_projection_of_a_store_mixes_filling_and_using(folder, tmp_path):
     config = tiny_config(folder, prompt_prefix="store", train_samples=32, val_samples=10, train_epochs=4)
     result, _ = run(config, tmp_path)

@@ -5,7 +5,7 @@ import json
 import math
 import os
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -45,6 +45,8 @@ class RunOptions:
         min_timed_steps: Steady steps to time at least; a run too short for it takes extra ones after its validation.
         max_extra_seconds: Bound on those extra steps, seconds; one is always taken where none was timed.
         is_profiled: Record some steps behind the warm-up and leave their profile and trace in the folder.
+        rungs: Windows seen after which a run on train_samples validates on its way, outside the timing; rounded up
+            to whole optimizer steps.
         on_event: Called with what happens.
         should_stop: Set from outside to end the run in good order.
     """
@@ -54,6 +56,7 @@ class RunOptions:
     min_timed_steps: int = 4
     max_extra_seconds: float = 20.0
     is_profiled: bool = False
+    rungs: Sequence[int] = ()
     on_event: Callable[[Event], None] = lambda event: None
     should_stop: threading.Event = field(default_factory=threading.Event)
 
@@ -126,7 +129,11 @@ class TrainingRun:
     def _pass_over(self, prepared: Preparation, engine: Engine, stepper: Stepper, device: torch.device) -> None:
         last = len(prepared.windows.passes) - 1
         for epoch, windows in enumerate(prepared.windows.passes):
-            stepper.train(windows)
+            *parts, rest = self._parts(windows)
+            for part in parts:
+                stepper.train(part, ends_pass=False)
+                self._validate_at_rung(prepared, engine, stepper, device)
+            stepper.train(rest)
             self.result.epochs = round(stepper.samples / prepared.windows.epoch_windows, 6)
             if epoch != last and (epoch + 1) % self.config.validate_every:
                 continue
@@ -136,6 +143,21 @@ class TrainingRun:
         if stepper.profiler is not None:
             stepper.profiler.close()
         stepper.time_more(self.options.min_timed_steps, self.options.max_extra_seconds)
+
+    def _parts(self, windows: torch.Tensor) -> list[torch.Tensor]:
+        """The windows of a pass, cut behind each rung."""
+        size = self.config.global_batch
+        ends = {math.ceil(rung / size) * size for rung in self.options.rungs} if self.config.train_samples else set()
+        return list(windows.tensor_split(sorted(end for end in ends if 0 < end < len(windows))))
+
+    def _validate_at_rung(self, prepared: Preparation, engine: Engine, stepper: Stepper, device: torch.device) -> None:
+        """Validate on the way: it tells whether going on pays, and is the result only if the run is stopped here."""
+        scores = self._scores(prepared, engine, device, "validation")
+        self._validations.append(scores)
+        if not math.isfinite(scores.mse):
+            raise Diverged(stepper.steps_done, self.config.precision)
+        self.result.val_mse, self.result.val_mae, self.result.val_samples = scores.mse, scores.mae, scores.windows
+        self._tell(scores, prepared, engine, stepper)
 
     def _validate(self, prepared: Preparation, engine: Engine, stepper: Stepper, device: torch.device) -> None:
         scores = self._scores(prepared, engine, device, "validation")
@@ -150,6 +172,9 @@ class TrainingRun:
                 save_checkpoint(self.options.folder / CHECKPOINT, prepared.model, self.config)
         else:
             self._stale += 1
+        self._tell(scores, prepared, engine, stepper)
+
+    def _tell(self, scores: Scores, prepared: Preparation, engine: Engine, stepper: Stepper) -> None:
         self._report_time(stepper, prepared, engine)
         self.options.on_event(
             {

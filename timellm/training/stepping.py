@@ -67,8 +67,12 @@ class Stepper:
         """Steady steps timed so far, of the kind that was timed least."""
         return min(self._filling.steps, self._clock.steps)
 
-    def train(self, windows: Tensor) -> None:
+    def train(self, windows: Tensor, *, ends_pass: bool = True) -> None:
         """Take one step per global batch of windows [windows]; the last may be smaller and weighs what it holds.
+
+        Args:
+            windows: Numbers of the windows, in order.
+            ends_pass: Whether the pass over the training windows ends with them.
 
         Raises:
             Diverged: If a loss is not finite.
@@ -91,7 +95,7 @@ class Stepper:
         clock.pause()
         if self.profiler is not None:
             self.profiler.finish()
-        self._passes += 1
+        self._passes += ends_pass
 
     def time_more(self, least: int, seconds: float) -> None:
         """Take extra steps until enough steady ones are timed; what the run reports of errors is done by then.
