@@ -1,6 +1,7 @@
 """The top of a report: what to run, why, and how sure that is."""
 
 import math
+from datetime import UTC, datetime
 
 import pandas as pd
 
@@ -61,6 +62,7 @@ def live_banner(evidence: Evidence) -> Element | None:
     if not evidence.is_live:
         return None
     ended = len(evidence.trials)
+    updated = datetime.now(UTC).isoformat(sep=" ", timespec="seconds").removesuffix("+00:00")
     return el(
         "div",
         {"class": "live", "role": "status"},
@@ -68,11 +70,21 @@ def live_banner(evidence: Evidence) -> Element | None:
         el(
             "span",
             None,
-            f"The search is running: {ended} trial{'s' if ended != 1 else ''} so far. "
-            f"This page loads again every {REFRESH_SECONDS} seconds.",
+            f"The search is running: {ended} trial{'s' if ended != 1 else ''} so far{_time_spent(evidence)}. ",
+            "Updated at ",
+            el("time", {"datetime": updated.replace(" ", "T") + "Z"}, f"{updated} UTC"),
+            f". This page loads again every {REFRESH_SECONDS} seconds.",
         ),
         el("button", {"type": "button", "id": "pause", "aria-pressed": "false", "hidden": "hidden"}, "Pause"),
     )
+
+
+def _time_spent(evidence: Evidence) -> str:
+    """How long the search has run, and of what budget."""
+    elapsed, budget = evidence.manifest.get("elapsed_seconds"), evidence.manifest.get("time_budget_seconds")
+    if not elapsed:
+        return ""
+    return f" in {seconds_words(elapsed)}" + (f" of {seconds_words(budget)}" if budget else "")
 
 
 def _eyebrow(evidence: Evidence) -> Element:

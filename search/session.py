@@ -16,6 +16,7 @@ from search.halving import Halving, rungs_of
 from search.hardware import PROJECT_ROOT
 from search.interrupts import Interrupts
 from search.ledger import Ledger
+from search.live_report import LiveReport
 from search.manifest import Manifest
 from search.objective import Objective
 from search.plan import (
@@ -96,6 +97,12 @@ class Session:
     def _say(self, *notes: str) -> None:
         for note in notes:
             self._terminal.say(note)
+
+    def _note(self, note: str, is_kept: bool) -> None:
+        """Print a note about a trial; the manifest keeps it where it tells how a row came about."""
+        self._say(note)
+        if is_kept:
+            self._manifest.values["notes"].append(note)
 
     @contextlib.contextmanager
     def _ray(self) -> Iterator[Ray]:
@@ -215,9 +222,18 @@ class Session:
             deadline=deadline,
         )
         tuning.searcher.on_start = self._terminal.started
-        tuning.searcher.after_row = lambda: self._manifest.update(self._ledger.rows)
+        tuning.searcher.on_note = self._note
+        report = LiveReport(self._prepared.folder, self._terminal.say)
+
+        def after_row() -> None:
+            self._manifest.update(self._ledger.rows)
+            report.refresh()
+
+        tuning.searcher.after_row = after_row
         self._ledger.on_row = self._terminal.ended
         interrupts.on_interrupt = lambda now: tuning.searcher.stop(INTERRUPTED, now=now)
+        report.refresh()
+        self._say(f"Report, refreshed as trials end: {self._prepared.folder.report}")
         self._terminal.begin(self._prepared.space, self._ledger.rows)
         try:
             failure = tuning.run()
