@@ -95,6 +95,28 @@ _TABLE: tuple[tuple[str, Kind, str, str], ...] = (
     ("speedup_vs_baseline", "number", "", "Baseline seconds_per_epoch over the trial's."),
     ("seed", "integer", "", "Seed of weights, dropout and order of the training windows."),
     ("started_at", "time", "UTC", "When the trial started."),
+    ("data_wait_percent", "number", "%", "Share of the step time in which the device waited for its batches."),
+    (
+        "mean_device_utilisation_percent",
+        "number",
+        "%",
+        "Time in which the GPU ran a kernel; CPU: cores that were used.",
+    ),
+    (
+        "max_device_memory_gib",
+        "number",
+        "GiB",
+        "Highest sample of the GPU's memory in use, by anything; CPU: resident.",
+    ),
+    ("mean_device_power_watts", "number", "W", "Mean power of the GPU; missing on a CPU."),
+    ("max_device_temperature_celsius", "number", "°C", "Highest temperature of the GPU; missing on a CPU."),
+    ("mean_cpu_utilisation_percent", "number", "%", "Share of its cores that the process and its loader workers used."),
+    (
+        "max_host_memory_gib",
+        "number",
+        "GiB",
+        "Highest sample of the process's and its loader workers' resident memory.",
+    ),
 )
 
 COLUMNS: tuple[Column, ...] = tuple(

@@ -1,6 +1,7 @@
 """One training run: `python timellm/run_main.py --help`."""
 
 import json
+import os
 import re
 import signal
 import statistics
@@ -44,13 +45,18 @@ def _train(config, arguments) -> int:  # type: ignore[no-untyped-def]
     import torch
 
     from timellm.check import check_run
+    from timellm.process import process_rank, world_size
     from timellm.training.environment import describe_machine, git_revision, package_versions
     from timellm.training.progress import ProgressPrinter
     from timellm.training.run import RunOptions, TrainingRun
 
-    torch.set_num_threads(arguments.num_threads or describe_machine()["cores"])
+    world, is_first = world_size(), process_rank() == 0
+    here = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+    torch.set_num_threads(arguments.num_threads or max(1, describe_machine()["cores"] // here))
     facts = check_run(config)
-    print(f"global batch {config.global_batch} = {config.batch_size} x {config.accumulation_steps}", flush=True)
+    if is_first:
+        factors = f"{config.batch_size} x {config.accumulation_steps}" + (f" x {world} processes" if world > 1 else "")
+        print(f"global batch {config.global_batch * world} = {factors}", flush=True)
     should_stop = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: should_stop.set())
@@ -58,6 +64,8 @@ def _train(config, arguments) -> int:  # type: ignore[no-untyped-def]
     for repeat in range(arguments.itr):
         this = config.replace(seed=config.seed + repeat)
         folder = _folder(arguments, this)
+        if not is_first:
+            folder /= f"rank{process_rank()}"
         folder.mkdir(parents=True, exist_ok=True)
         saved = {"config": this.to_dict(), "versions": package_versions(), "machine": describe_machine()}
         saved |= {"git_revision": git_revision(), **facts}
@@ -65,7 +73,7 @@ def _train(config, arguments) -> int:  # type: ignore[no-untyped-def]
         options = RunOptions(
             folder=folder,
             is_profiled=arguments.profile and repeat == 0,
-            on_event=ProgressPrinter(this),
+            on_event=ProgressPrinter(this) if is_first else lambda event: None,
             should_stop=should_stop,
         )
         result = TrainingRun(this, options).run()
@@ -74,8 +82,10 @@ def _train(config, arguments) -> int:  # type: ignore[no-untyped-def]
         if result.state != "complete":
             print(f"{PROG}: {result.state}: {result.error}", file=sys.stderr)
             return 130 if result.state == "interrupted" else 1
-        print(_summary(result, folder), flush=True)
-    print(_last_line(results))
+        if is_first:
+            print("\n".join([_summary(result, folder), _device_line(result), *result.notes]), flush=True)
+    if is_first:
+        print(_last_line(results))
     return 0
 
 
@@ -102,6 +112,25 @@ def _summary(result, folder: Path) -> str:  # type: ignore[no-untyped-def]
         f"{result.seconds_per_batch:.4f} s per batch, peak {result.peak_memory_gib:.2f} GiB, "
         f"{result.trainable_parameters:,} of {result.total_parameters:,} parameters trained, {result.backbone}"
     )
+
+
+def _device_line(result) -> str:  # type: ignore[no-untyped-def]
+    """What was sampled of the device and the processor during training, as far as it is known."""
+    figures = (
+        ("{mean:.0f} % busy (at most {max:.0f} %)", "device_utilisation_percent"),
+        ("at most {max:.2f} GiB in use", "device_memory_gib"),
+        ("{mean:.0f} W (at most {max:.0f} W)", "device_power_watts"),
+        ("at most {max:.0f} °C", "device_temperature_celsius"),
+        ("CPU {mean:.0f} %", "cpu_utilisation_percent"),
+        ("at most {max:.2f} GiB of host memory", "host_memory_gib"),
+    )
+    parts = [
+        text.format(mean=getattr(result, f"mean_{name}"), max=getattr(result, f"max_{name}"))
+        for text, name in figures
+        if getattr(result, f"max_{name}") is not None and not (result.device == "cpu" and "device" not in name)
+    ]
+    waited = f"waited for data in {result.data_wait_percent:.0f} % of the step time"
+    return ", ".join([f"{result.device}: {parts[0]}", *parts[1:], waited]) if parts else f"{result.device}: {waited}"
 
 
 def _last_line(results) -> str:  # type: ignore[no-untyped-def]

@@ -12,6 +12,9 @@ from timellm.data import Split
 from timellm.model.timellm import PromptBatch
 from timellm.prompts import PromptTokens
 
+STARVED_PERCENT = 20.0
+"""Share of the step time, spent waiting for batches, above which a run says so."""
+
 
 @dataclass(frozen=True)
 class Batch:
@@ -112,6 +115,25 @@ class _WindowSource(Dataset):
 def micro_batches(order: Tensor, size: int) -> list[Tensor]:
     """Cut window numbers [windows] into groups of a size; the last may be smaller."""
     return list(order.split(size))
+
+
+def starvation_note(config: RunConfig, wait_percent: float) -> str | None:
+    """What to do about a device that waits for its batches; None where it hardly does.
+
+    Args:
+        config: The run's settings.
+        wait_percent: Share of the steady steps' time in which the device waited, percent.
+    """
+    if wait_percent <= STARVED_PERCENT:
+        return None
+    if config.num_workers == 0:
+        remedy = "Use loader processes: --num_workers 2 or more."
+    else:
+        remedy = (
+            f"Use more --num_workers (now {config.num_workers}, at most one per core), a larger --prefetch_factor "
+            f"(now {config.prefetch_factor}), or --num_workers 0, which holds the windows on the device."
+        )
+    return f"The device waited for its batches in {wait_percent:.0f} % of the step time. {remedy}"
 
 
 def _use_one_thread(worker: int) -> None:

@@ -1,10 +1,11 @@
 """Memory of a run: its peak, and a limit that ends it before the machine does."""
 
-import threading
 from collections.abc import Callable
 
 import psutil
 import torch
+
+from timellm.training.periodic import Periodic, descendants
 
 GIB = 2**30
 SECONDS_BETWEEN_READINGS = 0.1
@@ -25,20 +26,18 @@ class MemoryWatch:
         self._device, self._limit_gib, self._on_exceeded = device, limit_gib, on_exceeded
         self._process = psutil.Process()
         self._peak = 0.0
-        self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._watch, name="memory-watch", daemon=True)
+        self._periodic = Periodic("memory-watch", SECONDS_BETWEEN_READINGS, self._watch)
 
     def __enter__(self) -> "MemoryWatch":
         """Start reading."""
         if self._device.type == "cuda":
             torch.cuda.reset_peak_memory_stats(self._device)
-        self._thread.start()
+        self._periodic.__enter__()
         return self
 
     def __exit__(self, *exception: object) -> None:
         """Stop reading."""
-        self._stop.set()
-        self._thread.join()
+        self._periodic.__exit__(*exception)
 
     @property
     def peak_gib(self) -> float:
@@ -46,12 +45,12 @@ class MemoryWatch:
         self._peak = max(self._peak, self._read_gib())
         return self._peak
 
-    def _watch(self) -> None:
-        while not self._stop.wait(SECONDS_BETWEEN_READINGS):
-            peak = self.peak_gib
-            if self._limit_gib is not None and peak > self._limit_gib and self._on_exceeded:
-                self._on_exceeded(peak)
-                return
+    def _watch(self) -> bool:
+        peak = self.peak_gib
+        if self._limit_gib is not None and peak > self._limit_gib and self._on_exceeded:
+            self._on_exceeded(peak)
+            return False
+        return True
 
     def _read_gib(self) -> float:
         if self._device.type == "cuda":
@@ -62,7 +61,7 @@ class MemoryWatch:
 def resident_bytes(process: psutil.Process) -> int:
     """Resident memory of a process and what its children hold beside it: a forked child shares most of its pages."""
     total = process.memory_info().rss
-    for child in process.children(recursive=True):
+    for child in descendants(process):
         try:
             total += child.memory_full_info().uss
         except (psutil.NoSuchProcess, psutil.AccessDenied):

@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -54,6 +55,33 @@ class RunResult:
     """From the start of the process to the result."""
     peak_memory_gib: float | None = None
     """Peak memory of the device: allocated on a GPU, resident on a CPU."""
+    data_wait_percent: float | None = None
+    """Share of the steady steps' time in which the device waited for its batches, percent."""
+    mean_device_utilisation_percent: float | None = None
+    """Mean of the samples, about one a second behind the first steps: time in which the GPU ran a kernel; on a CPU, the
+    share of its cores that the run used."""
+    max_device_utilisation_percent: float | None = None
+    """Highest of those samples."""
+    mean_device_memory_gib: float | None = None
+    """Mean memory in use on the GPU, by anything; on a CPU, resident memory of the run."""
+    max_device_memory_gib: float | None = None
+    """Highest sample of it."""
+    mean_device_power_watts: float | None = None
+    """Mean power of the GPU; not known of a CPU."""
+    max_device_power_watts: float | None = None
+    """Highest sample of it."""
+    mean_device_temperature_celsius: float | None = None
+    """Mean temperature of the GPU; not known of a CPU."""
+    max_device_temperature_celsius: float | None = None
+    """Highest sample of it."""
+    mean_cpu_utilisation_percent: float | None = None
+    """Mean share of the cores it may use that the process and its loader workers used."""
+    max_cpu_utilisation_percent: float | None = None
+    """Highest sample of it."""
+    mean_host_memory_gib: float | None = None
+    """Mean resident memory of the process and its loader workers."""
+    max_host_memory_gib: float | None = None
+    """Highest sample of it."""
     epochs: float | None = None
     """Passes over the training windows that were done."""
     train_samples: int | None = None
@@ -78,6 +106,11 @@ class RunResult:
     """Errors of forecasts that need no training, over the same validation windows."""
     notes: list[str] = field(default_factory=list)
     """What a reader of the figures should know."""
+
+    def add(self, figures: Mapping[str, float]) -> None:
+        """Set figures by their names."""
+        for name, value in figures.items():
+            setattr(self, name, value)
 
     def to_dict(self) -> dict[str, Any]:
         """All fields as JSON types."""

@@ -15,12 +15,14 @@ import torch
 
 from timellm.config import RunConfig
 from timellm.data.naive import naive_errors
+from timellm.training.batches import starvation_note
 from timellm.training.checkpoint import load_checkpoint, save_checkpoint
 from timellm.training.engine import Engine, build_engine
 from timellm.training.environment import choose_device, synchronize
 from timellm.training.errors import OUT_OF_MEMORY_REMEDIES, Diverged, Interrupted
 from timellm.training.evaluate import Scores, evaluate
 from timellm.training.memory import MemoryWatch
+from timellm.training.monitor import DeviceMonitor
 from timellm.training.preparation import Preparation, prepare
 from timellm.training.profiling import StepProfiler
 from timellm.training.result import RunResult
@@ -78,6 +80,7 @@ class TrainingRun:
         self._validations: list[Scores] = []
         self._stale = 0
         self._lock = threading.Lock()
+        self._monitor: DeviceMonitor | None = None
 
     def run(self) -> RunResult:
         """Train, and turn every way to fail into a state; only wrong input is raised.
@@ -86,6 +89,7 @@ class TrainingRun:
             InputError: For settings, data or a language model that do not fit together.
         """
         device = choose_device(self.config)
+        self._monitor = DeviceMonitor(device)
         with MemoryWatch(device, self.options.max_memory_gib, self._exceeded) as watch:
             try:
                 self._train(device)
@@ -123,6 +127,8 @@ class TrainingRun:
             self._pass_over(prepared, engine, stepper, device)
         finally:
             self._report_time(stepper, prepared, engine)
+            self._report_device()
+            self._note_starvation(stepper)
         if config.train_samples is None:
             self._test(prepared, engine, device)
 
@@ -230,6 +236,18 @@ class TrainingRun:
             share = result.validation_seconds / config.validate_every
             result.seconds_per_epoch_with_validation = epoch.mean + share
 
+    def _report_device(self) -> None:
+        """End the sampling of the device, and report what it saw."""
+        assert self._monitor is not None
+        self._monitor.stop()
+        self.result.notes += self._monitor.notes
+        self.result.add(self._monitor.summary())
+
+    def _note_starvation(self, stepper: Stepper) -> None:
+        waited = self.result.data_wait_percent = stepper.data_wait_percent()
+        if waited is not None and (note := starvation_note(self.config, waited)):
+            self.result.notes.append(note)
+
     def _describe(self, prepared: Preparation, engine: Engine, device: torch.device) -> None:
         result = self.result
         result.trainable_parameters, result.total_parameters = prepared.model.parameter_counts()
@@ -245,6 +263,8 @@ class TrainingRun:
 
     def _between_steps(self, step: int, samples: int, loss: float | None) -> None:
         self._stop_if_told()
+        if self._monitor is not None and not self._monitor.is_running and step >= self.config.untimed_steps:
+            self._monitor.start()
         if loss is not None:
             self.options.on_event({"event": "progress", "step": step, "samples": samples, "train_loss": loss})
 
@@ -260,6 +280,8 @@ class TrainingRun:
             f"The run must stay within {limit:.1f} GiB of memory, got {gib:.1f} GiB. {OUT_OF_MEMORY_REMEDIES}"
         )
         self.result.total_seconds = round(self._now(), 3)
+        if self._monitor is not None:
+            self.result.add(self._monitor.summary())
         self.result.write(self.options.folder / "result.json")
         self.options.on_event({"event": "done", "state": "out_of_memory"})
         os._exit(1)

@@ -79,7 +79,7 @@ class Stepper:
         """
         clock = self._filling if self._passes == 0 else self._clock
         clock.resume()
-        for group, batches in self._groups(windows):
+        for group, batches in self._groups(windows, clock):
             is_full = len(group) == self._config.global_batch * self._engine.world
             recording = self._begin_step(clock)
             loss = self._step(group, batches)
@@ -117,7 +117,7 @@ class Stepper:
                 clock.pause()
 
     def _take_timed_steps(self, windows: Tensor, clock: StepClock, least: int, deadline: float) -> None:
-        for group, batches in self._groups(windows):
+        for group, batches in self._groups(windows, clock):
             self._step(group, batches)
             clock.step_done()
             self._between_steps(self.steps_done, self.samples, None)
@@ -144,19 +144,27 @@ class Stepper:
         first = 1 / self._config.train_epochs
         return filling.scaled(steps * first).plus(using.scaled(steps * (1 - first)))
 
+    def data_wait_percent(self) -> float | None:
+        """Share of the steady steps' time in which the device waited for batches; None before one was timed."""
+        clocks = {self._filling, self._clock}
+        seconds = sum(sum(clock.seconds) for clock in clocks)
+        return 100 * sum(clock.idle_seconds for clock in clocks) / seconds if seconds else None
+
     def warmup_excess(self, steady: float) -> float:
         """What the first steps took above steady ones, seconds."""
         return max(0.0, sum(self._filling.warmup_seconds) - steady * len(self._filling.warmup_seconds))
 
-    def _groups(self, windows: Tensor) -> Iterator[tuple[Tensor, list[Batch]]]:
-        """Global batches with this process's micro batches."""
+    def _groups(self, windows: Tensor, clock: StepClock) -> Iterator[tuple[Tensor, list[Batch]]]:
+        """Global batches with this process's micro batches; the clock is told how long the device waits for them."""
         config, engine = self._config, self._engine
         groups = micro_batches(windows, config.global_batch * engine.world)
         mine = [micro_batches(group[engine.rank :: engine.world], config.batch_size) for group in groups]
         stream = self._prepared.train([part for parts in mine for part in parts])
         for group, parts in zip(groups, mine, strict=True):
+            clock.idle.mark()
             with part("data"):
                 batches = [next(stream) for _ in parts]
+            clock.idle.mark()
             yield group, batches
 
     def _begin_step(self, clock: StepClock) -> StepProfiler | None:

@@ -3,6 +3,7 @@
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import torch
@@ -59,6 +60,38 @@ def bootstrap_mean(seconds: Sequence[float], weights: Sequence[float] | None = N
     return Estimate(mean, min(float(low), mean), max(float(high), mean))
 
 
+class IdleClock:
+    """Time in which the device stands still for want of a batch.
+
+    A GPU runs behind the process that gives it work, which may wait while the GPU is busy: there the time counts from
+    the end of the GPU's last work to the arrival of the batch, by events on the GPU itself.
+
+    Args:
+        device: The device that would work.
+    """
+
+    def __init__(self, device: torch.device) -> None:
+        self._on_gpu = device.type == "cuda"
+        self._marks: list[Any] = []
+
+    def mark(self) -> None:
+        """Called before and after a batch is asked for."""
+        if self._on_gpu:
+            event = torch.cuda.Event(enable_timing=True)
+            event.record()
+            self._marks.append(event)
+        else:
+            self._marks.append(time.perf_counter())
+
+    def take(self) -> float:
+        """Seconds since the last call, which the device has been synchronised for."""
+        pairs = list(zip(self._marks[::2], self._marks[1::2], strict=True))
+        self._marks.clear()
+        if self._on_gpu:
+            return sum(before.elapsed_time(after) for before, after in pairs) / 1000
+        return sum(after - before for before, after in pairs)
+
+
 @dataclass(eq=False)
 class StepClock:
     """Times steady optimizer steps; the first ones, and whatever comes between steps, are left out.
@@ -67,6 +100,10 @@ class StepClock:
         device: Synchronised before the clock is read.
         warmup_steps: Steps at the start that are timed apart.
         steps_per_reading: Steps between two readings; more than one lets a GPU run ahead.
+
+    Attributes:
+        idle: To be marked around each wait for a batch.
+        idle_seconds: Time of the steady steps in which the device waited for its batches.
     """
 
     device: torch.device
@@ -75,12 +112,19 @@ class StepClock:
     warmup_seconds: list[float] = field(default_factory=list)
     seconds: list[float] = field(default_factory=list)
     counts: list[int] = field(default_factory=list)
+    idle_seconds: float = 0.0
+    idle: IdleClock = field(init=False)
     _started: float | None = None
     _pending: int = 0
+
+    def __post_init__(self) -> None:
+        """Nothing has been waited for yet."""
+        self.idle = IdleClock(self.device)
 
     def resume(self) -> None:
         """Start counting, at the first step and after whatever interrupted the steps."""
         synchronize(self.device)
+        self.idle.take()
         self._started, self._pending = time.perf_counter(), 0
 
     def step_done(self) -> None:
@@ -120,4 +164,7 @@ class StepClock:
         now = time.perf_counter()
         assert self._started is not None
         readings.append(now - self._started)
+        idle = self.idle.take()
+        if readings is self.seconds:
+            self.idle_seconds += idle
         self._started, self._pending = now, 0

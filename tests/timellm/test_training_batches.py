@@ -1,0 +1,125 @@
+"""Batches and the time that a training waits for them."""
+
+import time
+
+import pytest
+import torch
+
+from tests.timellm.tiny_runs import CPU, options, set_up, tiny_config
+from timellm.training import batches as module
+from timellm.training.batches import starvation_note
+from timellm.training.run import TrainingRun
+from timellm.training.timing import StepClock
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return tmp_path_factory.mktemp("tiny")
+
+
+@pytest.fixture
+def slow_source(monkeypatch):
+    """Windows that take 0.4 s a batch to cut."""
+    cut = module._WindowSource.__getitem__
+    monkeypatch.setattr(module._WindowSource, "__getitem__", lambda *given: (time.sleep(0.4), cut(*given))[1])
+
+
+def test_a_loader_that_starves_the_device_is_said_with_a_remedy(folder, tmp_path, slow_source):
+    result = TrainingRun(tiny_config(folder, train_samples=32, val_samples=8), options(tmp_path)).run()
+    assert 20 < result.data_wait_percent < 100
+    (note,) = [note for note in result.notes if "waited for its batches" in note]
+    assert f"in {result.data_wait_percent:.0f} % of the step time" in note
+    assert "--num_workers 2" in note
+
+
+def test_waiting_for_loader_workers_counts(folder, slow_source):
+    config = tiny_config(folder, train_samples=32, num_workers=1)
+    prepared, stepper, _ = set_up(config)
+    stepper._step = lambda *_: torch.zeros(())
+    stepper.train(prepared.windows.passes[0])
+    assert 80 < stepper.data_wait_percent() <= 100
+    note = starvation_note(config, stepper.data_wait_percent())
+    for remedy in ("more --num_workers (now 1", "larger --prefetch_factor (now 2)", "--num_workers 0"):
+        assert remedy in note
+
+
+def test_windows_held_on_the_device_do_not_starve_it(folder, tmp_path):
+    result = TrainingRun(tiny_config(folder, train_samples=48, val_samples=8), options(tmp_path)).run()
+    assert 0 < result.data_wait_percent < 20
+    assert not [note for note in result.notes if "waited" in note]
+
+
+def test_the_note_comes_above_a_fifth_of_the_step_time(folder):
+    config = tiny_config(folder)
+    assert starvation_note(config, 20.0) is None
+    assert starvation_note(config, 21.0).startswith("The device waited for its batches in 21 % of the step time.")
+
+
+def test_waits_count_where_steps_do(monkeypatch):
+    clock, now = StepClock(CPU, warmup_steps=1), [0.0]
+    monkeypatch.setattr("timellm.training.timing.time.perf_counter", lambda: now[0])
+
+    def step(wait: float, work: float) -> None:
+        clock.idle.mark()
+        now[0] += wait
+        clock.idle.mark()
+        now[0] += work
+        clock.step_done()
+
+    clock.resume()
+    step(5, 1)  # warm-up
+    step(1, 3)
+    clock.pause()
+    clock.idle.mark()
+    now[0] += 100
+    clock.idle.mark()
+    clock.resume()
+    step(2, 2)
+    assert (clock.idle_seconds, clock.seconds) == (3, [4, 4])
+
+
+@pytest.mark.gpu
+def test_a_gpu_that_is_busy_is_not_said_to_wait():
+    if not torch.cuda.is_available():
+        pytest.skip("needs a CUDA device")
+    device = torch.device("cuda")
+    factor = torch.randn(4096, 4096, device=device)
+    clock = StepClock(device, warmup_steps=1, steps_per_reading=8)
+    clock.resume()
+    for _ in range(9):
+        clock.idle.mark()
+        time.sleep(0.002)
+        clock.idle.mark()
+        for _ in range(20):
+            factor @ factor
+        clock.step_done()
+    assert clock.idle_seconds < 0.2 * sum(clock.seconds)
+
+
+@pytest.mark.parametrize(("num_workers", "prefetch_factor", "pin_memory"), [(1, 3, True), (2, 5, False)])
+def test_workers_prefetch_and_pinning_reach_the_loader(folder, monkeypatch, num_workers, prefetch_factor, pin_memory):
+    seen = {}
+    monkeypatch.setattr(module, "DataLoader", lambda *_, **given: seen.update(given))
+    config = tiny_config(
+        folder, num_workers=num_workers, prefetch_factor=prefetch_factor, pin_memory=pin_memory, train_samples=8
+    )
+    prepared, _, _ = set_up(config)
+    prepared.train._device = torch.device("cuda")
+    prepared.train._load([])
+    assert (seen["num_workers"], seen["prefetch_factor"]) == (num_workers, prefetch_factor)
+    assert seen["pin_memory"] is pin_memory
+
+
+def test_memory_is_not_pinned_for_a_cpu(folder, monkeypatch):
+    seen = {}
+    monkeypatch.setattr(module, "DataLoader", lambda *_, **given: seen.update(given))
+    prepared, _, _ = set_up(tiny_config(folder, num_workers=1, train_samples=8))
+    prepared.train._load([])
+    assert seen["pin_memory"] is False
+
+
+def test_without_workers_no_loader_is_made(folder, monkeypatch):
+    monkeypatch.setattr(module, "DataLoader", None)
+    prepared, _, _ = set_up(tiny_config(folder, train_samples=8))
+    (batch,) = prepared.train([prepared.windows.passes[0][:3]])
+    assert batch.x.shape == (3, 48)
