@@ -2,6 +2,9 @@
 
 The weights stay in the transformers model; these passes call them directly, so that keys and values of earlier
 tokens can be handed in and handed out, and so that nothing is computed that no later token reads.
+
+Between blocks, tokens stay in fp32 whatever the compute type is, as they do under autocast: a few hidden values are
+thousands of times larger than the rest, and each block adds little to them.
 """
 
 from abc import ABC, abstractmethod
@@ -31,7 +34,7 @@ class FrozenBlocks(ABC):
 
     @abstractmethod
     def place(self, embeddings: Tensor, positions: Tensor) -> tuple[Tensor, Rotary]:
-        """Tell tokens [rows, tokens, hidden] their positions [rows or 1, tokens]."""
+        """Tell tokens [rows, tokens, hidden] their positions [rows or 1, tokens]; returns them in fp32."""
 
     @abstractmethod
     def project(self, index: int, hidden: Tensor, rotary: Rotary) -> tuple[Tensor, Tensor, Tensor]:
@@ -43,7 +46,7 @@ class FrozenBlocks(ABC):
 
     @abstractmethod
     def finish(self, index: int, hidden: Tensor, attended: Tensor) -> Tensor:
-        """The block's output from its input [rows, tokens, hidden] and what its heads read, of the same shape."""
+        """The block's output from its input [rows, tokens, hidden], fp32, and what its heads read, of the same shape."""
 
     @abstractmethod
     def final_norm(self, hidden: Tensor) -> Tensor:
@@ -64,12 +67,12 @@ class GPT2Blocks(FrozenBlocks):
 
     def place(self, embeddings: Tensor, positions: Tensor) -> tuple[Tensor, Rotary]:
         """Add learnt position embeddings."""
-        return embeddings + self._model.wpe.weight[positions], None
+        return embeddings.float() + self._model.wpe.weight[positions].float(), None
 
     def project(self, index: int, hidden: Tensor, rotary: Rotary) -> tuple[Tensor, Tensor, Tensor]:
         """One matrix product for all three."""
         block = self._blocks[index]
-        joint = _conv1d(block.attn.c_attn, block.ln_1(hidden))
+        joint = _conv1d(block.attn.c_attn, self._norm(block.ln_1, hidden))
         queries, keys, values = (_split_heads(part, self._heads) for part in joint.chunk(3, dim=-1))
         return queries, keys, values
 
@@ -77,7 +80,7 @@ class GPT2Blocks(FrozenBlocks):
         """The last two thirds of the joint projection."""
         block, width = self._blocks[index], hidden.shape[-1]
         weight, bias = block.attn.c_attn.weight[:, width:], block.attn.c_attn.bias[width:]
-        normed = block.ln_1(hidden)
+        normed = self._norm(block.ln_1, hidden)
         joint = torch.addmm(bias, normed.flatten(0, 1), weight).view(*normed.shape[:2], -1)
         keys, values = (_split_heads(part, self._heads) for part in joint.chunk(2, dim=-1))
         return keys, values
@@ -86,12 +89,18 @@ class GPT2Blocks(FrozenBlocks):
         """Output projection, then the feed-forward network, each added to its input."""
         block = self._blocks[index]
         hidden = hidden + _conv1d(block.attn.c_proj, attended)
-        inner = self._activation(_conv1d(block.mlp.c_fc, block.ln_2(hidden)))
+        inner = self._activation(_conv1d(block.mlp.c_fc, self._norm(block.ln_2, hidden)))
         return hidden + _conv1d(block.mlp.c_proj, inner)
 
     def final_norm(self, hidden: Tensor) -> Tensor:
         """Layer norm."""
-        return self._model.ln_f(hidden)
+        return self._norm(self._model.ln_f, hidden)
+
+    @staticmethod
+    def _norm(norm: Any, hidden: Tensor) -> Tensor:
+        """Normalised in fp32, returned in the weights' type."""
+        normed = F.layer_norm(hidden, norm.normalized_shape, norm.weight.float(), norm.bias.float(), norm.eps)
+        return normed.to(norm.weight.dtype)
 
 
 class LlamaBlocks(FrozenBlocks):
@@ -110,7 +119,7 @@ class LlamaBlocks(FrozenBlocks):
     def place(self, embeddings: Tensor, positions: Tensor) -> tuple[Tensor, Rotary]:
         """Compute the rotation of each position."""
         cosine, sine = self._model.rotary_emb(embeddings, positions)
-        return embeddings, (cosine.unsqueeze(1), sine.unsqueeze(1))
+        return embeddings.float(), (cosine.unsqueeze(1), sine.unsqueeze(1))
 
     def project(self, index: int, hidden: Tensor, rotary: Rotary) -> tuple[Tensor, Tensor, Tensor]:
         """Rotate queries and keys."""
@@ -142,7 +151,9 @@ class LlamaBlocks(FrozenBlocks):
 
     @staticmethod
     def _norm(norm: Any, hidden: Tensor) -> Tensor:
-        return F.rms_norm(hidden, (hidden.shape[-1],), norm.weight, norm.variance_epsilon)
+        """Normalised in fp32, returned in the weights' type."""
+        normed = F.rms_norm(hidden, (hidden.shape[-1],), norm.weight.float(), norm.variance_epsilon)
+        return normed.to(norm.weight.dtype)
 
 
 def frozen_blocks(model: PreTrainedModel) -> FrozenBlocks:
