@@ -2,6 +2,7 @@
 
 import pandas as pd
 
+from results.columns import BASELINE
 from results.layout import RunFolder
 from results.page import build_report
 from results.pareto import pareto_front
@@ -31,24 +32,26 @@ def finish(folder: RunFolder, terminal: Terminal) -> bool:
         terminal.say(f"No trial was completed, so nothing can be recommended. The reasons are in {folder.trials_csv}.")
         return False
     front = pareto_front(trials).astype(object)
-    terminal.table(
+    terminal.summary(
         "Pareto front: no other trial is both faster and more accurate",
         front.where(front.notna(), None).to_dict("records"),
+        _sentences(recommendation, trials, folder),
     )
-    _summarise(recommendation, trials, folder, terminal)
     return True
 
 
-def _summarise(recommendation: Recommendation, trials: pd.DataFrame, folder: RunFolder, terminal: Terminal) -> None:
-    terminal.say("")
+def _sentences(recommendation: Recommendation, trials: pd.DataFrame, folder: RunFolder) -> list[str]:
+    """The picks, what to keep in mind, and where everything is."""
+    lines = [""]
+    if not recommendation.beats_baseline:
+        reference = recommendation.reference
+        name = "the baseline" if reference["source"] == BASELINE else f"trial {reference['trial_id']}"
+        lines.append(f"Nothing beats {name} in the joint score.")
     for pick in recommendation.picks:
         change = change_words(pick.mse_change, pick.mse_std)
         note = " (preliminary)" if pick.is_preliminary else ""
         text = "the baseline itself" if pick.is_reference else f"{multiple(pick.speedup)}, validation MSE {change}"
-        terminal.say(f"{pick.title}: {pick.trial_id}, {text}{note}")
-    for caveat in recommendation.caveats:
-        terminal.say(f"Note: {caveat}")
-    terminal.say("")
-    terminal.say(f"{len(trials)} trials: {folder.trials_csv}")
-    terminal.say(f"Report: {folder.report}")
-    terminal.say(f"Train it: bash {folder.recommended_command}")
+        lines.append(f"{pick.title}: {pick.trial_id}, {text}{note}")
+    lines += [f"Note: {caveat}" for caveat in recommendation.caveats]
+    lines += ["", f"{len(trials)} trials: {folder.trials_csv}", f"Report: {folder.report}"]
+    return [*lines, f"Train it: bash {folder.recommended_command}"]

@@ -33,7 +33,7 @@ from search.preparation import Preparation
 from search.resources import share_cluster
 from search.samplers import make_sampler
 from search.study import Proposal, SearchStudy, Settings, StudyOptions
-from search.terminal import Terminal
+from search.terminal import Limits, Terminal
 from search.worker_process import WORKER_COMMAND, WorkerProcess, WorkerSettings
 from timellm.config import RunConfig
 
@@ -230,11 +230,12 @@ class Session:
             report.refresh()
 
         tuning.searcher.after_row = after_row
-        self._ledger.on_row = self._terminal.ended
+        self._ledger.on_row = lambda row: self._terminal.ended(row, self._ledger.rows)
         interrupts.on_interrupt = lambda now: tuning.searcher.stop(INTERRUPTED, now=now)
         report.refresh()
         self._say(f"Report, refreshed as trials end: {self._prepared.folder.report}")
-        self._terminal.begin(self._prepared.space, self._ledger.rows)
+        limits = Limits(deadline=deadline, num_trials=self._prepared.options.num_trials)
+        self._terminal.begin(self._prepared.space, self._ledger.rows, limits)
         try:
             failure = tuning.run()
         finally:

@@ -1,15 +1,17 @@
 """What a search prints: one table that grows as trials end, and a summary that fits one screen."""
 
 import sys
+import time
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
-from rich.console import Console
+from rich.console import Console, Group, RenderableType
 from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from results.columns import State
+from results.columns import CONFIRM, State
 from results.wording import MISSING, seconds_words
 from search.study import Proposal
 from spaces import Space
@@ -19,7 +21,31 @@ _COLUMNS = ("trial", "source", "state", "s/epoch", "val MSE", "speed-up", "GiB",
 _STYLES = {State.COMPLETE: "green", State.STOPPED_EARLY: "yellow", State.INTERRUPTED: "yellow"}
 _WIDTHS = (6, 9, 13, 11, 7, 8, 5, 0)
 _WIDTH = 140
-_LINES_AROUND = 6
+_LINES_AROUND = 8
+_REFRESHES_PER_SECOND = 0.1
+"""Of the time left on a terminal: drawing takes milliseconds that a training on the same cores misses."""
+
+
+@dataclass(kw_only=True, slots=True)
+class Limits:
+    """What ends a search, as far as it is shown.
+
+    Attributes:
+        deadline: Unix time after which no trial starts; None for never.
+        num_trials: Trials at most; None for no limit.
+    """
+
+    deadline: float | None = None
+    num_trials: int | None = None
+
+    def words(self, trials: int) -> str:
+        """How many trials there were, and how much is left: `3 of 12 trials, 4 min 10 s left`."""
+        of = f" of {self.num_trials}" if self.num_trials else ""
+        count = f"{trials}{of} trial{'s' if (self.num_trials or trials) != 1 else ''}"
+        if self.deadline is None:
+            return count
+        left = self.deadline - time.time()
+        return f"{count}, {seconds_words(left)} left" if left > 0 else f"{count}, the time is up"
 
 
 class Terminal:
@@ -35,16 +61,28 @@ class Terminal:
         self._rows: list[Mapping[str, Any]] = []
         self._running: dict[str, str] = {}
         self._space: Space | None = None
+        self._limits = Limits()
 
     def say(self, text: str) -> None:
         """Print a sentence."""
         self._console.print(Text(text), soft_wrap=True)
 
-    def begin(self, space: Space, rows: Sequence[Mapping[str, Any]] = ()) -> None:
-        """Start the table of a search."""
-        self._space, self._rows = space, list(rows)
+    def begin(self, space: Space, rows: Sequence[Mapping[str, Any]] = (), limits: Limits | None = None) -> None:
+        """Start the table of a search.
+
+        Args:
+            space: Its space.
+            rows: The trials table of earlier sessions.
+            limits: What ends it.
+        """
+        self._space, self._rows, self._limits = space, list(rows), limits or Limits()
         if self._console.is_terminal:
-            self._live = Live(self._table(), console=self._console, auto_refresh=False, transient=True)
+            self._live = Live(
+                get_renderable=self._picture,
+                console=self._console,
+                refresh_per_second=_REFRESHES_PER_SECOND,
+                transient=True,
+            )
             self._live.start()
         else:
             self.say(_line(_COLUMNS))
@@ -54,14 +92,20 @@ class Terminal:
         self._running[proposal.trial_id] = proposal.source
         self._refresh()
 
-    def ended(self, row: Mapping[str, Any]) -> None:
-        """Show the row of an ended trial."""
+    def ended(self, row: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> None:
+        """Show the row of an ended trial.
+
+        Args:
+            row: The row.
+            rows: The table with it: a new row takes others off the front.
+        """
         self._running.pop(str(row["trial_id"]), None)
-        self._rows = [*(old for old in self._rows if old["trial_id"] != row["trial_id"]), row]
+        self._rows = list(rows)
         if self._live is None:
             self.say(_line(self._cells(row)))
             if row.get("error"):
                 self.say(f"       {row['error']}")
+            self.say(f"       {self._standing()}")
         self._refresh()
 
     def end(self) -> None:
@@ -74,16 +118,55 @@ class Terminal:
                 if row.get("error"):
                     self.say(f"{row['trial_id']}: {row['error']}")
 
-    def table(self, title: str, rows: Sequence[Mapping[str, Any]]) -> None:
-        """Print some rows of the trials table, such as the Pareto front."""
+    def summary(self, title: str, rows: Sequence[Mapping[str, Any]], sentences: Sequence[str]) -> None:
+        """Print some rows of the trials table and what they come to; on a terminal no more than fits one screen.
+
+        Args:
+            title: Of the table.
+            rows: The rows, such as the Pareto front; those in between are left out where there is no room.
+            sentences: What is printed below.
+        """
+        below = [Text(sentence) for sentence in sentences]
+        count = len(rows)
+        if self._console.is_terminal:
+            room = self._console.size.height - 1 - self._height(Group(*below))
+            while count > 2 and self._height(self._part(title, rows, count)) > room:
+                count -= 1
+        self._console.print(self._part(title, rows, count))
+        for text in below:
+            self._console.print(text, soft_wrap=True)
+
+    def _part(self, title: str, rows: Sequence[Mapping[str, Any]], count: int) -> Table:
+        """The first row, the last row, and rows evenly between them."""
+        if count < len(rows):
+            title = f"{title}; {count} of {len(rows)} are shown"
+            rows = [rows[round(index * (len(rows) - 1) / (count - 1))] for index in range(count)]
         table = _new_table(title)
         for row in rows:
             table.add_row(*self._cells(row))
-        self._console.print(table)
+        return table
+
+    def _height(self, shown: RenderableType) -> int:
+        """Lines on this console."""
+        return len(self._console.render_lines(shown, pad=False))
 
     def _refresh(self) -> None:
         if self._live is not None:
-            self._live.update(self._table(), refresh=True)
+            self._live.refresh()
+
+    def _picture(self) -> RenderableType:
+        """The live table and where the search stands."""
+        return Group(self._table(), Text(self._standing(), style="dim"))
+
+    def _standing(self) -> str:
+        """Trials so far, time left and the best so far."""
+        trials = self._limits.words(sum(row["source"] != CONFIRM for row in self._rows))
+        scored = [row for row in self._rows if row["state"] == State.COMPLETE and row.get("joint_score") is not None]
+        if not scored:
+            return f"{trials}; none is complete yet"
+        best = min(scored, key=lambda row: row["joint_score"])
+        speedup = _number(best.get("speedup_vs_baseline"), "{:.2f}x")
+        return f"{trials}; best so far {best['trial_id']}: {speedup}, val MSE {_number(best.get('val_mse'), '{:.4f}')}"
 
     def _table(self, *, every: bool = False) -> Table:
         room = max(3, self._console.size.height - _LINES_AROUND - len(self._running))
@@ -92,7 +175,7 @@ class Terminal:
         table = _new_table(f"{hidden} earlier trials are not shown" if hidden else None)
         for row in shown:
             table.add_row(*self._cells(row), style=_STYLES.get(row["state"], "red"))
-        for trial_id, source in self._running.items():
+        for trial_id, source in list(self._running.items()):
             table.add_row(trial_id, source, "running", "", "", "", "", "", style="dim")
         return table
 
