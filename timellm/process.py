@@ -29,6 +29,16 @@ def available_cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
+def world_size() -> int:
+    """Processes that a launcher has started to train together; 1 without one."""
+    return int(os.environ.get("WORLD_SIZE", "1"))
+
+
+def process_rank() -> int:
+    """Number of this process among them, from 0."""
+    return int(os.environ.get("RANK", "0"))
+
+
 def restart_with_environment() -> None:
     """Start this command again with the allocator's settings, so that it trains as fast as a search's trial.
 

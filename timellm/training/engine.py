@@ -1,18 +1,20 @@
 """Who turns a loss into an update: Accelerate, or DeepSpeed's ZeRO-2."""
 
 import contextlib
+import math
 import os
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import torch
-from accelerate import Accelerator
+from accelerate import Accelerator, DistributedDataParallelKwargs
 from torch import Tensor, nn
 
 from timellm.config import RunConfig
 from timellm.model.timellm import TimeLLM
+from timellm.process import world_size
 from timellm.training.deepspeed_config import load_deepspeed_config
 from timellm.training.schedule import build_schedule
 
@@ -49,11 +51,37 @@ class Engine(ABC):
     def learning_rate(self) -> float:
         """Learning rate of the next update."""
 
+    def micro_batch(self, *, is_last: bool) -> contextlib.AbstractContextManager[Any]:
+        """What a micro batch's forward and backward pass run in; `is_last` marks the last one before `step`."""
+        return contextlib.nullcontext()
+
     def gather(self, values: Tensor) -> Tensor:
-        """Sum a tensor over all processes."""
+        """Sum a tensor over all processes, in place."""
         if self.world > 1:
             torch.distributed.all_reduce(values)
         return values
+
+    def largest(self, value: float, device: torch.device) -> float:
+        """The largest of all processes' numbers."""
+        if self.world == 1:
+            return value
+        values = torch.tensor([value], dtype=torch.float64, device=device)
+        torch.distributed.all_reduce(values, op=torch.distributed.ReduceOp.MAX)
+        return values.item()
+
+    def agree(self, decision: bool, device: torch.device) -> bool:
+        """What the first process decides: clocks differ, and all must take the same steps."""
+        if self.world == 1:
+            return decision
+        values = torch.tensor([decision], dtype=torch.uint8, device=device)
+        torch.distributed.broadcast(values, 0)
+        return bool(values.item())
+
+    def share(self, tensors: Iterable[Tensor]) -> None:
+        """Give every process the first one's tensors, in place."""
+        if self.world > 1:
+            for tensor in tensors:
+                torch.distributed.broadcast(tensor, 0)
 
 
 class PlainEngine(Engine):
@@ -61,22 +89,25 @@ class PlainEngine(Engine):
 
     def __init__(self, config: RunConfig, model: TimeLLM, device: torch.device, steps: int) -> None:
         mixed = "fp16" if config.precision == "fp16" else "no"
-        self._accelerator = Accelerator(mixed_precision=mixed, cpu=device.type == "cpu")
+        frozen_buffers = DistributedDataParallelKwargs(broadcast_buffers=False)
+        self._accelerator = Accelerator(
+            mixed_precision=mixed, cpu=device.type == "cpu", kwargs_handlers=[frozen_buffers]
+        )
+        self.world, self.rank = self._accelerator.num_processes, self._accelerator.process_index
         self._max_norm = config.max_grad_norm
         self._parameters = [parameter for _, parameter in model.trained_parameters()]
         optimizer = build_optimizer(config, self._parameters)
-        self.world, self.rank = self._accelerator.num_processes, self._accelerator.process_index
         self._schedule = build_schedule(config, optimizer, steps)
         self.model, self._optimizer = self._accelerator.prepare(model, optimizer)
         self.shares_prototypes = config.prompt_prefix != "recompute" and self.world == 1
 
-    def backward(self, loss: Tensor, *, is_last: bool) -> None:
+    def micro_batch(self, *, is_last: bool) -> contextlib.AbstractContextManager[Any]:
         """Synchronise between processes with the last micro batch only."""
-        if is_last:
-            self._accelerator.backward(loss)
-            return
-        with self._accelerator.no_sync(self.model):
-            self._accelerator.backward(loss)
+        return contextlib.nullcontext() if is_last else self._accelerator.no_sync(self.model)
+
+    def backward(self, loss: Tensor, *, is_last: bool) -> None:
+        """Scaled in fp16."""
+        self._accelerator.backward(loss)
 
     def step(self) -> None:
         """Skip the update when a scaled fp16 gradient overflowed, as the gradient scaler decides."""
@@ -104,6 +135,7 @@ class DeepSpeedEngine(Engine):
         import deepspeed
 
         _join_process_group(device)
+        self.world, self.rank = torch.distributed.get_world_size(), torch.distributed.get_rank()
         parameters = [parameter for _, parameter in model.trained_parameters()]
         settings = load_deepspeed_config(config)
         self.settings = settings
@@ -123,7 +155,6 @@ class DeepSpeedEngine(Engine):
                 model=model, optimizer=optimizer, model_parameters=parameters, config=settings, dist_init_required=False
             )
         self._schedule = build_schedule(config, optimizer, steps)
-        self.world, self.rank = torch.distributed.get_world_size(), torch.distributed.get_rank()
         self.compile_seconds = time.perf_counter() - started
 
     def backward(self, loss: Tensor, *, is_last: bool) -> None:
@@ -143,7 +174,7 @@ class DeepSpeedEngine(Engine):
 
 
 def build_engine(config: RunConfig, model: TimeLLM, device: torch.device, steps: int) -> Engine:
-    """The engine that the run's settings ask for.
+    """The engine that the run's settings ask for; lr_scaling counts the global batch of all processes.
 
     Args:
         config: The run's settings.
@@ -151,6 +182,9 @@ def build_engine(config: RunConfig, model: TimeLLM, device: torch.device, steps:
         device: Where it runs.
         steps: Optimizer steps of the whole run.
     """
+    if (world := world_size()) > 1:
+        factor = {"none": 1.0, "sqrt": math.sqrt(world), "linear": world}[config.lr_scaling]
+        config = config.replace(learning_rate=config.learning_rate * factor)
     uses_deepspeed = config.offload_optimizer != "off" or config.deepspeed_config is not None
     return (DeepSpeedEngine if uses_deepspeed else PlainEngine)(config, model, device, steps)
 
@@ -183,6 +217,8 @@ def _join_process_group(device: torch.device) -> None:
     import deepspeed
 
     backend = "gloo" if device.type == "cpu" else "nccl"
+    # DeepSpeed's own communication on a CPU must be compiled, and waits for ever for a neighbour that has died.
+    deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
     if not torch.distributed.is_initialized() and "RANK" not in os.environ:
         torch.distributed.init_process_group(backend, store=torch.distributed.HashStore(), rank=0, world_size=1)
     deepspeed.init_distributed(dist_backend=backend, auto_mpi_discovery=False)

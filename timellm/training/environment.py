@@ -1,6 +1,7 @@
 """What a training process finds around it: threads, allocator, device, seeds, versions, hardware."""
 
 import importlib.metadata
+import os
 import platform
 import random
 import subprocess
@@ -40,7 +41,7 @@ PACKAGES = (
 
 
 def choose_device(config: RunConfig) -> torch.device:
-    """The device of a run, checked against its precision.
+    """The device of a run, checked against its precision; each process of several takes the GPU of its local rank.
 
     Raises:
         InputError: If the device is not there or cannot compute in this precision.
@@ -54,6 +55,9 @@ def choose_device(config: RunConfig) -> torch.device:
         raise InputError(f"device must be auto, cpu or cuda[:N], got {name!r}.")
     if device.type == "cuda" and not torch.cuda.is_available():
         raise InputError(f"device {name} needs a CUDA GPU, and torch sees none. Use --device cpu.")
+    if device == torch.device("cuda") and "LOCAL_RANK" in os.environ:
+        device = torch.device("cuda", int(os.environ["LOCAL_RANK"]))
+        torch.cuda.set_device(device)
     if device.type == "cpu" and config.precision == "fp16":
         raise InputError("fp16 is not supported on a CPU. Use --precision bf16 or fp32.")
     if device.type == "cuda" and config.precision == "bf16" and not torch.cuda.is_bf16_supported():

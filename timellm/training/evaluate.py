@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from timellm.training.batches import WindowBatches, micro_batches
+from timellm.training.engine import Engine
 from timellm.training.environment import synchronize
 
 
@@ -39,6 +40,7 @@ def evaluate(
     *,
     shares_prototypes: bool,
     between_batches: Callable[[], None] = lambda: None,
+    engine: Engine | None = None,
 ) -> Scores:
     """Score a model on windows, in order.
 
@@ -50,22 +52,21 @@ def evaluate(
         device: Synchronised before the clock is read.
         shares_prototypes: Compute the prototypes once, instead of in every batch as published.
         between_batches: Called after each batch; may raise to stop.
+        engine: Processes that share the windows, each scored by one of them (default: this one alone).
     """
     was_training = network.training
     network.eval()
     synchronize(device)
     started = time.perf_counter()
     prototypes = network.prototypes() if shares_prototypes else None
-    squared = torch.zeros((), dtype=torch.float64, device=device)
-    absolute = torch.zeros((), dtype=torch.float64, device=device)
-    values = 0
-    for batch in batches(micro_batches(windows, batch_size)):
+    mine = windows if engine is None else windows[engine.rank :: engine.world]
+    sums = torch.zeros(3, dtype=torch.float64, device=device)  # squared errors, absolute errors, values
+    for batch in batches(micro_batches(mine, batch_size) if len(mine) else []):
         error = (network(batch.x, batch.prompt, prototypes)[: len(batch.y)] - batch.y).double()
-        squared += error.square().sum()
-        absolute += error.abs().sum()
-        values += error.numel()
+        sums[0] += error.square().sum()
+        sums[1] += error.abs().sum()
+        sums[2] += error.numel()
         between_batches()
-    scores = (squared / values).item(), (absolute / values).item()
-    synchronize(device)
+    squared, absolute, values = (sums if engine is None else engine.gather(sums)).tolist()
     network.train(was_training)
-    return Scores(*scores, len(windows), time.perf_counter() - started)
+    return Scores(squared / values, absolute / values, len(windows), time.perf_counter() - started)

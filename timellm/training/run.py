@@ -15,10 +15,11 @@ import torch
 
 from timellm.config import RunConfig
 from timellm.data.naive import naive_errors
+from timellm.process import process_rank, world_size
 from timellm.training.batches import starvation_note
 from timellm.training.checkpoint import load_checkpoint, save_checkpoint
 from timellm.training.engine import Engine, build_engine
-from timellm.training.environment import choose_device, synchronize
+from timellm.training.environment import choose_device, seed_everything, synchronize
 from timellm.training.errors import OUT_OF_MEMORY_REMEDIES, Diverged, Interrupted
 from timellm.training.evaluate import Scores, evaluate
 from timellm.training.memory import MemoryWatch
@@ -79,6 +80,7 @@ class TrainingRun:
         self._best: Scores | None = None
         self._validations: list[Scores] = []
         self._stale = 0
+        self._other_peaks_gib = 0.0
         self._lock = threading.Lock()
         self._monitor: DeviceMonitor | None = None
 
@@ -92,7 +94,7 @@ class TrainingRun:
         self._monitor = DeviceMonitor(device)
         with MemoryWatch(device, self.options.max_memory_gib, self._exceeded) as watch:
             try:
-                self._train(device)
+                self._train(device, watch)
                 self.result.state = "complete"
             except Interrupted:
                 self.result.state, self.result.error = "interrupted", "The run was told to stop."
@@ -103,17 +105,20 @@ class TrainingRun:
                 first = (str(error).splitlines() or ["Memory ended."])[0]
                 self.result.error = f"{first} {OUT_OF_MEMORY_REMEDIES}"
             finally:
-                self.result.peak_memory_gib = round(watch.peak_gib, 4)
+                self.result.peak_memory_gib = round(max(watch.peak_gib, self._other_peaks_gib), 4)
                 self.result.total_seconds = round(self._now(), 3)
         self.options.on_event({"event": "done", "state": self.result.state})
         return self.result
 
-    def _train(self, device: torch.device) -> None:
+    def _train(self, device: torch.device, watch: MemoryWatch) -> None:
         config, options = self.config, self.options
+        global_batch = config.global_batch * world_size()
         steps_ready = config.untimed_steps + options.min_timed_steps
-        prepared = prepare(config, device, steps_ready * config.global_batch)
-        steps = sum(math.ceil(len(windows) / config.global_batch) for windows in prepared.windows.passes)
+        prepared = prepare(config, device, steps_ready * global_batch)
+        steps = sum(math.ceil(len(windows) / global_batch) for windows in prepared.windows.passes)
         engine = build_engine(config, prepared.model, device, steps)
+        if engine.rank:
+            seed_everything(config.seed + engine.rank)  # each process has dropout of its own
         self._describe(prepared, engine, device)
         if engine.settings is not None:
             (options.folder / DEEPSPEED_CONFIG).write_text(json.dumps(engine.settings, indent=2) + "\n")
@@ -131,6 +136,7 @@ class TrainingRun:
             self._note_starvation(stepper)
         if config.train_samples is None:
             self._test(prepared, engine, device)
+        self._other_peaks_gib = engine.largest(watch.peak_gib, device)
 
     def _pass_over(self, prepared: Preparation, engine: Engine, stepper: Stepper, device: torch.device) -> None:
         last = len(prepared.windows.passes) - 1
@@ -152,7 +158,7 @@ class TrainingRun:
 
     def _parts(self, windows: torch.Tensor) -> list[torch.Tensor]:
         """The windows of a pass, cut behind each rung."""
-        size = self.config.global_batch
+        size = self.config.global_batch * world_size()
         ends = {math.ceil(rung / size) * size for rung in self.options.rungs} if self.config.train_samples else set()
         return list(windows.tensor_split(sorted(end for end in ends if 0 < end < len(windows))))
 
@@ -193,9 +199,9 @@ class TrainingRun:
         )
 
     def _test(self, prepared: Preparation, engine: Engine, device: torch.device) -> None:
-        if engine.world > 1:
-            torch.distributed.barrier()
-        load_checkpoint(self.options.folder / CHECKPOINT, prepared.model)
+        if engine.rank == 0:
+            load_checkpoint(self.options.folder / CHECKPOINT, prepared.model)
+        engine.share(parameter.data for _, parameter in prepared.model.trained_parameters())
         scores = self._scores(prepared, engine, device, "test")
         self.result.test_mse, self.result.test_mae = scores.mse, scores.mae
 
@@ -210,6 +216,7 @@ class TrainingRun:
             device,
             shares_prototypes=config.prompt_prefix != "recompute",
             between_batches=self._stop_if_told,
+            engine=engine,
         )
         return scores
 
@@ -269,7 +276,8 @@ class TrainingRun:
             self.options.on_event({"event": "progress", "step": step, "samples": samples, "train_loss": loss})
 
     def _stop_if_told(self) -> None:
-        if self.options.should_stop.is_set():
+        """The first of several processes alone stops; the others end with it."""
+        if process_rank() == 0 and self.options.should_stop.is_set():
             raise Interrupted
 
     def _exceeded(self, gib: float) -> None:

@@ -1,5 +1,6 @@
 """Optimizer steps over windows, and their clocks."""
 
+import dataclasses
 import math
 import time
 from collections.abc import Callable, Iterator
@@ -109,7 +110,7 @@ class Stepper:
         full = windows.repeat(math.ceil(size / len(windows)))[: max(size, len(windows) // size * size)]
         started = time.perf_counter()
         for clock in dict.fromkeys((self._filling, self._clock)):
-            while clock.steps < least and not (clock.steps and time.perf_counter() - started > seconds):
+            while clock.steps < least and not self._is_over(clock, started + seconds):
                 if self._prepared.store is not None and clock is self._filling:
                     self._prepared.store.forget()
                 clock.resume()
@@ -121,8 +122,13 @@ class Stepper:
             self._step(group, batches)
             clock.step_done()
             self._between_steps(self.steps_done, self.samples, None)
-            if clock.steps >= least or (clock.steps and time.perf_counter() > deadline):
+            if clock.steps >= least or self._is_over(clock, deadline):
                 return
+
+    def _is_over(self, clock: StepClock, deadline: float) -> bool:
+        """Whether extra steps end for lack of time; one steady step is always timed."""
+        is_over = bool(clock.steps) and time.perf_counter() > deadline
+        return self._engine.agree(is_over, self._device)
 
     def seconds_per_step(self) -> tuple[float, float]:
         """Mean and median seconds of a steady step; of those that use the prompt store, where there is one."""
@@ -155,15 +161,21 @@ class Stepper:
         return max(0.0, sum(self._filling.warmup_seconds) - steady * len(self._filling.warmup_seconds))
 
     def _groups(self, windows: Tensor, clock: StepClock) -> Iterator[tuple[Tensor, list[Batch]]]:
-        """Global batches with this process's micro batches; the clock is told how long the device waits for them."""
+        """Global batches with this process's micro batches, of which every process has as many.
+
+        The clock is told how long the device waits for them.
+        """
         config, engine = self._config, self._engine
         groups = micro_batches(windows, config.global_batch * engine.world)
-        mine = [micro_batches(group[engine.rank :: engine.world], config.batch_size) for group in groups]
-        stream = self._prepared.train([part for parts in mine for part in parts])
+        mine = [shares(group, engine.rank, engine.world, config.batch_size) for group in groups]
+        fillers = [group[:1] for group in groups]
+        stream = self._prepared.train(
+            [part if len(part) else filler for parts, filler in zip(mine, fillers, strict=True) for part in parts]
+        )
         for group, parts in zip(groups, mine, strict=True):
             clock.idle.mark()
             with part("data"):
-                batches = [next(stream) for _ in parts]
+                batches = [_counting(next(stream), len(windows)) for windows in parts]
             clock.idle.mark()
             yield group, batches
 
@@ -186,19 +198,26 @@ class Stepper:
         for number, batch in enumerate(batches):
             with part("prompt"):
                 prompt = batch.prompt if store is None else store.prompt(batch)
-            with part("network"):
-                forecast = engine.model(batch.x, prompt, leaves)[: len(batch.y)]
-            loss = (forecast - batch.y).square().sum() / (len(group) * batch.y.shape[1])
-            total += loss.detach()
-            engine.backward(loss * engine.world, is_last=number == len(batches) - 1)
+            is_last = number == len(batches) - 1
+            with engine.micro_batch(is_last=is_last):
+                with part("network"):
+                    forecast = engine.model(batch.x, prompt, leaves)[: len(batch.y)]
+                loss = (forecast - batch.y).square().sum() / (len(group) * batch.y.shape[1])
+                total += loss.detach()
+                engine.backward(loss * engine.world, is_last=is_last)
         if shared and leaves:
             torch.autograd.backward(shared, [leaf.grad for leaf in leaves])
         with part("optimizer"):
             engine.step()
-        return total
+        return engine.gather(total)
 
     def _loss_to_report(self, loss: Tensor) -> float | None:
-        """The loss as a number: always on a CPU, now and then on a GPU, where reading it waits for the device."""
+        """The loss as a number: always on a CPU, now and then on a GPU, where reading it waits for the device.
+
+        The first process alone decides: the others would leave at another step, and they end with it.
+        """
+        if self._engine.rank:
+            return None
         now = time.perf_counter()
         due = now - self._reported > SECONDS_BETWEEN_REPORTS
         if self._device.type != "cpu" and not due:
@@ -210,3 +229,25 @@ class Stepper:
             return None
         self._reported = now
         return value
+
+
+def shares(group: Tensor, rank: int, world: int, size: int) -> list[Tensor]:
+    """One process's micro batches of a global batch; windows are dealt out one by one, each to one process.
+
+    Args:
+        group: Numbers of the windows [windows].
+        rank: Number of the process.
+        world: Processes that train together.
+        size: Micro batch, windows.
+
+    Returns:
+        As many micro batches for every process; the last ones may be smaller, or empty.
+    """
+    count = math.ceil(math.ceil(len(group) / world) / size)
+    parts = micro_batches(group[rank::world], size) if rank < len(group) else []
+    return parts + [group[:0]] * (count - len(parts))
+
+
+def _counting(batch: Batch, windows: int) -> Batch:
+    """A batch of which only so many windows weigh: an empty share is computed on a window that weighs nothing."""
+    return batch if len(batch.y) == windows else dataclasses.replace(batch, y=batch.y[:windows])

@@ -1,0 +1,83 @@
+"""Optimizer steps by one process, or by several that train together.
+
+As a program it is one of them: `python -m tests.timellm.two_processes CONFIG.json RESULT.json WINDOWS...`.
+"""
+
+import json
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from tests.timellm.tiny_runs import CPU, set_up
+from timellm.config import RunConfig
+from timellm.process import worker_environment
+from timellm.training.evaluate import evaluate
+
+ROOT = Path(__file__).parents[2]
+
+
+def train(config: RunConfig, windows: list[int]) -> dict[str, Any]:
+    """Train without dropout on parts of the first pass, of so many windows each, then validate."""
+    prepared, stepper, losses = set_up(config)
+    for module in prepared.model.modules():
+        if isinstance(module, torch.nn.Dropout):
+            module.p = 0.0
+    for part in prepared.windows.passes[0][: sum(windows)].split(windows):
+        stepper.train(part)
+    seen: list[int] = []
+    cut = prepared.validation
+
+    def recorded(groups: list[torch.Tensor]) -> Any:
+        for batch in cut(groups):
+            seen.extend(batch.indices[: len(batch.y)].tolist())
+            yield batch
+
+    scores = evaluate(
+        prepared.model, recorded, prepared.windows.validation, 8, CPU,  # type: ignore[arg-type]
+        shares_prototypes=False, engine=stepper._engine,
+    )  # fmt: skip
+    return {"losses": losses, "mse": scores.mse, "mae": scores.mae, "seen": seen, "windows": scores.windows}
+
+
+def start(command: list[str], rank: int, world: int, port: int, **more: Any) -> subprocess.Popen:
+    """One process of several, as a launcher would start it."""
+    place = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": world, "LOCAL_WORLD_SIZE": world}
+    place |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+    environment = {**os.environ, **worker_environment(1), **{name: str(value) for name, value in place.items()}}
+    return subprocess.Popen([sys.executable, *command], cwd=ROOT, env=environment, text=True, **more)
+
+
+def free_port() -> int:
+    """A port that nobody listens on."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def train_together(config: RunConfig, windows: list[int], folder: Path, world: int = 2) -> list[dict[str, Any]]:
+    """What each of several processes found."""
+    (folder / "config.json").write_text(json.dumps(config.to_dict()))
+    port, results = free_port(), [folder / f"result{rank}.json" for rank in range(world)]
+    program = ["-m", "tests.timellm.two_processes", str(folder / "config.json")]
+    processes = [
+        start([*program, str(path), *map(str, windows)], rank, world, port, stderr=subprocess.PIPE)
+        for rank, path in enumerate(results)
+    ]
+    try:
+        errors = [process.communicate(timeout=300)[1] for process in processes]
+    finally:
+        for process in processes:
+            process.kill()
+    assert [process.returncode for process in processes] == [0] * world, errors
+    return [json.loads(path.read_text()) for path in results]
+
+
+if __name__ == "__main__":
+    torch.set_num_threads(1)
+    found = train(RunConfig.from_json(Path(sys.argv[1])), [int(count) for count in sys.argv[3:]])
+    Path(sys.argv[2]).write_text(json.dumps(found))
