@@ -6,6 +6,7 @@ from collections.abc import Callable
 import torch
 from torch.utils.flop_counter import FlopCounterMode, sdpa_backward_flop_count, sdpa_flop_count
 
+from timellm.model.timellm import DTYPES
 from timellm.training.environment import synchronize
 
 CPU_PRODUCTS = ((2304, 768, 3072), (1000, 49152, 768), (2048, 2048, 2048))
@@ -35,6 +36,11 @@ def peak_flops_per_second(device: torch.device, dtype: torch.dtype) -> float:
     """The fastest matrix product that was measured, operations per second."""
     products = GPU_PRODUCTS if device.type == "cuda" else CPU_PRODUCTS
     return max(_product_speed(device, dtype, *sizes) for sizes in products)
+
+
+def faster_precision(device: torch.device) -> str:
+    """The precision whose matrix products are faster on the device: without matrix units fp32 may beat bf16."""
+    return max(("bf16", "fp32"), key=lambda name: peak_flops_per_second(device, DTYPES[name]))
 
 
 def _product_speed(device: torch.device, dtype: torch.dtype, rows: int, inner: int, columns: int) -> float:

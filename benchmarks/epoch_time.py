@@ -10,7 +10,7 @@ sys.path[0] = str(Path(__file__).resolve().parents[1])
 
 import torch  # noqa: E402
 
-from benchmarks.arithmetic import flops_of, peak_flops_per_second  # noqa: E402
+from benchmarks.arithmetic import faster_precision, flops_of, peak_flops_per_second  # noqa: E402
 from benchmarks.document import conditions, device_heading, publish, table  # noqa: E402
 from benchmarks.harness import (  # noqa: E402
     benchmark_parser,
@@ -39,12 +39,12 @@ GPU_COMMAND = "python benchmarks/epoch_time.py --llm_model gpt2 --llm_weights ra
 INTRODUCTION = """# Epoch time
 
 One training epoch over an ETTm1-sized data set (34 369 x 7 windows), published computation (`recompute`, eager
-attention, plain Adam, fp32) against ours on the same device. The acceleration guide needs 34 min for this pass on its
-own GPU (7 519 batches of 32 at 0.2744 s). Projected: the median step, all variants interleaved in one process, times
-the steps of an epoch. Measured: every step of the epoch, one variant after the other. The filling epoch of a store
-computes every prompt, later epochs read what is stored within `--prompt_store_gib`; with prompts per span, a time
-span's channels share one. Speed is the matrix products' operations over the time, its peak that of the fastest matrix
-product measured."""
+attention, plain Adam, fp32) against ours, in the precision whose matrix products are faster, on the same device. The
+acceleration guide needs 34 min for this pass on its own GPU (7 519 batches of 32 at 0.2744 s). Projected: the median
+step, all variants interleaved in one process, times the steps of an epoch. Measured: every step of the epoch, one
+variant after the other. The filling epoch of a store computes every prompt, later epochs read what is stored within
+`--prompt_store_gib`; with prompts per span, a time span's channels share one. Speed is the matrix products' operations
+over the time, its peak that of the fastest matrix product measured."""
 
 
 @dataclass(frozen=True)
@@ -93,7 +93,7 @@ def main() -> int:
     device = choose_device(config)
     default = 0 if device.type == "cuda" else CPU_STEPS
     steps = default if arguments.steps is None else arguments.steps
-    entries = _entries(whole_numbers("batches", arguments.batches))
+    entries = _entries(whole_numbers("batches", arguments.batches), faster_precision(device))
     contestants = _Contestants(config, device, None if steps == 0 else STEPS_HELD)
     timed = _project(entries, contestants, steps) if steps else _measure(entries, contestants)
     kind = f"projected from {steps} steps" if steps else "measured"
@@ -102,14 +102,16 @@ def main() -> int:
     return 0
 
 
-def _entries(batches: list[int]) -> list[Entry]:
+def _entries(batches: list[int], precision: str) -> list[Entry]:
     entries = [Entry("published fp32, batch 32", _sized(PUBLISHED, 32))]
     entries.append(Entry(f"{PUBLISHED_AMP.name}, batch 32", _sized(PUBLISHED_AMP, 32)))
-    entries += [Entry(f"{OURS.name}, batch {batch}", _sized(OURS, batch)) for batch in batches]
+    entries += [
+        Entry(f"reuse {precision}, batch {batch}", _sized(OURS, batch, precision=precision)) for batch in batches
+    ]
     for scope in ("channel", "span"):
         for batch in batches:
-            variant = _sized(STORE, batch, prompt_scope=scope)
-            label = f"{STORE.name}, prompts per {scope}, batch {batch}"
+            variant = _sized(STORE, batch, precision=precision, prompt_scope=scope)
+            label = f"store {precision}, prompts per {scope}, batch {batch}"
             entries += [Entry(f"{label}, filling epoch", variant, True), Entry(f"{label}, later epochs", variant)]
     return entries
 

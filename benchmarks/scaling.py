@@ -10,6 +10,7 @@ sys.path[0] = str(Path(__file__).resolve().parents[1])
 import psutil  # noqa: E402
 import torch  # noqa: E402
 
+from benchmarks.arithmetic import faster_precision  # noqa: E402
 from benchmarks.document import conditions, device_heading, publish, table  # noqa: E402
 from benchmarks.harness import (  # noqa: E402
     benchmark_parser,
@@ -36,12 +37,12 @@ ROWS = 1200
 GPU_COMMAND = "python benchmarks/scaling.py --llm_model gpt2 --llm_weights random"
 INTRODUCTION = """# Scaling
 
-Seconds of training steps (`reuse`, bf16, fused Adam unless the command says otherwise) against the number of windows,
-the length of the input, the batch and the number of channels, all on made series, interleaved in one process; medians
-with their 95 % interval. The last column compares seconds per window with the first row, pair by pair: 1 is linear,
-less is better than linear. A step also pays for what does not depend on the batch, the mapping layer and its
-optimizer. Memory is the peak of a process of its own that holds every window of its data set and its prompts, above
-that of the process with its imports."""
+Seconds of training steps (`reuse`, fused Adam, the device's faster precision) against the number of windows, the length
+of the input, the batch and the number of channels, all on made series, interleaved in one process; medians with their
+95 % interval. The last column compares seconds per window with the first row, pair by pair: 1 is linear, less is better
+than linear. A step also pays for what does not depend on the batch, the mapping layer and its optimizer. Memory is the
+peak of a process of its own that holds every window of its data set and its prompts, above that of the process with its
+imports."""
 
 
 def main() -> int:
@@ -54,9 +55,11 @@ def main() -> int:
     parser.add_argument("--memory_of", type=int, default=None, help="print the memory with this many channels only")
     arguments = parser.parse_args()
     use_worker_environment(arguments.threads)
-    own = {"prompt_prefix": "reuse", "precision": "bf16"}
+    own = {"prompt_prefix": "reuse"}
     config = run_settings(arguments, **{**made_settings(vars(arguments)), **own})
     device = choose_device(config)
+    if getattr(arguments, "precision", None) is None:
+        config = config.replace(precision=faster_precision(device))
     if arguments.memory_of:
         print(json.dumps(_memory_of(arguments.memory_of, config, device)))
         return 0
