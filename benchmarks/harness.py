@@ -5,6 +5,7 @@ import json
 import os
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -18,9 +19,9 @@ from spaces.errors import InputError
 from timellm.arguments import build_parser, config_from
 from timellm.config import RunConfig
 from timellm.training.environment import describe_machine, synchronize, worker_environment
+from timellm.training.timing import RESAMPLES
 
 FOLDER = Path(__file__).resolve().parent
-RESAMPLES = 2000
 
 
 @dataclass(frozen=True)
@@ -124,6 +125,29 @@ def call_apart(*flags: str) -> Any:
     """What this command prints as its last line, JSON, when it is run with these flags too, in a process of its own."""
     command = [sys.executable, *sys.orig_argv[1:], *flags]
     return json.loads(subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True).stdout.splitlines()[-1])
+
+
+def train_in_worker(config: RunConfig, threads: int, **job: object) -> dict[str, Any]:
+    """Train in a worker process, as a trial of a search does.
+
+    Args:
+        config: The run's settings.
+        threads: CPU threads of the process.
+        job: What else its job file holds.
+
+    Returns:
+        Its result; `state` tells how it ended. What it printed is its `error` where it left no result.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        path, result = Path(folder) / "job.json", Path(folder) / "result.json"
+        path.write_text(json.dumps({"config": config.to_dict(), "run_dir": folder, "threads": threads, **job}))
+        command = [sys.executable, "-m", "timellm.worker", str(path)]
+        environment = {**os.environ, **worker_environment(threads), "PYTHONPATH": str(FOLDER.parent)}
+        done = subprocess.run(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+        if result.is_file():
+            return json.loads(result.read_text())
+    last = (done.stderr.strip().splitlines() or ["no output"])[-1]
+    return {"state": "failed", "error": f"The process ended with status {done.returncode}: {last}"}
 
 
 def whole_numbers(flag: str, text: str) -> list[int]:

@@ -124,8 +124,9 @@ class Contestant:
         """Use another contestant's tensors wherever name, shape and type agree, to start alike and to save memory."""
         theirs = dict(other.model.named_parameters())
         for name, parameter in self.model.named_parameters():
-            if parameter.shape == theirs[name].shape and parameter.dtype == theirs[name].dtype:
-                parameter.data = theirs[name].data
+            match = theirs.get(name)
+            if match is not None and parameter.shape == match.shape and parameter.dtype == match.dtype:
+                parameter.data = match.data
 
     @property
     def steps_per_epoch(self) -> int:
