@@ -21,7 +21,7 @@ from benchmarks.harness import (  # noqa: E402
     show_progress,
     use_worker_environment,
 )
-from benchmarks.levers_list import GUIDE_WORDS, Lever, guide_base, guide_rows, levers  # noqa: E402
+from benchmarks.levers_list import GUIDE_WORDS, NOISE, Lever, guide_base, guide_rows, levers  # noqa: E402
 from benchmarks.levers_timing import BASE, Outcome, Timed, Timer, train_all  # noqa: E402
 from benchmarks.series import data_label, made_settings  # noqa: E402
 from spaces.errors import InputError  # noqa: E402
@@ -53,10 +53,10 @@ else: on top of `recompute`, as published, to compare with the guide, and on top
 in turns, each table row against the base of its own rounds: in one process, and those that need loader workers,
 DeepSpeed, compiled code or scaled gradients in processes of their own, one at a time. Work is compared window by
 window. Seconds and ratios are medians with 95 % intervals; a lever pays where its whole interval is above 1, does not
-pay here where it is below, and is within noise otherwise. The guide counts the batches of all three splits as an
-epoch and trains GPT-2 on a GPU; its ratios are what compares. The validation error is that of a run in a process of
-its own, as a trial of a search, on equally many training windows, judged on one subset of validation windows; peak
-memory is that run's."""
+pay here where it is below, and is within noise where the interval holds 1 or the median is no further from 1 than the
+base timed against itself reaches. The guide counts the batches of all three splits as an epoch and trains GPT-2 on a
+GPU; its ratios are what compares. The validation error is that of a run in a process of its own, as a trial of a
+search, on equally many training windows, judged on one subset of validation windows; peak memory is that run's."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -210,7 +210,7 @@ def _row(section: Section, row: Lever) -> tuple[str, ...]:
     ratio = ratio_of(outcome.base, outcome.seconds)
     if memory == "-" and outcome.memory_gib is not None:
         memory = f"{outcome.memory_gib:.2f}"
-    notes = [_verdict(ratio), row.note]
+    notes = [_verdict(ratio, _noise(section)), row.note]
     if outcome.compile_seconds:
         notes.append(f"compiles {outcome.compile_seconds:.0f} s")
     said = "; ".join(note for note in notes if note)
@@ -234,10 +234,19 @@ def _epoch(section: Section, per_window: Interval) -> str:
     return f"{epoch:.0f}" if epoch.median >= 100 else f"{epoch:.2f}"
 
 
-def _verdict(ratio: Interval) -> str:
-    if ratio.low > 1:
-        return "pays"
-    return "does not pay here" if ratio.high < 1 else "within noise"
+def _noise(section: Section) -> float:
+    """How far from 1 the base's ratio to itself reaches; 0 where it was not timed."""
+    outcome = section.times.get(NOISE)
+    if not isinstance(outcome, Timed):
+        return 0.0
+    ratio = ratio_of(outcome.base, outcome.seconds)
+    return max(ratio.high - 1, 1 - ratio.low) if ratio.high < float("inf") else 0.0
+
+
+def _verdict(ratio: Interval, noise: float) -> str:
+    if abs(ratio.median - 1) <= noise or ratio.low <= 1 <= ratio.high:
+        return "within noise"
+    return "pays" if ratio.low > 1 else "does not pay here"
 
 
 if __name__ == "__main__":

@@ -13,6 +13,9 @@ from timellm.check import check_run
 from timellm.config import RunConfig
 from timellm.process import available_cores
 
+NOISE = "the base again"
+"""Row that compares the base with itself."""
+
 GUIDE_BATCH = 32
 GUIDE_WORKERS = 10
 GUIDE_WORDS = {
@@ -108,7 +111,7 @@ def levers(base: RunConfig) -> list[Lever]:
     """One row per lever; the first is the base once more, which shows the noise."""
     double, workers = 2 * base.batch_size, min(8, available_cores())
     rows = [
-        Lever(name="the base again", note="shows the noise"),
+        Lever(name=NOISE, note="shows the noise"),
         _knob("AMP bf16", "precision", "bf16", base),
         _knob("AMP fp16", "precision", "fp16", base, is_apart=True),
         _knob(f"batch {double}", "batch_size", double, base),

@@ -122,8 +122,11 @@ class Timer:
         self._free()
         measured_rows = [row for row in rows if not row.counts_validation]
         settings = [base, *(row.of(base) for row in measured_rows)]
+        if len(measured_rows) == len(rows):  # nobody asks for the evaluation, which is timed all the same
+            settings = [config.replace(eval_batch_size=max(1, base.batch_size // 4)) for config in settings]
         rounds = self._rounds_of(any(row.is_heavy(base) for row in rows))
-        plan = MeasurePlan(batches=rounds * self.steps, warmup_batches=1, rounds=rounds)
+        warmup = 1 if any(config.compile_mode != "off" for config in settings) else 0
+        plan = MeasurePlan(batches=rounds * self.steps, warmup_batches=warmup, rounds=rounds)
         show_progress(f"{base.prompt_prefix}: {', '.join(row.name for row in rows)}, each in a process of its own")
         measured = _attempt(lambda: measure_interleaved(settings, plan, self.threads, show_progress))
         if isinstance(measured, str):

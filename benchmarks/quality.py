@@ -1,12 +1,8 @@
 """Validation error on ETTh1 against naive forecasts, in several seeds and precisions. `quality.py --help`."""
 
-import json
 import math
-import os
 import statistics
-import subprocess
 import sys
-import tempfile
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,17 +13,16 @@ sys.path[0] = str(Path(__file__).resolve().parents[1])
 import torch  # noqa: E402
 
 from benchmarks.document import conditions, device_heading, publish, table  # noqa: E402
-from benchmarks.harness import benchmark_parser, run_settings, show_progress, whole_numbers  # noqa: E402
+from benchmarks.harness import benchmark_parser, run_settings, show_progress, train_in_worker, whole_numbers  # noqa: E402
 from spaces.errors import InputError  # noqa: E402
 from timellm.check import check_run  # noqa: E402
 from timellm.config import RunConfig  # noqa: E402
 from timellm.data import load_data, stratified_subset  # noqa: E402
 from timellm.data.naive import naive_errors  # noqa: E402
-from timellm.training.environment import choose_device, worker_environment  # noqa: E402
+from timellm.training.environment import choose_device  # noqa: E402
 
 PROG = "quality.py"
 NAME = "quality"
-ROOT = Path(__file__).resolve().parents[1]
 REQUIRED_PERCENT = 10
 REQUIRED_BELOW = ("last value", "window mean")
 """Forecasts that a run must beat by REQUIRED_PERCENT; others are shown beside them."""
@@ -92,14 +87,7 @@ def main() -> int:
 def _train(config: RunConfig, threads: int) -> dict[str, Any]:
     """Train in a worker process, as a trial of a search does, and return its result."""
     show_progress(f"training: {config.precision}, seed {config.seed}")
-    with tempfile.TemporaryDirectory() as folder:
-        job = {"config": config.to_dict(), "run_dir": folder, "threads": threads}
-        path = Path(folder) / "job.json"
-        path.write_text(json.dumps(job))
-        command = [sys.executable, "-m", "timellm.worker", str(path)]
-        environment = {**os.environ, **worker_environment(threads), "PYTHONPATH": str(ROOT)}
-        subprocess.run(command, env=environment, stdout=subprocess.DEVNULL, check=False)
-        result = json.loads((Path(folder) / "result.json").read_text())
+    result = train_in_worker(config, threads)
     if result["state"] != "complete":
         raise InputError(f"A run must end complete, got {result['state']} with seed {config.seed}: {result['error']}")
     return result
