@@ -10,9 +10,13 @@ import torch
 from benchmarks.arithmetic import flops_of
 from benchmarks.document import date_in_index, table, write_section
 from benchmarks.harness import median_of, ratio_of, time_interleaved, whole_numbers
+from benchmarks.levers_list import guide_rows, levers
+from benchmarks.overhead_watch import TrialTimes, gaps_of, startup_of
+from benchmarks.projection_cases import Epoch, chosen_settings, made_epoch
 from spaces.errors import InputError
 from tests.timellm.tiny_backbones import save_tiny
-from timellm.data import Split
+from timellm.config import RunConfig
+from timellm.data import Split, load_data
 from timellm.data.naive import naive_errors
 from timellm.training.environment import worker_environment
 
@@ -77,6 +81,122 @@ def test_a_benchmark_refuses_an_unknown_variant_on_one_line(backbone, cache, tmp
     done = run_benchmark("step_time", backbone, cache, tmp_path / "x.md", "--variants", "fastest")
     assert done.returncode == 2
     assert re.fullmatch(r"step_time\.py: A variant must be one of published, .*, got 'fastest'\.\n", done.stderr)
+
+
+def test_levers_gives_every_lever_a_row_or_its_reason(backbone, cache, tmp_path):
+    output = tmp_path / "levers.md"
+    only = ["--bases", "reuse", "--tables", "levers", "--levers", "SDPA attention;AMP fp16;validation every 2nd epoch"]
+    fewest = "--repeats 1 --mse_samples 4 --val_samples 4 --jobs 1".split()
+    done = run_benchmark("levers", backbone, cache, output, *only, *fewest)
+    assert done.returncode == 0, done.stderr
+    text = output.read_text()
+    assert float(cells(text, "base")[4]) > 0
+    assert float(cells(text, "SDPA attention")[1]) > 0
+    assert float(cells(text, "SDPA attention")[4]) > 0
+    assert float(cells(text, "validation every 2nd epoch")[2]) > 1
+    assert cells(text, "AMP fp16")[3] == "1.5 to 3×"
+    assert cells(text, "AMP fp16")[-1].startswith("not run: fp16 is not supported on a CPU.")
+
+
+def test_the_levers_hold_the_plans_of_the_speed_space_and_what_the_guide_expects():
+    plans = {row.name: row for row in guide_rows(RunConfig(), "bf16")}
+    assert plans["plan B"].settings["batch_size"] == 128
+    assert plans["plan B"].settings["offload_optimizer"] == "none"
+    assert plans["plan A"].expects == "15 to 25 min per epoch, 2 to 3.7×"
+    rows = {row.name: row for row in levers(RunConfig())}
+    assert rows["batch 64"].expects == "1.2 to 1.5×"
+    assert rows["3 of 6 layers"].of(RunConfig()).llm_layers == 3
+
+
+def test_every_lever_changes_the_run():
+    base = RunConfig()
+    unchanged = [row.name for row in levers(base) if row.of(base) == base]
+    assert unchanged == ["the base again"]
+
+
+@pytest.mark.slow
+def test_projection_compares_with_an_epoch_that_was_trained(backbone, cache, tmp_path):
+    output = tmp_path / "projection.md"
+    short = "--seq_len 24 --pred_len 8 --patch_len 8 --stride 4".split()
+    few = "--epoch_windows 120 --samples 16 --measure_batches 4 --settings reuse".split()
+    done = run_benchmark("projection", backbone, cache, output, *short, *few)
+    assert done.returncode == 0, done.stderr
+    text = output.read_text()
+    assert float(cells(text, "reuse")[1]) > 0
+    assert "120 training windows" in text
+    assert re.search(r"Projections: \d of 2 within 3 %", text)
+    assert re.search(r"Estimates: \d of 1 within 3 %", text)
+
+
+def test_a_made_epoch_has_the_windows_that_were_asked_for(cache, monkeypatch):
+    monkeypatch.setenv("TIMELLM_CACHE_DIR", str(cache))
+    settings = made_epoch({"seq_len": 24, "pred_len": 8}, 120)
+    assert len(load_data(RunConfig(**settings, seq_len=24, pred_len=8)).train) == 120
+    assert made_epoch({"data": "ETTh1"}, 120) == {}
+    with pytest.raises(InputError, match="epoch_windows must be a multiple of 4, the channels, got 121"):
+        made_epoch({}, 121)
+
+
+def test_a_projection_names_the_settings_it_knows():
+    assert len(chosen_settings(RunConfig(), None)) == 6
+    with pytest.raises(InputError, match=r"A setting must be one of recompute, the baseline; .*, got slow"):
+        chosen_settings(RunConfig(), "reuse;slow")
+
+
+def test_an_error_of_a_projection_is_relative_to_the_trained_epoch():
+    trained = Epoch(10.0, 9.9, 10.1)
+    assert Epoch(10.2, 9.9, 10.4).error_percent(trained) == pytest.approx(2.0)
+    assert Epoch(10.2, 9.9, 10.4).covers(trained)
+    assert Epoch(10.2, 10.1, None).covers(trained) is False
+    with pytest.raises(InputError, match=r"Every run must end complete, got diverged \(x\): no"):
+        Epoch.of("x", {"state": "diverged", "error": "no"})
+
+
+def test_a_gap_is_from_one_training_to_the_next_without_its_start_up():
+    trials = {
+        "t0002": TrialTimes(training_at=22.0, ended_at=30.0, startup_seconds=5.0),
+        "t0001": TrialTimes(training_at=5.0, ended_at=15.0, startup_seconds=4.0),
+        "t0003": TrialTimes(),
+    }
+    (gap,) = gaps_of(trials)
+    assert gap.trials == "t0001 to t0002"
+    assert gap.seconds == 7.0
+    assert gap.beyond == 2.0
+
+
+def test_a_start_up_is_known_once_the_training_has_begun(tmp_path):
+    assert startup_of(tmp_path) is None
+    events = tmp_path / "events.jsonl"
+    events.write_text('{"event": "started", "pid": 1}\n{"event": "trai')
+    assert startup_of(tmp_path) is None
+    events.write_text('{"event": "started", "pid": 1}\n{"event": "training", "startup_seconds": 3.5, "steps": 4}\n')
+    assert startup_of(tmp_path) == 3.5
+
+
+@pytest.mark.slow
+def test_overhead_measures_a_real_search(backbone, cache, tmp_path):
+    output = tmp_path / "overhead.md"
+    done = subprocess.run(
+        [
+            sys.executable,
+            "benchmarks/overhead.py",
+            "--trials",
+            "2",
+            "--llm_model",
+            str(backbone),
+            "--output",
+            str(output),
+        ],
+        cwd=ROOT,
+        env={**os.environ, "TIMELLM_CACHE_DIR": str(cache), "HF_HUB_OFFLINE": "1"},
+        capture_output=True,
+        text=True,
+        timeout=600,
+    )
+    assert done.returncode == 0, done.stderr
+    text = output.read_text()
+    assert float(cells(text, "t0001 to t0002")[1]) > 0
+    assert cells(text, "training processes")[1].endswith("%")
 
 
 def test_a_section_is_replaced_and_other_devices_are_kept(tmp_path):
