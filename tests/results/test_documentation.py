@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from results.guide import expected_of_lever, expected_of_plan
 from spaces import load_space
 from spaces.knobs import KNOBS, SETTINGS
 from tests.results.synthetic import confirm, make_rows, make_run
@@ -20,11 +21,32 @@ COMMANDS = (
     "timellm/run_main.py",
     "timellm/estimate_training_time.py",
 )
-OF_OTHER_PROGRAMS = {"--no-deps", "--no-dashboard", "--help", "--logdir"}
+MEASURED = ("seconds per epoch", "speed-up", "times as fast (95 % interval)")
+"""Heads of columns that hold figures of a benchmark."""
+
+OF_OTHER_PROGRAMS = {"--no-deps", "--no-dashboard", "--help", "--logdir", "--head"}
 
 
 def code_blocks(page: Path, language: str) -> list[str]:
     return re.findall(rf"^```{language}\n(.*?)^```$", page.read_text(), re.DOTALL | re.MULTILINE)
+
+
+def cells(line: str) -> list[str]:
+    return [cell.strip() for cell in line.strip().strip("|").split("|")]
+
+
+def numbers(text: str) -> set[float]:
+    return {float(number.replace(",", "")) for number in re.findall(r"\d[\d,]*(?:\.\d+)?", text)}
+
+
+def measured_rows(page: Path) -> list[str]:
+    """The figures of each row of the page's tables that quote a benchmark."""
+    tables = re.findall(r"^(\|.*)\n\|[ :|-]+\n((?:\|.*\n)+)", page.read_text(), re.MULTILINE)
+    rows = []
+    for head, body in tables:
+        chosen = [index for index, name in enumerate(cells(head)) if name in MEASURED]
+        rows += [" ".join(cells(line)[index] for index in chosen) for line in body.splitlines() if chosen]
+    return rows
 
 
 @pytest.mark.parametrize("name", ["docs/dataframe.md", "README.md"])
@@ -71,3 +93,30 @@ def test_every_link_to_a_file_leads_to_one(page):
     targets = re.findall(r"\]\(([^)#]+)[^)]*\)", page.read_text())
 
     assert [link for link in targets if "://" not in link and not (page.parent / link).exists()] == []
+
+
+@pytest.mark.parametrize("name", ["README.md", "docs/levers.md"])
+def test_measured_figures_stand_in_a_row_of_a_benchmark(name):
+    lines = [line for file in ROOT.glob("benchmarks/*.md") for line in file.read_text().splitlines() if "|" in line]
+    known = [numbers(line) for line in lines]
+    rows = measured_rows(ROOT / name)
+
+    assert len(rows) > 3
+    assert [row for row in rows if not any(numbers(row) <= line for line in known)] == []
+
+
+@pytest.mark.parametrize("name", ["README.md", "docs/levers.md"])
+def test_what_the_guide_expects_of_a_plan_is_quoted_as_the_report_has_it(name):
+    text = (ROOT / name).read_text()
+    plans = [expected_of_plan(plan) for plan in ("plan-a", "plan-b")]
+
+    assert [plan.words for plan in plans if plan.words.removesuffix("×") not in text] == []
+
+
+def test_what_the_guide_expects_of_a_lever_is_quoted_as_the_report_has_it():
+    text = (ROOT / "docs" / "levers.md").read_text()
+    changes = [("precision", "bf16", "fp32"), ("batch_size", 64, 32), ("offload_optimizer", "none", "off")]
+    changes += [("num_workers", 8, 0), ("compile_mode", "default", "off"), ("llm_layers", 3, 6)]
+    levers = [expected_of_lever(*change) for change in changes]
+
+    assert [lever.words for lever in levers if lever.words not in text] == []
