@@ -1,17 +1,15 @@
 """The report as Chromium shows it."""
 
-from pathlib import Path
-
 import pytest
 
 from results.page import build_report
 from results.table import load_trials
 from tests.results.chromium import browser, chromium_or_skip
+from tests.results.report_page import accessibility_problems, front_points, hover_over_front, overflowing_plots
 from tests.results.synthetic import confirm, make_rows, make_run
 
 pytestmark = pytest.mark.browser
 
-AXE = Path(__file__).parents[1] / "vendor" / "axe-core" / "axe.min.js"
 SIZES = [(390, 844, False), (1280, 900, False), (1280, 900, True)]
 
 
@@ -38,8 +36,7 @@ def test_the_report_opens_without_errors_requests_or_overflow(folder, page, widt
 
     assert page.evaluate("document.querySelectorAll('.plot .main-svg').length") > 6
     assert page.evaluate("document.documentElement.scrollWidth") <= width
-    wide = "[...document.querySelectorAll('.plot')].filter(p => !p.closest('.wide') && p.scrollWidth > p.clientWidth)"
-    assert page.evaluate(f"{wide}.length") == 0
+    assert overflowing_plots(page) == 0
     assert page.errors == []
     assert page.requests == [folder.report.resolve().as_uri()]
 
@@ -51,44 +48,21 @@ def test_axe_finds_no_serious_problem(folder, page, tmp_path, width, height, dar
         folder = make_run(tmp_path / "live", make_rows(12), status="running")
         build_report(folder)
     page.open(folder.report, width, height, dark)
-    page.evaluate("document.querySelectorAll('details').forEach(box => { box.open = true; })")
-    page.evaluate(AXE.read_text() + "; 0")
 
-    found = page.evaluate("axe.run().then(r => r.violations.map(v => [v.impact, v.id, v.nodes.map(n => n.html)]))")
-
-    assert found == []
+    assert accessibility_problems(page) == []
 
 
 def test_the_fronts_points_are_as_many_as_the_tables_pareto_rows(folder, page):
     page.open(folder.report)
 
-    plot = "document.querySelector('[data-figure=figure-pareto]')"
-    drawn = page.evaluate(f"{plot}.data.find(t => t.name === 'Pareto front').x.length")
-    index = page.evaluate(f"{plot}.data.findIndex(t => t.name === 'Pareto front')")
-    points = page.evaluate(
-        f"{plot}.querySelectorAll('.scatterlayer .trace')[{index}].querySelectorAll('.point').length"
-    )
+    held, drawn = front_points(page)
 
-    assert drawn == points == load_trials(folder.path)["is_pareto"].sum()
+    assert held == drawn == load_trials(folder.path)["is_pareto"].sum()
 
 
 def test_hovering_over_a_point_shows_its_configuration(folder, page):
     page.open(folder.report)
-    plot = "document.querySelector('[data-figure=figure-pareto]')"
-    script = f"""(() => {{
-      const points = [...{plot}.querySelectorAll('.scatterlayer .trace')[1].querySelectorAll('.point')];
-      const box = points[2].getBoundingClientRect();
-      window.scrollTo(0, box.top + window.scrollY - 300);
-      const moved = points[2].getBoundingClientRect();
-      return [moved.left + moved.width / 2, moved.top + moved.height / 2];
-    }})()"""
-    page.evaluate("document.documentElement.style.scrollBehavior = 'auto'")
-    x, y = page.evaluate(script)
-    for offset in (3, 0):
-        page.send("Input.dispatchMouseEvent", type="mouseMoved", x=x + offset, y=y)
-    page.evaluate("new Promise(done => setTimeout(done, 300))")
-
-    text = page.evaluate(f"{plot}.querySelector('.hoverlayer').textContent")
+    text = hover_over_front(page, 2)
 
     assert "per epoch, validation MSE" in text
     assert "prompt_prefix" in text

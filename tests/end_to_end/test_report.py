@@ -1,0 +1,58 @@
+"""The report and the recommended commands of the real search."""
+
+import os
+import re
+import subprocess
+import sys
+
+import pytest
+
+from results import load_trials
+from results.columns import knob_name
+from results.importance import varied_knobs
+from results.layout import PICKS
+from tests.results.chromium import browser, chromium_or_skip
+from tests.results.report_page import accessibility_problems, front_points, hover_over_front, overflowing_plots
+from tests.timellm.tiny_runs import write_series
+
+
+@pytest.mark.browser
+@pytest.mark.parametrize("width", [390, 1280])
+def test_the_report_of_a_real_search_works_offline_in_a_browser(searched, tmp_path, width):
+    chromium_or_skip()
+    trials = load_trials(searched.folder.path)
+    first = trials[trials["is_pareto"]].sort_values("seconds_per_epoch").iloc[0]
+
+    with browser(tmp_path / "profile") as page:
+        page.open(searched.folder.report, width)
+        points = front_points(page)
+        hovered = hover_over_front(page, 0)
+        problems = accessibility_problems(page)
+        overflow = page.evaluate("document.documentElement.scrollWidth"), overflowing_plots(page)
+        requests = page.requests
+
+    assert points == (trials["is_pareto"].sum(), trials["is_pareto"].sum())
+    assert first["trial_id"] in hovered
+    varied = varied_knobs(trials)
+    assert [name for name in varied if f"{knob_name(name)} {first[name]}" not in hovered] == []
+    assert problems == []
+    assert overflow == (width, 0)
+    assert page.errors == []
+    assert requests == [searched.folder.report.resolve().as_uri()]
+
+
+@pytest.mark.parametrize("pick", PICKS)
+def test_each_recommended_command_trains(searched, tmp_path, pick):
+    """As it stands, with shorter data behind it: flags that follow win."""
+    write_series(tmp_path / "series.csv")
+    short = ["--data", "custom", "--root_path", str(tmp_path), "--data_path", "series.csv", "--percent", "20"]
+    short += ["--seq_len", "48", "--train_epochs", "1", "--checkpoints", str(tmp_path / "checkpoints")]
+    command = ["bash", str(searched.folder.recommendation(pick).command), *short]
+
+    ended = subprocess.run(
+        command, cwd="/", env={**os.environ, "PYTHON": sys.executable}, capture_output=True, text=True, timeout=600
+    )
+
+    assert ended.returncode == 0, ended.stderr
+    assert re.fullmatch(r"test mse \d+\.\d{6}, mae \d+\.\d{6}", ended.stdout.splitlines()[-1])
+    assert "smollm2-135m" in ended.stdout
