@@ -67,7 +67,7 @@ def today() -> str:
     return datetime.datetime.now(datetime.UTC).date().isoformat()
 
 
-def publish(name: str, output: str | None, introduction: str, heading: str, body: str, gpu_command: str) -> Path:
+def publish(name: str, output: str | None, introduction: str, heading: str, body: str, gpu_command: str | None) -> Path:
     """Print a section and put it into the benchmark's file; a date in the index follows its own file alone.
 
     Args:
@@ -76,7 +76,8 @@ def publish(name: str, output: str | None, introduction: str, heading: str, body
         introduction: Title line and what stands above all sections.
         heading: Heading of the section, without `##`.
         body: Its text.
-        gpu_command: What to run where there is a GPU, for the section that stands in while none was measured.
+        gpu_command: What to run where there is a GPU, for the section that stands in while none was measured; None
+            for what has nothing to do with a GPU.
     """
     path = Path(output) if output else FOLDER / f"{name}.md"
     print(f"\n## {heading}\n\n{body}\n", flush=True)
@@ -86,12 +87,12 @@ def publish(name: str, output: str | None, introduction: str, heading: str, body
     return path
 
 
-def write_section(path: Path, introduction: str, heading: str, body: str, gpu_command: str) -> None:
+def write_section(path: Path, introduction: str, heading: str, body: str, gpu_command: str | None) -> None:
     """Replace one section of a file, or add it; a stand-in tells which command measures a GPU while none was."""
     sections = _sections(path.read_text()) if path.is_file() else {}
     sections.pop(GPU_PLACEHOLDER, None)
     sections[heading] = body.strip()
-    if not any(name.startswith("GPU:") for name in sections):
+    if gpu_command and not any(name.startswith("GPU:") for name in sections):
         sections[GPU_PLACEHOLDER] = f"Not measured yet. On a machine with a CUDA device: `{gpu_command}`"
     text = introduction.strip() + "".join(f"\n\n## {name}\n\n{part}" for name, part in sections.items())
     path.write_text(text + "\n")
