@@ -14,7 +14,7 @@ from search.plan import Plan
 from spaces import Space
 from timellm.config import RunConfig
 
-_REFERENCE_SECONDS, _REFERENCE_MSE = 2.0, 1.5
+REFERENCE_SECONDS, REFERENCE_MSE = 2.0, 1.5
 """The hypervolume's reference point, relative to the first complete trial: worse than what is of interest."""
 
 
@@ -67,10 +67,10 @@ class Manifest:
         self.values |= _description(options, space, facts, config)
 
     def plan(self, plan: Plan, notes: Sequence[str]) -> None:
-        """Record the plan and the changes that were printed."""
+        """Record the plan and the changes that were printed, those of earlier sessions included."""
         self.values["fidelity"] = plan.fidelity.to_dict()
         self.values["expected"] = {"baseline_seconds": plan.trial_seconds, "trials": plan.trials}
-        self.values["notes"] = list(notes)
+        self.values["notes"] = list(dict.fromkeys([*self.values.get("notes", ()), *notes]))
 
     @property
     def elapsed_seconds(self) -> float:
@@ -90,8 +90,8 @@ class Manifest:
             self.values["baseline_trial_id"] = found
         if self.values["reference_point"] is None and complete:
             self.values["reference_point"] = {
-                SECONDS_PER_EPOCH: _REFERENCE_SECONDS * complete[0][SECONDS_PER_EPOCH],
-                VAL_MSE: _REFERENCE_MSE * complete[0][VAL_MSE],
+                SECONDS_PER_EPOCH: REFERENCE_SECONDS * complete[0][SECONDS_PER_EPOCH],
+                VAL_MSE: REFERENCE_MSE * complete[0][VAL_MSE],
             }
         self.values["status"] = status
         self.values["finished_at"] = None if status == "running" else now()

@@ -10,11 +10,13 @@ from typing import Any
 from ray.tune.search import Searcher
 
 from results.columns import CONFIRM, SAMPLER, State
-from results.layout import RunFolder
+from results.layout import RunFolder, TrialFolder
 from search.confirmation import Confirmation
-from search.ledger import Ledger
+from search.contention import CLEAN, CONTENDED
+from search.ledger import Ledger, Row
+from search.retiming import Retiming, end_note, retimed_folder, start_note
 from search.study import Proposal, SearchStudy
-from search.trainable import OUTCOME, ask_to_stop, trial_config
+from search.trainable import IS_CONTENDED, OUTCOME, ask_to_stop, trial_config
 from search.worker_process import WorkerSettings, iso
 from timellm.config import RunConfig
 
@@ -40,6 +42,9 @@ class Limits:
 class _Running:
     proposal: Proposal
     config: RunConfig
+    folder: TrialFolder
+    first_row: Row | None = None
+    """Row of the first timing, where this is the second."""
     started_at: float = field(default_factory=time.time)
     last_report: dict[str, Any] = field(default_factory=dict)
 
@@ -75,9 +80,11 @@ class StudySearcher(Searcher):
         self._request = request
         self._make_config, self._limits, self._confirmation = make_config, limits, confirmation
         self._running: dict[str, _Running] = {}
+        self._retiming, self._again = Retiming(), list[_Running]()
         self._stop_reason: str | None = None
         self.on_start: Callable[[Proposal], None] = lambda proposal: None
         self.after_row: Callable[[], None] = lambda: None
+        self.on_note: Callable[[str, bool], None] = lambda note, is_kept: None
         self.ended_because = ""
         self.failure: str | None = None
 
@@ -91,21 +98,29 @@ class StudySearcher(Searcher):
 
     def suggest(self, trial_id: str) -> Any:
         """The next trial's configuration, or FINISHED at the end of the search."""
-        proposal = self._next_proposal()
-        if proposal is None:
+        running = self._next()
+        if running is None:
             return None if self._running and not self._stop_reason else Searcher.FINISHED
-        config = self._make_config(proposal)
-        self._running[trial_id] = _Running(proposal, config)
-        self.on_start(proposal)
+        self._running[trial_id] = running
+        self.on_start(running.proposal)
         return trial_config(
-            trial_id=proposal.trial_id,
-            folder=self._folder.trial(proposal.trial_id).path,
-            settings=config.to_dict(),
-            worker=self._worker(config),
-            resources=self._request(config),
-            can_stop_early=proposal.source == SAMPLER,
+            trial_id=running.proposal.trial_id,
+            folder=running.folder.path,
+            settings=running.config.to_dict(),
+            worker=self._worker(running.config),
+            resources=self._request(running.config),
+            can_stop_early=running.proposal.source == SAMPLER and running.first_row is None,
             end_by=self._end_by(),
         )
+
+    def _next(self) -> _Running | None:
+        """What is run next: a second timing, or else a new trial; None if there is neither."""
+        if self._again and not self._stop_reason:
+            return self._again.pop(0)
+        proposal = self._next_proposal()
+        if proposal is None:
+            return None
+        return _Running(proposal, self._make_config(proposal), self._folder.trial(proposal.trial_id))
 
     def _next_proposal(self) -> Proposal | None:
         """The sampler's next trial, or behind its last one the next confirmation; None at the end."""
@@ -132,23 +147,49 @@ class StudySearcher(Searcher):
         text = (result or {}).get(OUTCOME)
         outcome = json.loads(text) if text else self._outcome_without_worker(running, error)
         try:
-            row = self._ledger.record(running.proposal, running.config, outcome)
-            self._study.finish(running.proposal.trial_id, row)
+            self._take(running, outcome)
             self.after_row()
         except Exception as problem:  # Tune would log it and go on, and lose the row
             self.failure = f"{running.proposal.trial_id} could not be recorded ({_words(problem)})"
             self.stop(self.failure)
 
+    def _take(self, running: _Running, outcome: Mapping[str, Any]) -> None:
+        """Record an ended trial; the study is told once, after a second timing if there is one."""
+        proposal, row = running.proposal, running.first_row
+        if row is None:
+            row = self._ledger.record(proposal, running.config, outcome)
+            if self._is_timed_again(proposal, row):
+                folder = retimed_folder(running.folder)
+                self._again.append(_Running(proposal, running.config, folder, first_row=row))
+                self.on_note(start_note(proposal.trial_id), False)
+                return
+        else:
+            counts = self._retiming.counts(outcome)
+            if counts:
+                row = self._ledger.record(proposal, running.config, outcome)
+            else:
+                self._ledger.on_row(row)
+            self.on_note(end_note(proposal.trial_id, counts), True)
+        self._study.finish(proposal.trial_id, row)
+
+    def _is_timed_again(self, proposal: Proposal, row: Row) -> bool:
+        if not self._retiming.is_wanted(row) or self._stop_reason:
+            return False
+        return self._has_time(0.0 if proposal.source == CONFIRM else self._reserve())
+
     def stop(self, reason: str, *, now: bool = False) -> None:
         """End the search: no trial starts any more, and those that run end in good order, or at once."""
         self._stop_reason = reason
         for running in list(self._running.values()):
-            ask_to_stop(self._folder.trial(running.proposal.trial_id).path, reason, now=now)
+            ask_to_stop(running.folder.path, reason, now=now)
 
     def close(self) -> None:
-        """Give a row to every trial that Tune has left without an end."""
+        """Give a row to every trial that Tune has left without an end, and tell the study of all."""
         for trial_id in list(self._running):
             self.on_trial_complete(trial_id, error=True)
+        for running in self._again:
+            if running.first_row is not None:
+                self._study.finish(running.proposal.trial_id, running.first_row)
 
     def save(self, checkpoint_path: str) -> None:
         """Nothing to save: the study and the table are on disk."""
@@ -161,11 +202,15 @@ class StudySearcher(Searcher):
         if self._stop_reason:
             return self._stop_reason
         ended = [row for row in self._ledger.rows if row["source"] != CONFIRM and row["state"] != State.INTERRUPTED]
+        new = [running for running in self._running.values() if running.first_row is None]
         most = self._limits.num_trials
-        if most is not None and len(ended) + len(self._running) >= most:
+        if most is not None and len(ended) + len(new) >= most:
             return f"{most} trials have been run"
-        reserve = self._confirmation.trials * (self.expected_seconds() or 0.0)
-        return None if self._has_time(reserve) else "the time that is left is too short for another trial"
+        return None if self._has_time(self._reserve()) else "the time that is left is too short for another trial"
+
+    def _reserve(self) -> float:
+        """Seconds that are kept for confirmations."""
+        return self._confirmation.trials * (self.expected_seconds() or 0.0)
 
     def _has_time(self, reserve: float) -> bool:
         """Whether at least half of the next trial fits the time budget.
@@ -208,11 +253,12 @@ class StudySearcher(Searcher):
                 "is_projected": running.config.train_samples is not None,
                 "started_at": iso(running.started_at),
                 "total_seconds": round(time.time() - running.started_at, 3),
+                "timing_quality": CONTENDED if report.get(IS_CONTENDED) else CLEAN,
             }
         common = {"started_at": iso(running.started_at), "total_seconds": round(time.time() - running.started_at, 3)}
         if self._stop_reason:
             return {**common, "state": str(State.INTERRUPTED), "error": self._stop_reason}
-        log = self._folder.trial(running.proposal.trial_id).log
+        log = running.folder.log
         return {**common, "state": str(State.FAILED), "error": f"The process that watched the worker died. See {log}."}
 
 

@@ -11,6 +11,7 @@ from typing import Any
 from ray import tune
 
 from results.layout import TrialFolder
+from search.contention import CLEAN
 from search.worker_process import WorkerProcess, WorkerSettings
 
 STOP_FILE = "stop"
@@ -19,6 +20,9 @@ NOW = "now:"
 
 OUTCOME = "outcome"
 """Key of a trial's last report: the worker's whole result as JSON text, for Tune flattens what is nested."""
+
+IS_CONTENDED = "is_contended"
+"""Key of every report: 1 where other load has been seen, for a trial that the scheduler stops; else 0."""
 
 _SECONDS_BETWEEN_LOOKS = 0.1
 
@@ -141,7 +145,7 @@ class WorkerTrainable(tune.Trainable):
             return {"done": True, OUTCOME: json.dumps({"state": "failed", "error": self._failure})}
         event = follow(self._worker, self._folder, self._end_by)
         if event is not None:
-            return finite(event)
+            return {**finite(event), IS_CONTENDED: int(self._worker.timing_quality != CLEAN)}
         outcome, self._worker = self._worker.outcome(), None
         return {**finite(outcome), "done": True, OUTCOME: json.dumps(outcome)}
 

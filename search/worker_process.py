@@ -14,10 +14,15 @@ from typing import Any
 
 from results.columns import State
 from results.layout import TrialFolder, write_atomically
-from search.contention import CpuWatch
+from search.contention import LoadWatch
+from search.gpu_watch import gpus_of
+from search.resources import machine_cores
 
 WORKER_COMMAND = (sys.executable, "-m", "timellm.worker")
 """Command that trains; the path of a job file follows."""
+
+LAUNCHER_COMMAND = (sys.executable, "-m", "search.train_launcher")
+"""Command that stands in for it where a trial has several devices."""
 
 SECONDS_TO_STOP = 60.0
 """A worker that was asked to end and has not after this long is killed."""
@@ -46,6 +51,8 @@ class WorkerSettings:
     """Training windows seen after which a worker validates besides the ends of epochs."""
     trial_timeout: float | None = None
     """Seconds after which a worker counts as hung; None for never."""
+    launch: Mapping[str, Any] | None = None
+    """What Ray Train needs to run it on several devices: `devices`, `resources` of each, `address`; None on one."""
 
 
 class WorkerProcess:
@@ -76,15 +83,19 @@ class WorkerProcess:
             "min_timed_steps": settings.min_timed_steps,
             "rungs": list(settings.rungs),
         }
+        if settings.launch is not None:
+            job["launch"] = _launch(settings)
         write_atomically(folder.job, json.dumps(job, indent=2) + "\n")
         self.started_at = time.time()
         self._oom_kills = _oom_kills()
-        self._cpu_watch = CpuWatch()
+        environment = _environment(settings)
+        gpus = gpus_of(str(config["device"]), environment)
+        self._load = LoadWatch(gpus, spare_cores=_spare_cores(settings, bool(gpus)))
         with folder.log.open("ab") as log:
             self._process = subprocess.Popen(
-                [*settings.command, str(folder.job)],
+                [*(LAUNCHER_COMMAND if settings.launch else settings.command), str(folder.job)],
                 cwd=settings.project_root,
-                env=_environment(settings),
+                env=environment,
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,
@@ -113,8 +124,20 @@ class WorkerProcess:
             )
         return self._process.poll() is None
 
+    @property
+    def timing_quality(self) -> str:
+        """clean, or contended where other load has been seen since the first training step."""
+        return self._load.quality(self.pid)
+
     def new_events(self) -> list[dict[str, Any]]:
-        """Events since the last call, in order."""
+        """Events since the last call, in order; to be called often, for the load of others is watched here too."""
+        events = self._read_events()
+        if any(event.get("event") == "training" for event in events) and self._process.poll() is None:
+            self._load.begin(self.pid)
+        self._load.look(self.pid)
+        return events
+
+    def _read_events(self) -> list[dict[str, Any]]:
         try:
             with self._folder.events.open("rb") as file:
                 file.seek(self._events_read)
@@ -148,7 +171,7 @@ class WorkerProcess:
         elif result.get("state") == State.INTERRUPTED and self._asked_to_stop:
             result["error"] = self._asked_to_stop
         result.setdefault("started_at", iso(self.started_at))
-        result["timing_quality"] = self._cpu_watch.quality()
+        result.setdefault("timing_quality", self.timing_quality)
         if result.get("total_seconds") is None:
             result["total_seconds"] = round(self.seconds, 3)
         return result
@@ -162,7 +185,7 @@ class WorkerProcess:
 
     def _last_validation(self) -> dict[str, Any]:
         self._events_read, self._partial = 0, b""
-        found = [event for event in self.new_events() if event.get("event") == "validation"]
+        found = [event for event in self._read_events() if event.get("event") == "validation"]
         names = ("val_mse", "val_mae", "seconds_per_epoch")
         return {name: found[-1].get(name) for name in names} if found else {}
 
@@ -191,6 +214,23 @@ def _clear(folder: TrialFolder) -> None:
     folder.path.mkdir(parents=True, exist_ok=True)
     for path in (folder.result, folder.events, folder.log):
         path.unlink(missing_ok=True)
+
+
+def _launch(settings: WorkerSettings) -> dict[str, Any]:
+    """What the launcher must know to start the worker of each device."""
+    return {
+        **(settings.launch or {}),
+        "command": list(settings.command),
+        "project_root": settings.project_root,
+        "environment": dict(settings.environment),
+    }
+
+
+def _spare_cores(settings: WorkerSettings, on_gpu: bool) -> int:
+    """Cores that a worker leaves to others: to its neighbours, where several train together."""
+    if settings.launch is not None:
+        return machine_cores()  # its processes are not children of the launcher; each is watched where it runs
+    return max(0, machine_cores() - settings.threads) if on_gpu or "RANK" in settings.environment else 0
 
 
 def _environment(settings: WorkerSettings) -> dict[str, str]:

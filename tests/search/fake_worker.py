@@ -1,6 +1,7 @@
 """A worker that follows the contract of docs/design.md without training: results are a formula of the settings.
 
-FAKE_SECONDS: length of a run. FAKE_FAULTS: JSON, what goes wrong by "knob=value".
+FAKE_SECONDS: length of a run. FAKE_FAULTS: JSON, what goes wrong by "knob=value". Timings count as clean whatever else
+the machine does, unless a fault says contended.
 """
 
 import datetime
@@ -68,6 +69,7 @@ def result(config: dict, state: str = "complete", error: str | None = None) -> d
         **values,
         "state": state,
         "error": error,
+        "timing_quality": "clean",
         "seed": config["seed"],
         "total_seconds": float(os.environ.get("FAKE_SECONDS", "0.2")),
         "started_at": datetime.datetime.now(datetime.UTC).isoformat(),
@@ -117,6 +119,10 @@ def main() -> int:
             return end(result(config, "failed", message), 2)
         if what == "out of memory":
             return end({**result(config, "out_of_memory", "Memory ended."), "peak_memory_gib": 99.0}, 1)
+        if what == "contended" or (what == "contended once" and folder.name != "retimed"):
+            measured = result(config)
+            slower = {"timing_quality": "contended", "seconds_per_epoch": 1.5 * measured["seconds_per_epoch"]}
+            return end({**measured, **slower}, 0)
         if what == "diverged":
             return end(result(config, "diverged", "The loss must stay finite."), 1)
         emit(event="training", startup_seconds=0.1)

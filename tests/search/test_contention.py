@@ -2,34 +2,67 @@ import subprocess
 import sys
 import time
 
-from search.contention import CpuWatch, _children_seconds
+import psutil
+import pytest
+
+from search import contention
+from search.contention import CpuWatch, LoadWatch, _own_seconds
+from tests.search.searching import wait_for
 
 SPIN = "import time\nend = time.process_time() + 1.0\nwhile time.process_time() < end: pass"
+NOBODY = 2**30
+"""No process has this id."""
 
 
 def test_the_time_of_the_child_itself_is_taken_off(monkeypatch):
     monkeypatch.setattr("search.contention._busy_seconds", lambda: 0.0)
     watch = CpuWatch()
-    subprocess.run([sys.executable, "-c", SPIN], check=True)
-    assert _children_seconds() - watch._own >= 1.0
-    assert watch.other_share() == 0.0
+    child = subprocess.Popen([sys.executable, "-c", SPIN])
+    child.wait()
+    assert _own_seconds(child.pid) - watch._own >= 1.0
+    assert watch.other_share(child.pid) == 0.0
 
 
-def test_load_of_another_process_is_noticed(monkeypatch):
-    busy, own = iter([100.0, 103.0]), iter([10.0, 11.0])
-    monkeypatch.setattr("search.contention._busy_seconds", lambda: next(busy))
-    monkeypatch.setattr("search.contention._children_seconds", lambda: next(own))
-    monkeypatch.setattr("search.contention._cores", lambda: [0, 1])
-    clock = iter([0.0, 2.0])
-    monkeypatch.setattr(time, "monotonic", lambda: next(clock))
-    assert CpuWatch().other_share() == 0.5
+def test_the_time_of_a_child_does_not_jump_when_it_ends():
+    before = _own_seconds(NOBODY)
+    child = subprocess.Popen([sys.executable, "-c", SPIN])
+    wait_for(lambda: psutil.Process(child.pid).status() == psutil.STATUS_ZOMBIE)
+    ended = _own_seconds(child.pid)
+    child.wait()
+    assert ended - before >= 1.0
+    assert _own_seconds(child.pid) == pytest.approx(ended, abs=0.05)
 
 
-def test_a_quiet_machine_is_clean(monkeypatch):
-    busy, own = iter([100.0, 104.1]), iter([10.0, 14.0])
-    monkeypatch.setattr("search.contention._busy_seconds", lambda: next(busy))
-    monkeypatch.setattr("search.contention._children_seconds", lambda: next(own))
-    monkeypatch.setattr("search.contention._cores", lambda: [0, 1])
-    clock = iter([0.0, 2.0])
-    monkeypatch.setattr(time, "monotonic", lambda: next(clock))
-    assert CpuWatch().quality() == "clean"
+@pytest.fixture
+def readings(monkeypatch):
+    """Seconds that two cores were busy, those of the child, and the time, each reading the next one."""
+
+    def use(busy, own, clock):
+        monkeypatch.setattr(contention, "_busy_seconds", iter(busy).__next__)
+        monkeypatch.setattr(contention, "_children_seconds", iter(own).__next__)
+        monkeypatch.setattr(contention, "_cores", lambda: [0, 1])
+        monkeypatch.setattr(time, "monotonic", iter(clock).__next__)
+
+    return use
+
+
+def test_load_of_another_process_is_noticed(readings):
+    readings(busy=[100.0, 103.0], own=[10.0, 11.0], clock=[0.0, 2.0])
+    assert CpuWatch().other_share(NOBODY) == 0.5
+
+
+def test_load_on_cores_that_are_left_to_others_does_not_count(readings):
+    readings(busy=[100.0, 103.0], own=[10.0, 11.0], clock=[0.0, 2.0])
+    assert CpuWatch(spare_cores=1).other_share(NOBODY) == 0.0
+
+
+def test_load_before_the_timed_part_is_forgotten(readings):
+    readings(busy=[100.0, 110.0, 114.1], own=[10.0, 10.0, 14.0], clock=[0.0, 5.0, 7.0])
+    watch = CpuWatch()
+    watch.begin(NOBODY)
+    assert watch.other_share(NOBODY) < 0.1
+
+
+def test_a_quiet_machine_is_clean(readings):
+    readings(busy=[100.0, 104.1], own=[10.0, 14.0], clock=[0.0, 2.0])
+    assert LoadWatch().quality(NOBODY) == "clean"

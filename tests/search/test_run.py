@@ -228,6 +228,35 @@ def test_poor_trials_are_stopped_at_a_rung_and_say_so(tmp_path):
         assert told[row["trial_id"]] == pytest.approx([row["val_mse"], row["seconds_per_epoch"]])
 
 
+def test_a_disturbed_trial_is_timed_again_and_the_clean_timing_counts(tmp_path):
+    faults = {"batch_size=8,llm_layers=2": "contended once"}
+    ended = search(tmp_path, "--name", "t", "--num_trials", "3", faults=faults, seconds=0.05)
+    assert ended.returncode == 0, ended.stderr
+    folder, trials = RunFolder(tmp_path / "t"), load_trials(tmp_path / "t").set_index("trial_id")
+    assert list(trials.index) == ["t0001", "t0002", "t0003"]
+    assert set(trials["timing_quality"]) == {"clean"}
+    assert trials["error"].isna().all()
+    first = json.loads(folder.trial("t0001").result.read_text())
+    assert first["timing_quality"] == "contended"
+    assert trials.loc["t0001", "seconds_per_epoch"] == pytest.approx(first["seconds_per_epoch"] / 1.5)
+    assert (folder.trial("t0001").path / "retimed" / "result.json").is_file()
+    assert "t0001: other load was noticed while it was timed, so it is timed again." in ended.stdout
+    note = "t0001 was timed twice, the first time beside other load; the second time counts (trials/t0001/retimed)."
+    assert note in folder.read_manifest()["notes"]
+    told = told_values(folder)
+    assert told["t0001"] == pytest.approx(list(trials.loc["t0001", ["val_mse", "seconds_per_epoch"]]))
+
+
+def told_values(folder):
+    """What the study was told of each trial, by its name; a trial is told once."""
+    study = optuna.load_study(study_name=None, storage=f"sqlite:///{folder.study}")
+    assert not [trial for trial in study.trials if trial.state == TrialState.RUNNING]
+    told = [trial for trial in study.trials if "state" in trial.user_attrs and trial.state == TrialState.COMPLETE]
+    values = {trial.user_attrs["trial_id"]: trial.values for trial in told}
+    assert len(values) == len(told)
+    return values
+
+
 def test_nothing_usable_is_status_1(tmp_path):
     ended = search(tmp_path, "--name", "n", "--num_trials", "2", faults={"llm_layers=2": "crash"}, seconds=0.05)
     assert ended.returncode == 1, ended.stderr
