@@ -30,11 +30,7 @@ def show(prepared: Preparation, terminal: Terminal) -> None:
     budget = "no limit" if options.time_budget is None else f"{options.time_budget:.0f} s"
     trials = "no limit" if options.num_trials is None else str(options.num_trials)
     terminal.say(f"Time budget: {budget}. Trials: {trials}. Sampler: {options.sampler}. Seed: {options.seed}.")
-    resources = prepared.resources
-    terminal.say(
-        f"Each trial: {resources.cores} CPU cores, {resources.gpus:g} GPUs, "
-        f"memory limit {resources.max_memory_gib} GiB; {resources.max_concurrent} at a time."
-    )
+    terminal.say(str(prepared.resources))
     terminal.say("First trials:")
     for source, trial in {BASELINE: space.baseline, **space.plans}.items():
         settings = space.settings(trial)

@@ -39,6 +39,7 @@ class Options:
     warm_start: str | None
     max_concurrent: int | None
     gpus_per_trial: float | None
+    devices_per_trial: int
     max_memory_gib: float | None
     trial_timeout: float | None
     confirm: int
@@ -199,10 +200,17 @@ def _add_machine(parser: argparse.ArgumentParser, of: Any) -> None:
     add("--max_concurrent", type=_at_least(1), metavar="N", help="trials at once (one per device)")
     add("--gpus_per_trial", type=_at_least(0, float), metavar="N", help="GPUs of a trial (1 where there is one)")
     add(
+        "--devices_per_trial",
+        type=_at_least(1),
+        default=of(1),
+        metavar="N",
+        help="train each trial on N GPUs, or by N processes on CPUs, together (1)",
+    )
+    add(
         "--max_memory_gib",
         type=_above_zero,
         metavar="GIB",
-        help="memory limit of a trial, GiB (the device's; on a CPU 90 %% of its memory)",
+        help="memory limit of a trial on a device, GiB (the device's; on a CPU 90 %% of its memory)",
     )
     add("--address", metavar="HOST:PORT", help="join this Ray cluster instead of starting one")
     add(

@@ -55,14 +55,15 @@ class Fidelity:
             return row["is_projected"] is False
         return (row["train_samples"], row["val_samples"]) == (self.train_samples, self.val_samples)
 
-    def refusal(self, config: RunConfig) -> str | None:
+    def refusal(self, config: RunConfig, devices: int = 1) -> str | None:
         """Why a run says nothing at this fidelity; None if it does.
 
         A global batch above the samples would make no whole optimizer step.
         """
-        if self.train_samples is None or config.global_batch <= self.train_samples:
+        global_batch = config.global_batch * devices
+        if self.train_samples is None or global_batch <= self.train_samples:
             return None
-        return f"A global batch of {config.global_batch} makes no whole step of {self.train_samples} training windows."
+        return f"A global batch of {global_batch} makes no whole step of {self.train_samples} training windows."
 
     def to_dict(self) -> dict[str, Any]:
         """The fidelity as JSON types, for the manifest."""

@@ -130,7 +130,11 @@ def prepare(options: Options, folder: RunFolder) -> Preparation:
         max_concurrent=options.max_concurrent,
         gpus_per_trial=options.gpus_per_trial,
         max_memory_gib=options.max_memory_gib,
+        devices=options.devices_per_trial,
+        on_cluster=options.address is not None,
     )
+    if resources.devices > 1 and options.address is None:
+        notes = [*notes, str(resources)]
     prepared = Preparation(
         options=options,
         folder=folder,

@@ -147,7 +147,18 @@ class Session:
             environment=self._prepared.facts["environments"][str(threads)],
             max_memory_gib=resources.max_memory_gib,
             trial_timeout=self._prepared.options.trial_timeout,
+            launch=self._launch(config),
         )
+
+    def _launch(self, config: RunConfig) -> dict[str, Any] | None:
+        """What a trial on several devices needs to be run by Ray Train."""
+        import ray
+
+        resources = self._prepared.resources
+        if resources.devices == 1:
+            return None
+        address = ray.get_runtime_context().gcs_address
+        return {"devices": resources.devices, "resources": resources.bundle(config), "address": address}
 
     def _plan(self, deadline: float | None, interrupts: Interrupts) -> Plan:
         """The plan: as the user fixed it, as an earlier session made it, or from a measured probe."""
@@ -255,7 +266,7 @@ class Session:
         def refusal(settings: Settings, source: str) -> str | None:
             reason = prepared.refusal(settings)
             if reason is None and source == SAMPLER:
-                reason = fidelity.refusal(prepared.config.replace(**settings))
+                reason = fidelity.refusal(prepared.config.replace(**settings), prepared.resources.devices)
             return reason
 
         seed = options.seed + len(self._ledger.rows)

@@ -1,0 +1,142 @@
+"""A training on several devices: `python -m search.train_launcher JOB.json` stands in for a worker.
+
+It joins the running Ray and lets Ray Train reserve one bundle of the cluster per device and start a process in each
+(`search.train_rank`). Whatever ends one process ends all, and one of them says how the trial ended. If this launcher
+is killed, Ray ends its actors, and each worker dies with its actor.
+"""
+
+import contextlib
+import json
+import logging
+import os
+import shutil
+import signal
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from results.columns import State
+from results.layout import TrialFolder, write_atomically
+from search.train_rank import INTERRUPT_FILE, outcome_file, rank_folder, train_rank
+
+_RAY_TRAIN_FOLDER = "ray_train"
+_INTERRUPTED = 130
+
+
+def main(arguments: list[str]) -> int:
+    """Train as a job file says and leave `result.json` and `events.jsonl` in its folder."""
+    job = json.loads(Path(arguments[0]).read_text())
+    folder, devices = Path(job["run_dir"]), job["launch"]["devices"]
+    _clear(folder, devices)
+    _join_ray(job["launch"])
+    signal.signal(signal.SIGTERM, lambda *_: _interrupt(folder))
+    problem = _train(job)
+    outcomes = [outcome for rank in range(devices) if (outcome := _outcome(folder, rank)) is not None]
+    _clear(folder, 0)
+    if not outcomes:
+        print(f"Ray Train could not run the trial on {devices} devices: {problem or 'no process ran'}", file=sys.stderr)
+        return 1
+    result = conclude(outcomes, devices)
+    write_atomically(TrialFolder(folder).result, json.dumps(result, indent=2) + "\n")
+    return 0 if result["state"] == State.COMPLETE else 1
+
+
+def conclude(outcomes: Sequence[dict[str, Any]], devices: int) -> dict[str, Any]:
+    """How a trial ended, from how its processes did.
+
+    A process that ran out of memory, diverged, was told to stop, or died without a word is the cause; one that left
+    with an exception may only have lost a neighbour. Among equals the first one to end counts.
+
+    Args:
+        outcomes: One per process that has ended by itself, in order of their ranks.
+        devices: Processes of the trial.
+    """
+
+    def rank_of_cause(outcome: dict[str, Any]) -> tuple[int, float]:
+        if outcome["rank"] == 0 and outcome["state"] == State.COMPLETE:
+            return -1, 0.0
+        is_exception = outcome["state"] in (State.FAILED, State.COMPLETE) and outcome["has_result"]
+        return int(is_exception) + int(outcome["state"] == State.COMPLETE), outcome["ended_at"]
+
+    cause = dict(min(outcomes, key=rank_of_cause))
+    if cause["state"] == State.COMPLETE and cause["rank"]:
+        cause |= {"state": str(State.FAILED), "error": "The first process ended without a result."}
+    if cause["rank"] and cause.get("error"):
+        cause["error"] = f"Process {cause['rank'] + 1} of {devices}: {cause['error']}"
+    return {name: value for name, value in cause.items() if name not in ("rank", "ended_at", "has_result")}
+
+
+def _train(job: Mapping[str, Any]) -> str | None:
+    """Let Ray Train run the processes; what went wrong, in one line."""
+    from ray.train import FailureConfig, RunConfig, ScalingConfig
+
+    from search.train_backend import DevicesConfig, DevicesTrainer
+
+    launch = job["launch"]
+    trainer = DevicesTrainer(
+        train_rank,
+        train_loop_config=dict(job),
+        backend_config=DevicesConfig(),
+        scaling_config=ScalingConfig(
+            num_workers=launch["devices"],
+            use_gpu=launch["resources"].get("GPU", 0) > 0,
+            resources_per_worker=launch["resources"],
+        ),
+        run_config=RunConfig(
+            name=_RAY_TRAIN_FOLDER,
+            storage_path=job["run_dir"],
+            failure_config=FailureConfig(max_failures=0),
+        ),
+    )
+    try:
+        trainer.fit()
+    except Exception as error:
+        return next((line for line in reversed(str(error).splitlines()) if line.strip()), type(error).__name__)
+    return None
+
+
+def _join_ray(launch: Mapping[str, Any]) -> None:
+    """Join the Ray of the search, as a job of its own."""
+    import ray
+
+    from search.train_backend import ENVIRONMENT
+
+    os.environ.update({**ENVIRONMENT, **os.environ})
+    for name in ("ray", "ray.train"):
+        logging.getLogger(name).setLevel(logging.CRITICAL)
+    ray.init(
+        address=launch["address"],
+        log_to_driver=False,
+        logging_level=logging.CRITICAL,
+        runtime_env={"env_vars": {"PYTHONPATH": os.environ["PYTHONPATH"]}},
+    )
+
+
+def _interrupt(folder: Path) -> None:
+    """Ask the first process to end in good order; where there is none yet, there is nothing to wait for."""
+    if not TrialFolder(folder).events.exists():
+        os._exit(_INTERRUPTED)
+    (folder / INTERRUPT_FILE).touch()
+
+
+def _outcome(folder: Path, rank: int) -> dict[str, Any] | None:
+    """How a process ended; None if it was still running when it was ended with the others."""
+    try:
+        return {**json.loads(outcome_file(folder, rank).read_text()), "rank": rank}
+    except FileNotFoundError:
+        return None
+
+
+def _clear(folder: Path, devices: int) -> None:
+    """Remove what is of no use behind a trial, and of the folders of an earlier attempt those of so many devices."""
+    for path in (folder / INTERRUPT_FILE, *folder.glob("outcome*.json")):
+        with contextlib.suppress(OSError):
+            path.unlink(missing_ok=True)
+    shutil.rmtree(folder / _RAY_TRAIN_FOLDER, ignore_errors=True)
+    for rank in range(1, devices):
+        shutil.rmtree(rank_folder(folder, rank).path, ignore_errors=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
