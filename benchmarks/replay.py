@@ -1,0 +1,180 @@
+"""Searches replayed over a recorded table: the project's own study and scheduler, on a simulated clock."""
+
+import itertools
+import math
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import moocore
+import numpy as np
+import optuna
+
+from benchmarks.factorial import Conditions, Factorial, Key, Recorded, Validation, is_complete
+from results.columns import SAMPLER, SECONDS_PER_EPOCH, VAL_MSE, State
+from search.halving import Halving
+from search.manifest import REFERENCE_MSE, REFERENCE_SECONDS
+from search.samplers import make_sampler
+from search.study import Proposal, SearchStudy, StudyOptions
+from spaces import Space
+
+MakeSampler = Callable[[str, Space, int], optuna.samplers.BaseSampler]
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """A trial of a replayed search.
+
+    Attributes:
+        seconds: Training and validations that it took, without its start-up.
+        share: Hypervolume behind it, relative to that of every configuration.
+        is_complete: Whether it ran to its end.
+    """
+
+    seconds: float
+    share: float
+    is_complete: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Replayed:
+    """A replayed search.
+
+    Attributes:
+        steps: Its trials, in order.
+        thinking_seconds: CPU seconds of the sampler for each trial, the mean.
+    """
+
+    steps: list[Step]
+    thinking_seconds: float
+
+    def seconds_to(self, share: float, startup_seconds: float) -> float:
+        """Wall clock to this share of the hypervolume; infinite if it is never reached."""
+        ends = itertools.accumulate(step.seconds + startup_seconds for step in self.steps)
+        return next((end for end, step in zip(ends, self.steps, strict=True) if step.share >= share), math.inf)
+
+    def trials_to(self, share: float) -> float:
+        """Trials to this share of the hypervolume; infinite if it is never reached."""
+        return next((number for number, step in enumerate(self.steps, 1) if step.share >= share), math.inf)
+
+    def share_at(self, seconds: float, startup_seconds: float) -> float:
+        """Share of the hypervolume at a wall clock."""
+        ends = itertools.accumulate(step.seconds + startup_seconds for step in self.steps)
+        ended = [step.share for end, step in zip(ends, self.steps, strict=True) if end <= seconds]
+        return ended[-1] if ended else 0.0
+
+
+class Hypervolume:
+    """Hypervolumes relative to that of the whole table, on logarithms of both objectives.
+
+    Args:
+        recorded: The whole table.
+        first: The first trial of a search, from which the reference point is made.
+    """
+
+    def __init__(self, recorded: Mapping[Key, Recorded], first: Recorded) -> None:
+        mse, seconds = objectives(first.last)
+        self._corner = np.log([REFERENCE_MSE * mse, REFERENCE_SECONDS * seconds])
+        points = [objectives(run.last) for run in recorded.values() if is_complete(run)]
+        self._whole = float(moocore.hypervolume(np.log(points), ref=self._corner))
+
+    def share(self, points: list[tuple[float, float]]) -> float:
+        """Share of these points [points, (mse, seconds)]."""
+        return float(moocore.hypervolume(np.log(points), ref=self._corner)) / self._whole if points else 0.0
+
+
+@dataclass(kw_only=True)
+class Replay:
+    """Searches of one table.
+
+    Attributes:
+        table: What was recorded, all of it.
+        recorded: Its configurations.
+        conditions: Its rungs.
+        enough: Share of the hypervolume at which a search ends.
+        most_trials: Trials at which it ends; None for all configurations.
+        make_sampler: The sampler of a name.
+    """
+
+    table: Factorial
+    recorded: Mapping[Key, Recorded]
+    conditions: Conditions
+    enough: float = 0.99
+    most_trials: int | None = None
+    make_sampler: MakeSampler = make_sampler
+    _volume: Hypervolume = field(init=False)
+
+    def __post_init__(self) -> None:
+        """Measure the whole table."""
+        space = self.table.space
+        self._volume = Hypervolume(self.recorded, self.recorded[self.table.key(space.settings(space.baseline))])
+
+    @property
+    def front_size(self) -> int:
+        """Configurations that no other beats in both objectives."""
+        points = [objectives(run.last) for run in self.recorded.values() if is_complete(run)]
+        return int(moocore.is_nondominated(np.array(points)).sum())
+
+    def run(self, sampler: str, scheduler: str, seed: int) -> Replayed:
+        """One search.
+
+        Args:
+            sampler: Name of the sampler.
+            scheduler: moasha or none.
+            seed: Of the sampler.
+        """
+        space = self.table.space
+        study = SearchStudy(
+            space, StudyOptions(name="replay", sampler=self.make_sampler(sampler, space, seed), seed=seed)
+        )
+        halving = Halving(self.conditions.rungs) if scheduler == "moasha" else None
+        steps: list[Step] = []
+        points: list[tuple[float, float]] = []
+        thinking = 0.0
+        while self.most_trials is None or len(steps) < self.most_trials:
+            began = time.process_time()
+            proposal = study.propose()
+            thinking += time.process_time() - began
+            if proposal is None:
+                break
+            run = self.recorded[self.table.key(proposal.settings)]
+            reached = _last_validation(proposal, run, halving)
+            is_whole = reached is run.last
+            study.finish(proposal.trial_id, _row(proposal, run, reached))
+            if is_whole and is_complete(run):
+                points.append(objectives(reached))
+            steps.append(Step(reached.seconds, self._volume.share(points), is_whole))
+            if steps[-1].share >= self.enough:
+                break
+        return Replayed(steps, thinking / max(1, len(steps)))
+
+
+def objectives(validation: Validation) -> tuple[float, float]:
+    """Error and seconds per epoch of a validation that has both."""
+    assert validation.val_mse is not None
+    assert validation.seconds_per_epoch is not None
+    return validation.val_mse, validation.seconds_per_epoch
+
+
+def _last_validation(proposal: Proposal, run: Recorded, halving: Halving | None) -> Validation:
+    """Where a trial ends: at the end of its run, or where the scheduler stops it, which spares the first trials."""
+    if halving is None or proposal.source != SAMPLER:
+        return run.last
+    for validation in run.validations[:-1]:
+        is_measured = validation.val_mse is not None and validation.seconds_per_epoch is not None
+        if is_measured and not halving.passes(proposal.trial_id, validation.samples, objectives(validation)):
+            return validation
+    return run.last
+
+
+def _row(proposal: Proposal, run: Recorded, reached: Validation) -> dict[str, Any]:
+    """The trial's row, as far as a study reads it."""
+    return {
+        "trial_id": proposal.trial_id,
+        "source": proposal.source,
+        "state": run.state if reached is run.last else State.STOPPED_EARLY,
+        VAL_MSE: reached.val_mse,
+        SECONDS_PER_EPOCH: reached.seconds_per_epoch,
+        **{f"config/{name}": value for name, value in proposal.settings.items()},
+    }

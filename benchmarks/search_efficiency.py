@@ -1,0 +1,276 @@
+"""How soon each searcher finds what there is to find, replayed over a recorded table. `search_efficiency.py --help`."""
+
+import argparse
+import itertools
+import multiprocessing
+import os
+import shlex
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path[0] = str(ROOT)
+
+import numpy as np  # noqa: E402
+
+from benchmarks.curves import Curve, write_svg  # noqa: E402
+from benchmarks.document import date_in_index, table, today  # noqa: E402
+from benchmarks.factorial import TABLE, Conditions, Factorial, is_complete, recorded_space  # noqa: E402
+from benchmarks.harness import FOLDER, RESAMPLES, Interval, show_progress  # noqa: E402
+from benchmarks.replay import Replay, Replayed  # noqa: E402
+from search.samplers import SAMPLERS  # noqa: E402
+from spaces import load_space  # noqa: E402
+from spaces.errors import InputError  # noqa: E402
+from spaces.schema import SCHEDULERS  # noqa: E402
+from timellm.training.environment import package_versions  # noqa: E402
+
+PROG = "search_efficiency.py"
+NAME = "search_efficiency"
+WANTED = 0.95
+"""Share of the table's hypervolume that a search is to reach."""
+GOAL = 1 / 3
+"""Of the wall clock that random draws need for it."""
+MARKS = (1 / 8, 1 / 4, 1 / 3, 1 / 2, 1.0)
+"""Wall clocks at which hypervolumes are shown, in what random draws need for WANTED."""
+REFERENCE = ("random", "none")
+INTRODUCTION = """# Search efficiency
+
+Every configuration of `factorial.toml` was trained once, with the real language model on real data, and validated at
+the rungs that the scheduler stops at (`record_factorial.py`, `factorial.csv`). Searches are then replayed over that
+table by the project's own study, samplers and MO-ASHA. The clock is simulated: a trial costs what its recorded run
+took, to its end or to the rung where it is stopped, and the start of a worker process. The hypervolume is that of the
+complete trials on logarithms of both objectives, against the reference point of a real search, relative to the
+hypervolume of the whole table. Each search starts with the baseline, like a real one. Medians over seeds, with their
+95 % bootstrap interval."""
+
+Method = tuple[str, str]
+
+
+@dataclass(frozen=True)
+class Results:
+    """Replayed searches.
+
+    Attributes:
+        runs: One per seed, by sampler and scheduler.
+        startup_seconds: What each trial's start costs on the clock.
+    """
+
+    runs: Mapping[Method, Sequence[Replayed]]
+    startup_seconds: float
+
+    def seconds(self, method: Method) -> np.ndarray:
+        """Wall clock of each seed to the wanted share [seeds]; infinite where it is not reached."""
+        return np.array([run.seconds_to(WANTED, self.startup_seconds) for run in self.runs[method]])
+
+    def shares(self, method: Method, seconds: float) -> np.ndarray:
+        """Share of each seed at a wall clock [seeds]."""
+        return np.array([run.share_at(seconds, self.startup_seconds) for run in self.runs[method]])
+
+    def ratio(self, method: Method) -> Interval:
+        """Wall clock to the wanted share over random's, medians over seeds."""
+        return ratio_of_medians(self.seconds(method), self.seconds(REFERENCE))
+
+    def best(self) -> Method:
+        """The method with the lowest median wall clock."""
+        return min(self.runs, key=lambda method: float(np.median(self.seconds(method))))
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Replay every sampler with every scheduler and write the file."""
+    parser = argparse.ArgumentParser(prog=PROG, description="Replays searches over a recorded table.")
+    parser.add_argument("--seeds", type=int, default=20, help="searches of each kind (20)")
+    parser.add_argument("--jobs", type=int, default=1, help="processes, at the lowest priority (1)")
+    parser.add_argument("--samplers", default=",".join(SAMPLERS), help=f"comma-separated ({','.join(SAMPLERS)})")
+    parser.add_argument("--table", type=Path, default=TABLE, help="the table (benchmarks/factorial.csv)")
+    parser.add_argument("--space", type=Path, default=None, help="its space (benchmarks/factorial.toml)")
+    parser.add_argument("--output", type=Path, default=None, help="Markdown file (default: the one beside the command)")
+    options = parser.parse_args(arguments)
+    samplers = options.samplers.split(",")
+    if unknown := sorted(set(samplers) - set(SAMPLERS)):
+        raise InputError(f"--samplers must be of {', '.join(SAMPLERS)}, got {', '.join(unknown)}.")
+    replay = load_replay(options.table, options.space)
+    methods = [REFERENCE, *(m for m in itertools.product(samplers, SCHEDULERS[::-1]) if m != REFERENCE)]
+    runs = replay_all(options.table, options.space, methods, options.seeds, options.jobs)
+    output = options.output or FOLDER / f"{NAME}.md"
+    command = shlex.join(["python", f"benchmarks/{PROG}", *(arguments if arguments is not None else sys.argv[1:])])
+    results = Results(runs, replay.conditions.startup_seconds)
+    draw(results, output.with_suffix(".svg"))
+    text = f"{INTRODUCTION}\n\n{body(replay, results, options.seeds, command)}\n\n![]({output.stem}.svg)\n"
+    output.write_text(text)
+    print(text)
+    if options.output is None:
+        date_in_index(FOLDER / "README.md", NAME, today())
+    return 0
+
+
+def load_replay(path: Path, space: Path | None) -> Replay:
+    """The replay of a table.
+
+    Raises:
+        InputError: If a configuration of the space is not in it, or the file of its conditions is missing.
+    """
+    recorded_table = Factorial(load_space(str(space)) if space else recorded_space(), path)
+    recorded, conditions = recorded_table.require_whole(), Conditions.read(path)
+    if conditions is None:
+        raise InputError(f"{path} needs {path.with_suffix('.json')} beside it, which says what it was recorded with.")
+    return Replay(table=recorded_table, recorded=recorded, conditions=conditions)
+
+
+def replay_all(
+    path: Path, space: Path | None, methods: Sequence[Method], seeds: int, jobs: int
+) -> dict[Method, list[Replayed]]:
+    """Replay each method with each seed.
+
+    Args:
+        path: The table.
+        space: Its space; None for that of the benchmark.
+        methods: Samplers and schedulers.
+        seeds: Searches of each.
+        jobs: Processes.
+    """
+    tasks = [(path, space, *method, seed) for seed in range(seeds) for method in methods]
+    runs: dict[Method, list[Replayed]] = {method: [] for method in methods}
+    with multiprocessing.get_context("spawn").Pool(jobs, initializer=os.nice, initargs=(19,)) as pool:
+        for number, (task, run) in enumerate(zip(tasks, pool.imap(_replay, tasks), strict=True), 1):
+            runs[task[2], task[3]].append(run)
+            show_progress(f"{number} of {len(tasks)}: {task[2]}, {task[3]}, {len(run.steps)} trials")
+    return runs
+
+
+def _replay(task: tuple[Path, Path | None, str, str, int]) -> Replayed:
+    path, space, sampler, scheduler, seed = task
+    return load_replay(path, space).run(sampler, scheduler, seed)
+
+
+def median_of(values: np.ndarray) -> Interval:
+    """Median over seeds and its 95 % bootstrap interval; infinite values count as the largest."""
+    return _interval(float(np.median(values)), _resampled_medians(values, 0))
+
+
+def ratio_of_medians(values: np.ndarray, base: np.ndarray) -> Interval:
+    """Ratio of two medians over seeds, and its 95 % bootstrap interval; infinite where the first is."""
+    resamples = _resampled_medians(values, 0) / _resampled_medians(base, 1)
+    return _interval(float(np.median(values) / np.median(base)), resamples)
+
+
+def _resampled_medians(values: np.ndarray, seed: int) -> np.ndarray:
+    picks = np.random.default_rng(seed).integers(0, len(values), size=(RESAMPLES, len(values)))
+    return np.median(values[picks], axis=1)
+
+
+def _interval(median: float, resamples: np.ndarray) -> Interval:
+    low, high = np.quantile(resamples, [0.025, 0.975], method="nearest")
+    return Interval(median, float(low), float(high))
+
+
+def body(replay: Replay, results: Results, seeds: int, command: str) -> str:
+    """What stands below the introduction.
+
+    Args:
+        replay: The table.
+        results: With the start-up that was measured.
+        seeds: Searches of each method.
+        command: What reproduces it.
+    """
+    conditions = replay.conditions
+    free = Results(results.runs, 0.0)
+    return "\n\n".join(
+        [
+            _conditions(replay, seeds, command),
+            f"## Wall clock to {WANTED:.0%} of the hypervolume",
+            _wall_clock_table(results),
+            verdict(results),
+            "## Hypervolume over wall clock",
+            f"Share of the table's hypervolume; 1 is the wall clock that random draws need for {WANTED:.0%}.",
+            _curve_table(results),
+            "## Were start-up free",
+            f"A trial's start costs {conditions.startup_seconds:.1f} s above, much beside so short a run. The longer "
+            "the runs, the nearer a search comes to this table.",
+            _wall_clock_table(free),
+            verdict(free),
+        ]
+    )
+
+
+def _conditions(replay: Replay, seeds: int, command: str) -> str:
+    conditions, complete = replay.conditions, [run for run in replay.recorded.values() if is_complete(run)]
+    seconds = sorted(run.last.seconds for run in complete)
+    machine = conditions.machine
+    lines = [
+        f"Table: {len(replay.recorded)} configurations, {len(complete)} complete, {replay.front_size} on the front; "
+        f"{conditions.train_samples} training and {conditions.val_samples} validation windows, rungs at "
+        f"{' and '.join(map(str, conditions.rungs))}",
+        f"A run: {seconds[0]:.1f} to {seconds[-1]:.1f} s, median {np.median(seconds):.1f} s, start-up "
+        f"{conditions.startup_seconds:.1f} s before it",
+        f"Recorded: {conditions.date}, {machine.get('cpu')}, {conditions.threads} of {machine.get('cores')} cores, "
+        f"revision {conditions.revision}",
+        f"Replayed: {today()}, {seeds} seeds, optuna {package_versions().get('optuna')}, command `{command}`",
+    ]
+    return "\n".join(f"- {line}" for line in lines)
+
+
+def _wall_clock_table(results: Results) -> str:
+    rows = []
+    for method, runs in results.runs.items():
+        seconds = results.seconds(method)
+        trials = np.array([run.trials_to(WANTED) for run in runs])
+        rows.append(
+            (
+                method_words(method),
+                f"{median_of(seconds).scaled(1 / 60):.1f}",
+                f"{results.ratio(method):.2f}",
+                f"{np.median(trials):.0f}",
+                f"{np.isfinite(seconds).sum()} of {len(runs)}",
+                f"{1000 * np.mean([run.thinking_seconds for run in runs]):.0f}",
+            )
+        )
+    heads = ("searcher", "minutes", "of random's", "trials", "seeds that reach it", "sampler's ms per trial")
+    return table(heads, rows)
+
+
+def _curve_table(results: Results) -> str:
+    unit = float(np.median(results.seconds(REFERENCE)))
+    rows = [
+        (method_words(method), *(f"{median_of(results.shares(method, unit * mark)):.2f}" for mark in MARKS))
+        for method in results.runs
+    ]
+    return table(("searcher", *(f"{mark:.2g}" for mark in MARKS)), rows)
+
+
+def verdict(results: Results) -> str:
+    """Who is first, and whether the goal is met."""
+    best = results.best()
+    ratio = results.ratio(best)
+    word = "met" if ratio.median <= GOAL else "NOT met"
+    return (
+        f"First: {method_words(best)}, in {ratio:.2f} of random's wall clock. Goal, at most {GOAL:.2f} by the medians: "
+        f"{word}."
+    )
+
+
+def method_words(method: Method) -> str:
+    """A sampler and a scheduler as a row's name."""
+    sampler, scheduler = method
+    return sampler if scheduler == "none" else f"{sampler} + {scheduler}"
+
+
+def draw(results: Results, path: Path) -> None:
+    """Draw the hypervolume over wall clock."""
+    ends = float(np.median(results.seconds(REFERENCE)))
+    if not np.isfinite(ends):
+        ends = max(sum(s.seconds + results.startup_seconds for s in run.steps) for run in results.runs[REFERENCE])
+    times = np.linspace(0, 1.1 * ends, 111)
+    curves = []
+    for method in results.runs:
+        found = [median_of(results.shares(method, float(seconds))) for seconds in times]
+        lines = ([getattr(one, name) for one in found] for name in ("median", "low", "high"))
+        curves.append(Curve(method_words(method), method[0], method[1] != "none", *lines))
+    write_svg(path, times / 60, curves, WANTED)
+
+
+if __name__ == "__main__":
+    from timellm.arguments import run_command
+
+    run_command(main, PROG)
