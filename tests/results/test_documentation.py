@@ -24,7 +24,7 @@ COMMANDS = (
 MEASURED = ("seconds per epoch", "speed-up", "times as fast (95 % interval)")
 """Heads of columns that hold figures of a benchmark."""
 
-OF_OTHER_PROGRAMS = {"--no-deps", "--no-dashboard", "--help", "--logdir", "--head"}
+OF_OTHER_PROGRAMS = {"--no-deps", "--no-dashboard", "--help", "--logdir", "--head", "--num_processes", "--cpu"}
 
 
 def code_blocks(page: Path, language: str) -> list[str]:
