@@ -35,8 +35,8 @@ NAME = "levers"
 BASES = ("recompute", "reuse")
 TABLES = ("guide", "levers")
 STEPS_PER_GPU_MEASUREMENT = 20
-DEFAULTS: dict[str, Any] = {"learning_rate": 1e-3, "lradj": "TST", "val_samples": 256, "num_workers": 0}
-"""One short cycle of the learning rate, for a training of few steps; what a flag says wins."""
+DEFAULTS: dict[str, Any] = {"learning_rate": 1e-3, "lradj": "constant", "val_samples": 256, "num_workers": 0}
+"""A learning rate at which few steps show; what a flag says wins."""
 GPU_COMMAND = "python benchmarks/levers.py --llm_model gpt2 --llm_weights random"
 HEADINGS = (
     "seconds per epoch",

@@ -168,7 +168,7 @@ def train_all(
     def train(row: Lever) -> dict[str, Any]:
         config = row.of(base)
         result = train_in_worker(config.replace(train_samples=samples or config.global_batch), threads, **job)
-        show_progress(f"{base.prompt_prefix}, {row.name}: trained, {result['state']}")
+        show_progress(f"{base.prompt_prefix}, {row.name}: trained, {result['error'] or result['state']}")
         return result
 
     with ThreadPoolExecutor(jobs) as pool:
