@@ -16,6 +16,7 @@ from timellm.config import RunConfig
 from timellm.model.timellm import TimeLLM
 from timellm.process import world_size
 from timellm.training.deepspeed_config import load_deepspeed_config
+from timellm.training.extensions import load_extensions
 from timellm.training.schedule import build_schedule
 
 
@@ -134,12 +135,14 @@ class DeepSpeedEngine(Engine):
             os.environ.setdefault("DS_ACCELERATOR", "cpu")
         import deepspeed
 
+        settings = load_deepspeed_config(config)
+        self.settings = settings
+        offloads = settings["zero_optimization"].get("offload_optimizer", {}).get("device") == "cpu"
+        load_extensions(_extension_builders(offloads=offloads))
         _join_process_group(device)
         self.world, self.rank = torch.distributed.get_world_size(), torch.distributed.get_rank()
         parameters = [parameter for _, parameter in model.trained_parameters()]
-        settings = load_deepspeed_config(config)
-        self.settings = settings
-        if settings["zero_optimization"].get("offload_optimizer", {}).get("device") == "cpu":
+        if offloads:
             from deepspeed.ops.adam import DeepSpeedCPUAdam
 
             optimizer: Any = DeepSpeedCPUAdam(
@@ -198,6 +201,15 @@ def build_optimizer(config: RunConfig, parameters: list[nn.Parameter]) -> torch.
         weight_decay=config.weight_decay,
         fused=True if config.uses_fused_optimizer else None,
     )
+
+
+def _extension_builders(*, offloads: bool) -> list[Any]:
+    """Builders of what DeepSpeed compiles here: sums over shared memory, and Adam on the CPU."""
+    from deepspeed.accelerator import get_accelerator
+
+    names = ["ShareMemCommBuilder", *(["CPUAdamBuilder"] if offloads else [])]
+    builders = [get_accelerator().create_op_builder(name) for name in names]
+    return [builder for builder in builders if builder is not None]
 
 
 @contextlib.contextmanager

@@ -1,0 +1,68 @@
+"""Loading of compiled extensions."""
+
+import os
+from pathlib import Path
+
+import pytest
+from filelock import FileLock, Timeout
+
+from timellm.training.extensions import VARIABLE, load_extensions
+
+
+class Builder:
+    """Stands for DeepSpeed's: notes what it finds when it is asked to load."""
+
+    def __init__(self, *, compatible: bool = True) -> None:
+        self.compatible, self.found = compatible, None
+
+    def is_compatible(self) -> bool:
+        return self.compatible
+
+    def load(self, verbose: bool) -> None:
+        folder = Path(os.environ[VARIABLE])
+        (folder / "cpu_adam").mkdir(exist_ok=True)
+        self.found = {path.name for path in (folder / "cpu_adam").iterdir()}
+        self.folder = folder
+
+
+@pytest.fixture
+def own(monkeypatch, tmp_path):
+    monkeypatch.setenv("TIMELLM_CACHE_DIR", str(tmp_path / "cache"))
+    monkeypatch.setenv(VARIABLE, "set, so that it is restored")
+    monkeypatch.delenv(VARIABLE)
+
+
+def test_a_lock_that_a_killed_process_left_is_removed(own):
+    first, second = Builder(), Builder()
+    load_extensions([first])
+    (first.folder / "cpu_adam" / "lock").touch()
+    (first.folder / "cpu_adam" / "cpu_adam.so").touch()
+    load_extensions([second])
+    assert second.found == {"cpu_adam.so"}
+
+
+def test_one_process_loads_at_a_time(own):
+    class Looking(Builder):
+        def load(self, verbose: bool) -> None:
+            with pytest.raises(Timeout):
+                FileLock(Path(os.environ[VARIABLE]) / "in-use", timeout=0).acquire()
+            self.found = set()
+
+    builder = Looking()
+    load_extensions([builder])
+    assert builder.found == set()
+
+
+def test_a_folder_that_the_user_names_is_left_as_it_is(own, monkeypatch, tmp_path):
+    (tmp_path / "cpu_adam").mkdir()
+    (tmp_path / "cpu_adam" / "lock").touch()
+    monkeypatch.setenv(VARIABLE, str(tmp_path))
+    builder = Builder()
+    load_extensions([builder])
+    assert builder.found == {"lock"}
+
+
+def test_what_cannot_be_compiled_here_is_left_to_whoever_needs_it(own):
+    builder = Builder(compatible=False)
+    load_extensions([builder])
+    assert builder.found is None
