@@ -95,6 +95,7 @@ _TABLE: tuple[tuple[str, Kind, str, str], ...] = (
     ("speedup_vs_baseline", "number", "", "Baseline seconds_per_epoch over the trial's."),
     ("seed", "integer", "", "Seed of weights, dropout and order of the training windows."),
     ("started_at", "time", "UTC", "When the trial started."),
+    ("attention_kernel", "category", "", "eager, or the kernel that torch's fused attention takes on the device."),
     ("data_wait_percent", "number", "%", "Share of the step time in which the device waited for its batches."),
     (
         "mean_device_utilisation_percent",

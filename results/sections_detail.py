@@ -14,7 +14,7 @@ MAX_FAILURES = 50
 
 REMEDIES: dict[State, str] = {
     State.OUT_OF_MEMORY: "Use bf16 or fp16, a smaller batch_size with more accumulation_steps, fewer llm_layers, "
-    "gradient_checkpointing, or offload_optimizer cpu.",
+    "prompt_prefix reuse, gradient_checkpointing, or offload_optimizer cpu.",
     State.DIVERGED: "Use bf16 instead of fp16, a lower learning_rate, or clip gradients with --max_grad_norm.",
     State.FAILED: "Read run.log in the trial's folder; it holds the whole message.",
     State.INTERRUPTED: "Go on with --resume; an interrupted trial is run again.",

@@ -8,6 +8,7 @@ from timellm.config import RunConfig
 from timellm.data import load_data
 from timellm.model.wavelet_embedding import check_wavelet_embedding
 from timellm.prompts import check_wavelet_prompt
+from timellm.training.deepspeed_config import load_deepspeed_config
 from timellm.training.environment import choose_device
 
 
@@ -15,11 +16,11 @@ def check_run(config: RunConfig) -> dict[str, Any]:
     """What a manifest records of the data and the language model.
 
     Raises:
-        InputError: With every problem that the data, the language model, the wavelets and the device show.
+        InputError: With every problem that data, language model, wavelets, device and DeepSpeed file show.
     """
     problems: list[str] = []
     facts: dict[str, Any] = {}
-    for check in (_check_data, _check_backbone, _check_prompt, _check_embedding, _check_device):
+    for check in (_check_data, _check_backbone, _check_prompt, _check_embedding, _check_device, _check_deepspeed):
         try:
             facts |= check(config)
         except InputError as error:
@@ -72,4 +73,10 @@ def _check_embedding(config: RunConfig) -> dict[str, Any]:
 
 def _check_device(config: RunConfig) -> dict[str, Any]:
     choose_device(config)
+    return {}
+
+
+def _check_deepspeed(config: RunConfig) -> dict[str, Any]:
+    if config.deepspeed_config is not None:
+        load_deepspeed_config(config)
     return {}

@@ -110,7 +110,8 @@ def _summary(result, folder: Path) -> str:  # type: ignore[no-untyped-def]
     return (
         f"{folder}: val mse {result.val_mse:.6f}, {kind} {result.seconds_per_epoch:.1f} s per epoch{spread}, "
         f"{result.seconds_per_batch:.4f} s per batch, peak {result.peak_memory_gib:.2f} GiB, "
-        f"{result.trainable_parameters:,} of {result.total_parameters:,} parameters trained, {result.backbone}"
+        f"{result.trainable_parameters:,} of {result.total_parameters:,} parameters trained, {result.backbone}, "
+        f"attention {result.attention_kernel}"
     )
 
 

@@ -4,9 +4,12 @@ import numpy as np
 import pytest
 
 from spaces.errors import InputError
-from tests.timellm.tiny_runs import set_up, tiny_config
+from tests.timellm.tiny_runs import options, set_up, tiny_config
 from timellm.training.deepspeed_config import generated_deepspeed_config, load_deepspeed_config
 from timellm.training.engine import DeepSpeedEngine
+from timellm.training.run import DEEPSPEED_CONFIG, TrainingRun
+
+CPU_CHECKPOINTING = json.dumps({"activation_checkpointing": {"cpu_checkpointing": True}})
 
 
 @pytest.fixture(scope="module")
@@ -59,7 +62,7 @@ def test_a_users_file_with_comments_is_read_and_auto_is_resolved(folder, tmp_pat
         ("{,}", "must be JSON"),
         ("[1]", "must be a JSON object"),
         (json.dumps({"activation_checkpointing": {"partition_activations": True}}), "partition_activations"),
-        (json.dumps({"activation_checkpointing": {"cpu_checkpointing": True}}), "cpu_checkpointing"),
+        (CPU_CHECKPOINTING, "cpu_checkpointing: it moves what gradient checkpointing keeps. Add --gradient_checkpoin"),
         (json.dumps({"optimizer": {"params": {"lr": "auto"}}}), '"lr": "auto" cannot be resolved'),
     ],
 )
@@ -68,3 +71,32 @@ def test_a_bad_file_is_refused_with_a_reason(folder, tmp_path, text, message):
     path.write_text(text)
     with pytest.raises(InputError, match=message):
         load_deepspeed_config(tiny_config(folder, deepspeed_config=str(path)))
+
+
+def test_compiled_code_and_the_control_refuse_cpu_checkpointing(folder, tmp_path):
+    path = tmp_path / "ds.json"
+    path.write_text(CPU_CHECKPOINTING)
+    common = {"gradient_checkpointing": True, "deepspeed_config": str(path)}
+    with pytest.raises(InputError, match="Use --compile_mode off"):
+        load_deepspeed_config(tiny_config(folder, compile_mode="default", **common))
+    with pytest.raises(InputError, match="llm_model none has no blocks"):
+        load_deepspeed_config(tiny_config(folder, llm_model="none", llm_path=None, **common))
+
+
+@pytest.mark.deepspeed
+@pytest.mark.parametrize("prompt_prefix", ["recompute", "reuse"])
+def test_cpu_checkpointing_trains_and_says_where_the_inputs_lie(folder, tmp_path, prompt_prefix):
+    path = tmp_path / "ds.json"
+    path.write_text(CPU_CHECKPOINTING)
+    config = tiny_config(folder, prompt_prefix=prompt_prefix, gradient_checkpointing=True, train_samples=16)
+    config = config.replace(val_samples=8)
+    plain, moved = (
+        TrainingRun(this, options(tmp_path)).run() for this in (config, config.replace(deepspeed_config=str(path)))
+    )
+    assert moved.state == "complete"
+    assert moved.val_mse == pytest.approx(plain.val_mse, rel=1e-5)
+    (note,) = [note for note in moved.notes if "cpu_checkpointing" in note]
+    assert "the device is the CPU, so the inputs of checkpointed blocks stay where they are" in note
+    assert not [note for note in plain.notes if "cpu_checkpointing" in note]
+    saved = json.loads((tmp_path / DEEPSPEED_CONFIG).read_text())
+    assert saved["activation_checkpointing"]["cpu_checkpointing"] is True

@@ -1,10 +1,13 @@
 import dataclasses
 import math
+import re
 
 import pytest
+import torch
 from safetensors import safe_open
 
 from tests.timellm.tiny_runs import options, set_up, tiny_config
+from timellm.training.errors import Diverged
 from timellm.training.evaluate import Scores
 from timellm.training.result import RunResult
 from timellm.training.run import CHECKPOINT, TrainingRun
@@ -127,9 +130,31 @@ def test_patience_counts_validations_that_no_longer_improve(folder, tmp_path, mo
 def test_a_loss_that_is_not_finite_ends_the_run_with_remedies(folder, tmp_path):
     result, _ = run(tiny_config(folder, learning_rate=1e30), tmp_path)
     assert result.state == "diverged"
-    assert "step" in result.error
-    assert "fp32" in result.error
-    assert "--max_grad_norm" in result.error
+    assert re.search(r"non-finite one at step \d+ in fp32\.", result.error)
+    assert "Try a lower --learning_rate, or --max_grad_norm 1." in result.error
+
+
+@pytest.mark.parametrize(("precision", "remedy"), [("fp16", "--precision bf16"), ("bf16", "--precision fp32")])
+def test_a_diverged_run_names_a_number_format_that_may_help(precision, remedy):
+    text = str(Diverged(7, precision))
+    assert f"at step 7 in {precision}" in text
+    assert all(part in text for part in (remedy, "--learning_rate", "--max_grad_norm"))
+
+
+@pytest.mark.parametrize("error", [torch.OutOfMemoryError("CUDA out of memory. Tried 2 GiB.\nmore"), MemoryError()])
+def test_out_of_memory_names_the_peak_and_the_remedies(folder, tmp_path, monkeypatch, error):
+    def fail(*_):
+        raise error
+
+    monkeypatch.setattr("timellm.training.run.Stepper.train", fail)
+    result, _ = run(tiny_config(folder, train_samples=8), tmp_path)
+    assert result.state == "out_of_memory"
+    assert result.peak_memory_gib > 0
+    assert re.search(r" The peak was \d+\.\d\d GiB\. ", result.error)
+    remedies = "precision bf16|batch_size|accumulation_steps|llm_layers|prompt_prefix reuse|gradient_checkpointing"
+    for remedy in f"{remedies}|offload_optimizer cpu".split("|"):
+        assert f"--{remedy}" in result.error
+    assert "\n" not in result.error
 
 
 def test_a_stop_from_outside_ends_the_run_in_good_order(folder, tmp_path):

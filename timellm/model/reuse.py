@@ -10,8 +10,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 from torch.nn import functional as F
-from torch.utils.checkpoint import checkpoint
 
+from timellm.model.checkpointing import RunBlock, run_as_it_is
 from timellm.model.frozen import FrozenBlocks, Rotary
 
 
@@ -84,7 +84,7 @@ def read_patches(
     lengths: Tensor | None,
     *,
     attention: str,
-    checkpointed: bool,
+    run_block: RunBlock = run_as_it_is,
 ) -> Tensor:
     """Run the patch tokens, which follow the prompt, through the frozen model with autograd.
 
@@ -94,7 +94,7 @@ def read_patches(
         memory: Keys and values of the whole prompt, right-padded; None for no prompt.
         lengths: Prompt tokens of each row without padding [rows]; None attends to the padding, as published.
         attention: eager or sdpa.
-        checkpointed: Recompute each block's activations in the backward pass.
+        run_block: Calls each block, to recompute its activations in the backward pass or not.
 
     Returns:
         Hidden states after the final norm [rows, patches, hidden].
@@ -106,8 +106,7 @@ def read_patches(
     visible = _visible_to_patches(tokens, count, lengths, patches.device)
     for index in range(blocks.count):
         past = (memory.keys[index], memory.values[index]) if memory else None
-        inputs = (blocks, index, hidden, rotary, past, visible, attention)
-        hidden = checkpoint(_patch_block, *inputs, use_reentrant=False) if checkpointed else _patch_block(*inputs)
+        hidden = run_block(_patch_block, blocks, index, hidden, rotary, past, visible, attention)
     return blocks.final_norm(hidden)
 
 

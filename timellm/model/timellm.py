@@ -7,10 +7,10 @@ from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
-from torch.utils.checkpoint import checkpoint
 from transformers import PreTrainedModel
 
 from timellm.config import RunConfig
+from timellm.model.checkpointing import RunBlock, checkpoint_on_device, checkpoint_on_host, run_as_it_is
 from timellm.model.frozen import frozen_blocks
 from timellm.model.layers import FlattenHead, PatchEmbedding, ReprogrammingLayer, normalize_window
 from timellm.model.mapping import MappingLayer
@@ -51,14 +51,16 @@ class TimeLLM(nn.Module):
     Args:
         config: The run's settings.
         llm_model: Frozen gpt2-, llama- or bert-type model, cut to the layers to use, in its compute type.
+        keeps_on_host: Whether what gradient checkpointing keeps, the blocks' inputs, lies in host memory.
     """
 
     word_embeddings: nn.Parameter
     llm_model: Any
 
-    def __init__(self, config: RunConfig, llm_model: PreTrainedModel) -> None:
+    def __init__(self, config: RunConfig, llm_model: PreTrainedModel, *, keeps_on_host: bool = False) -> None:
         super().__init__()
         self.config = config
+        self._checkpoint = checkpoint_on_host if keeps_on_host else checkpoint_on_device
         hidden = llm_model.config.hidden_size
         self.llm_model = llm_model
         self.word_embeddings = cast(nn.Parameter, llm_model.get_input_embeddings().weight)
@@ -72,7 +74,7 @@ class TimeLLM(nn.Module):
         if config.tune_layer_norm:
             _unfreeze_norms(llm_model)
         if config.gradient_checkpointing and config.prompt_prefix == "recompute":
-            _checkpoint_layers(llm_model)
+            _checkpoint_layers(llm_model, self._checkpoint)
 
     @property
     def compute_dtype(self) -> torch.dtype:
@@ -152,6 +154,7 @@ class TimeLLM(nn.Module):
         with part("prompt"):
             memory = self._prompt_memory(prompt)
         shared = self._prefix.tokens if self._prefix else 0
+        is_checkpointed = self.config.gradient_checkpointing and torch.is_grad_enabled()
         with part("backbone"):
             return read_patches(
                 self._blocks,
@@ -159,7 +162,7 @@ class TimeLLM(nn.Module):
                 memory,
                 None if prompt.lengths is None else prompt.lengths + shared,
                 attention=self.config.attention,
-                checkpointed=self.config.gradient_checkpointing and torch.is_grad_enabled(),
+                run_block=self._checkpoint if is_checkpointed else run_as_it_is,
             )
 
     def _prompt_memory(self, prompt: PromptBatch) -> PromptMemory | None:
@@ -215,8 +218,8 @@ def _unfreeze_norms(model: PreTrainedModel) -> None:
             parameter.requires_grad_(True)
 
 
-def _checkpoint_layers(model: Any) -> None:
+def _checkpoint_layers(model: Any, run_block: RunBlock) -> None:
     """Recompute each layer in the backward pass; the models' own switch does nothing in eval mode."""
     layers = {"gpt2": lambda: model.h, "llama": lambda: model.layers, "bert": lambda: model.encoder.layer}
     for layer in layers[model.config.model_type]():
-        layer.forward = functools.partial(checkpoint, layer.forward, use_reentrant=False)
+        layer.forward = functools.partial(run_block, layer.forward)

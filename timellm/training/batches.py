@@ -73,6 +73,10 @@ class WindowBatches:
         for group, tensors in zip(groups, parts, strict=True):
             yield self._to_device(tensors, len(group))
 
+    def cut_here(self, group: Tensor) -> Batch:
+        """The batch of a group of window numbers, cut by this process, whoever loads the others."""
+        return self._to_device(self._source[group], len(group))
+
     def _padded(self, group: Tensor) -> Tensor:
         missing = (self._fixed_rows or 0) - len(group)
         return torch.cat((group, group[-1:].expand(missing))) if missing > 0 else group

@@ -5,6 +5,8 @@ import re
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from spaces.errors import InputError
 from timellm.config import RunConfig
 
@@ -60,11 +62,40 @@ def load_deepspeed_config(config: RunConfig) -> dict[str, Any]:
             "Set it to false."
         )
     if settings.get("activation_checkpointing", {}).get("cpu_checkpointing"):
-        raise InputError(
-            f"{path}: cpu_checkpointing must be false: activations are recomputed, not moved. "
-            "Use --gradient_checkpointing."
-        )
+        _check_cpu_checkpointing(config, path)
     return _resolve_auto({**generated, **settings}, generated, path)
+
+
+def keeps_checkpoints_on_host(config: RunConfig) -> bool:
+    """Whether the user's DeepSpeed file asks for the inputs of checkpointed blocks to be kept in host memory.
+
+    Raises:
+        InputError: As `load_deepspeed_config`.
+    """
+    if config.deepspeed_config is None:
+        return False
+    return bool(load_deepspeed_config(config).get("activation_checkpointing", {}).get("cpu_checkpointing"))
+
+
+def checkpointing_note(config: RunConfig, device: torch.device) -> str | None:
+    """Where the inputs of checkpointed blocks lie, if the user's file asks for host memory."""
+    if not keeps_checkpoints_on_host(config):
+        return None
+    if device.type == "cpu":
+        return "cpu_checkpointing: the device is the CPU, so the inputs of checkpointed blocks stay where they are."
+    return "cpu_checkpointing: the inputs of checkpointed blocks are kept in host memory."
+
+
+def _check_cpu_checkpointing(config: RunConfig, path: Path) -> None:
+    problems = []
+    if not config.gradient_checkpointing:
+        problems.append("it moves what gradient checkpointing keeps. Add --gradient_checkpointing")
+    if config.compile_mode != "off":
+        problems.append(f"compiled code keeps what it needs itself, got {config.compile_mode}. Use --compile_mode off")
+    if config.has_no_backbone:
+        problems.append("llm_model none has no blocks to checkpoint. Set it to false")
+    if problems:
+        raise InputError([f"{path}: cpu_checkpointing: {problem}." for problem in problems])
 
 
 def _without_comments(text: str) -> str:

@@ -5,6 +5,10 @@ class Interrupted(Exception):  # noqa: N818 - an order, not an error
     """The run was told to stop; what it has measured so far still counts."""
 
 
+_WIDER_RANGE = {"fp16": "--precision bf16, ", "bf16": "--precision fp32, ", "fp32": ""}
+"""Number format that may help, by the one it happened in: bf16 has the range of fp32, fp32 more digits."""
+
+
 class Diverged(Exception):  # noqa: N818 - the field's word
     """The loss is no longer finite.
 
@@ -16,7 +20,7 @@ class Diverged(Exception):  # noqa: N818 - the field's word
     def __init__(self, step: int, precision: str) -> None:
         super().__init__(
             f"The loss must stay finite, got a non-finite one at step {step} in {precision}. "
-            "Try --precision bf16, a lower --learning_rate, or --max_grad_norm 1."
+            f"Try {_WIDER_RANGE[precision]}a lower --learning_rate, or --max_grad_norm 1."
         )
 
 

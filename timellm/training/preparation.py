@@ -14,6 +14,7 @@ from timellm.model.control import PatchAttention
 from timellm.model.timellm import DTYPES, TimeLLM
 from timellm.prompts import PromptTokens, tokenized_prompts
 from timellm.training.batches import WindowBatches
+from timellm.training.deepspeed_config import keeps_checkpoints_on_host
 from timellm.training.environment import seed_everything
 from timellm.training.prompt_store import PromptStore
 
@@ -102,7 +103,7 @@ def _with_backbone(
     seed_everything(config.seed)
     dtype = torch.float32 if config.tune_layer_norm else DTYPES[config.precision]
     backbone = load_backbone(source, llm_layers=config.llm_layers, dtype=dtype, attention=config.attention)
-    model = TimeLLM(config, backbone).to(device).train()
+    model = TimeLLM(config, backbone, keeps_on_host=keeps_checkpoints_on_host(config)).to(device).train()
     prefix, longest = _shared_prefix(config, prompts)
     _check_positions(config, source, longest)
     if prefix is not None:

@@ -18,10 +18,12 @@ from timellm.data.naive import naive_errors
 from timellm.process import process_rank, world_size
 from timellm.training.batches import starvation_note
 from timellm.training.checkpoint import load_checkpoint, save_checkpoint
+from timellm.training.deepspeed_config import checkpointing_note
 from timellm.training.engine import Engine, build_engine
 from timellm.training.environment import choose_device, seed_everything, synchronize
 from timellm.training.errors import OUT_OF_MEMORY_REMEDIES, Diverged, Interrupted
 from timellm.training.evaluate import Scores, evaluate
+from timellm.training.kernels import attention_kernel
 from timellm.training.memory import MemoryWatch
 from timellm.training.monitor import DeviceMonitor
 from timellm.training.preparation import Preparation, prepare
@@ -103,7 +105,7 @@ class TrainingRun:
             except (MemoryError, torch.OutOfMemoryError) as error:
                 self.result.state = "out_of_memory"
                 first = (str(error).splitlines() or ["Memory ended."])[0]
-                self.result.error = f"{first} {OUT_OF_MEMORY_REMEDIES}"
+                self.result.error = f"{first} The peak was {watch.peak_gib:.2f} GiB. {OUT_OF_MEMORY_REMEDIES}"
             finally:
                 self.result.peak_memory_gib = round(max(watch.peak_gib, self._other_peaks_gib), 4)
                 self.result.total_seconds = round(self._now(), 3)
@@ -262,7 +264,11 @@ class TrainingRun:
         result.backbone = prepared.backbone_label
         result.naive_mse = naive_errors(prepared.data.validation, prepared.windows.validation, prepared.data.name)
         result.device = torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu"
+        first = prepared.train.cut_here(prepared.windows.passes[0][:2])
+        result.attention_kernel = attention_kernel(prepared.model, first, self.config.attention)
         result.notes = list(prepared.data.notes)
+        if note := checkpointing_note(self.config, device):
+            result.notes.append(note)
         if engine.world > 1:
             result.notes.append(
                 f"Trained by {engine.world} processes; the global batch is {engine.world} times as big."
