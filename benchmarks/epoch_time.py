@@ -23,12 +23,12 @@ from benchmarks.harness import (  # noqa: E402
     whole_numbers,
 )
 from benchmarks.series import data_label, made_settings  # noqa: E402
-from benchmarks.utilisation import UtilisationWatch  # noqa: E402
 from benchmarks.variants import OURS, PUBLISHED, PUBLISHED_AMP, STORE, Contestant, Variant  # noqa: E402
 from timellm.config import RunConfig  # noqa: E402
 from timellm.model.timellm import DTYPES  # noqa: E402
 from timellm.training.environment import choose_device, synchronize  # noqa: E402
 from timellm.training.memory import GIB  # noqa: E402
+from timellm.training.monitor import DeviceMonitor  # noqa: E402
 
 PROG = "epoch_time.py"
 NAME = "epoch_time"
@@ -187,13 +187,14 @@ def _whole_epoch(contestant: Contestant, flops: int) -> Timed:
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
     synchronize(device)
-    with UtilisationWatch(device) as watch:
+    with DeviceMonitor(device) as monitor:
         started = time.perf_counter()
         contestant.epoch()
         synchronize(device)
         seconds = time.perf_counter() - started
     timed = _timed(contestant, [seconds], flops)
-    timed.busy_percent = watch.mean_percent
+    if device.type == "cuda":
+        timed.busy_percent = monitor.summary().get("mean_device_utilisation_percent")
     timed.memory_gib = torch.cuda.max_memory_allocated(device) / GIB if device.type == "cuda" else None
     return timed
 
