@@ -99,6 +99,12 @@ class Manifest:
         self._folder.write_manifest(self.values)
 
 
+def _train_command(devices: int) -> list[str]:
+    """How a run is started: by PyTorch's launcher, if the trials had several devices."""
+    launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", str(devices)] if devices > 1 else []
+    return ["python", *launcher, "timellm/run_main.py"]
+
+
 def _description(options: Options, space: Space, facts: Mapping[str, Any], config: RunConfig) -> dict[str, Any]:
     return {
         "status": "running",
@@ -120,7 +126,7 @@ def _description(options: Options, space: Space, facts: Mapping[str, Any], confi
         "run_config": config.to_dict(),
         "project_root": str(PROJECT_ROOT),
         "python": sys.executable,
-        "train_command": ["python", "timellm/run_main.py"],
+        "train_command": _train_command(options.devices_per_trial),
         "command": ["python", "search/run.py", *sys.argv[1:]],
         "options": options.to_dict(),
     }

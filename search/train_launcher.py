@@ -12,6 +12,7 @@ import os
 import shutil
 import signal
 import sys
+import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -22,10 +23,13 @@ from search.train_rank import INTERRUPT_FILE, outcome_file, rank_folder, train_r
 
 _RAY_TRAIN_FOLDER = "ray_train"
 _INTERRUPTED = 130
+_OF_A_PROCESS = ("rank", "began_at", "ended_at", "has_result")
+"""What is known of a process beside its result."""
 
 
 def main(arguments: list[str]) -> int:
     """Train as a job file says and leave `result.json` and `events.jsonl` in its folder."""
+    began_at = time.time()
     job = json.loads(Path(arguments[0]).read_text())
     folder, devices = Path(job["run_dir"]), job["launch"]["devices"]
     _clear(folder, devices)
@@ -37,12 +41,12 @@ def main(arguments: list[str]) -> int:
     if not outcomes:
         print(f"Ray Train could not run the trial on {devices} devices: {problem or 'no process ran'}", file=sys.stderr)
         return 1
-    result = conclude(outcomes, devices)
+    result = conclude(outcomes, devices, began_at)
     write_atomically(TrialFolder(folder).result, json.dumps(result, indent=2) + "\n")
     return 0 if result["state"] == State.COMPLETE else 1
 
 
-def conclude(outcomes: Sequence[dict[str, Any]], devices: int) -> dict[str, Any]:
+def conclude(outcomes: Sequence[dict[str, Any]], devices: int, began_at: float) -> dict[str, Any]:
     """How a trial ended, from how its processes did.
 
     A process that ran out of memory, diverged, was told to stop, or died without a word is the cause; one that left
@@ -51,6 +55,7 @@ def conclude(outcomes: Sequence[dict[str, Any]], devices: int) -> dict[str, Any]
     Args:
         outcomes: One per process that has ended by itself, in order of their ranks.
         devices: Processes of the trial.
+        began_at: Unix time at which the launcher began: what it took to start the processes counts as start-up.
     """
 
     def rank_of_cause(outcome: dict[str, Any]) -> tuple[int, float]:
@@ -59,12 +64,16 @@ def conclude(outcomes: Sequence[dict[str, Any]], devices: int) -> dict[str, Any]
         is_exception = outcome["state"] in (State.FAILED, State.COMPLETE) and outcome["has_result"]
         return int(is_exception) + int(outcome["state"] == State.COMPLETE), outcome["ended_at"]
 
-    cause = dict(min(outcomes, key=rank_of_cause))
+    first = min(outcomes, key=rank_of_cause)
+    cause = dict(first)
     if cause["state"] == State.COMPLETE and cause["rank"]:
         cause |= {"state": str(State.FAILED), "error": "The first process ended without a result."}
     if cause["rank"] and cause.get("error"):
         cause["error"] = f"Process {cause['rank'] + 1} of {devices}: {cause['error']}"
-    return {name: value for name, value in cause.items() if name not in ("rank", "ended_at", "has_result")}
+    for name in ("startup_seconds", "total_seconds"):
+        if cause.get(name) is not None:
+            cause[name] = round(cause[name] + max(0.0, cause["began_at"] - began_at), 3)
+    return {name: value for name, value in cause.items() if name not in _OF_A_PROCESS}
 
 
 def _train(job: Mapping[str, Any]) -> str | None:

@@ -81,7 +81,7 @@ def _worker(job: Mapping[str, Any], rank: int, place: Mapping[str, Any]) -> Work
 
 
 def _follow(worker: WorkerProcess, folder: Path, rank: int) -> dict[str, Any]:
-    """Wait for a process to end; its outcome, with `ended_at` and whether it left a result itself."""
+    """Wait for a process to end; its outcome, when it was, and whether it left a result itself."""
     try:
         while worker.is_running():
             worker.new_events()
@@ -90,7 +90,8 @@ def _follow(worker: WorkerProcess, folder: Path, rank: int) -> dict[str, Any]:
             time.sleep(_SECONDS_BETWEEN_LOOKS)
         ended_at = time.time()
         has_result = rank_folder(folder, rank).result.is_file()
-        return {**worker.outcome(), "ended_at": ended_at, "has_result": has_result}
+        known = {"began_at": worker.started_at, "ended_at": ended_at, "has_result": has_result}
+        return {**worker.outcome(), **known}
     finally:
         worker.kill("The process that watched the worker ended.")
 

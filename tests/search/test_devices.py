@@ -91,7 +91,7 @@ def test_a_trial_on_two_devices_has_one_outcome_and_leaves_only_its_files(tmp_pa
     assert rank_folder(tmp_path / "t", 1).result.is_file()
 
 
-@pytest.mark.parametrize("rank", [0, 1])
+@pytest.mark.parametrize("rank", [pytest.param(0, marks=pytest.mark.slow), 1])
 def test_a_killed_process_fails_the_trial_and_ends_the_other(tmp_path, address, rank):
     worker = start(tmp_path / "t", address, 600)
     pids = wait_until_both_train(tmp_path / "t")
@@ -103,16 +103,18 @@ def test_a_killed_process_fails_the_trial_and_ends_the_other(tmp_path, address, 
     wait_for(lambda: all(map(is_gone, pids)), 60)
 
 
+@pytest.mark.slow
 def test_a_trial_told_to_stop_ends_in_good_order_on_every_device(tmp_path, address):
     worker = start(tmp_path / "t", address, 600)
     pids = wait_until_both_train(tmp_path / "t")
     worker.interrupt("Enough.")
     outcome = outcome_of(worker)
     assert (outcome["state"], outcome["error"]) == ("interrupted", "Enough.")
-    assert json.loads((tmp_path / "t/result.json").read_text())["total_seconds"] == 600
+    assert json.loads((tmp_path / "t/result.json").read_text())["total_seconds"] > 600, "with the start"
     wait_for(lambda: all(map(is_gone, pids)), 60)
 
 
+@pytest.mark.slow
 def test_nothing_is_left_of_a_killed_launcher_and_the_next_trial_has_its_cores(tmp_path, address):
     worker = start(tmp_path / "t", address, 600)
     pids = wait_until_both_train(tmp_path / "t")
@@ -130,6 +132,8 @@ def test_a_search_runs_its_trials_on_two_devices(tmp_path):
     assert list(trials["state"]) == ["complete"] * 2
     assert rank_folder(tmp_path / "d/trials/t0002", 1).result.is_file()
     assert json.loads((tmp_path / "d/manifest.json").read_text())["options"]["devices_per_trial"] == 2
+    command = (tmp_path / "d/recommended/command.sh").read_text()
+    assert "-m torch.distributed.run --standalone --nproc_per_node 2 timellm/run_main.py" in command
 
 
 @pytest.mark.slow
@@ -221,7 +225,8 @@ def test_more_devices_than_a_cluster_has_are_refused():
 
 
 def ended(rank, state, seconds, *, has_result=True, error=None):
-    return {"rank": rank, "state": state, "ended_at": seconds, "has_result": has_result, "error": error}
+    known = {"rank": rank, "began_at": 7.0, "ended_at": seconds, "has_result": has_result}
+    return {**known, "state": state, "error": error, "startup_seconds": 3.0, "total_seconds": None}
 
 
 @pytest.mark.parametrize(
@@ -238,5 +243,5 @@ def ended(rank, state, seconds, *, has_result=True, error=None):
     ],
 )  # fmt: skip
 def test_the_process_that_was_the_cause_says_how_the_trial_ended(first, second, state, error):
-    result = conclude([first, second], 2)
-    assert (result["state"], result["error"]) == (state, error)
+    result = conclude([first, second], 2, began_at=5.0)
+    assert result == {"state": state, "error": error, "startup_seconds": 5.0, "total_seconds": None}

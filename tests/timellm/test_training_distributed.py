@@ -27,7 +27,7 @@ def test_every_window_of_a_global_batch_has_one_process_and_each_as_many_micro_b
 @pytest.mark.parametrize(
     "changes",
     [
-        pytest.param({"prompt_prefix": "recompute"}, id="ddp"),
+        pytest.param({"gradient_checkpointing": True}, id="ddp"),
         pytest.param({"prompt_prefix": "store", "lr_scaling": "linear", "lradj": "TST"}, id="ddp-store"),
         pytest.param({"offload_optimizer": "none"}, id="zero2", marks=pytest.mark.deepspeed),
     ],

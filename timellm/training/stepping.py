@@ -110,7 +110,7 @@ class Stepper:
         full = windows.repeat(math.ceil(size / len(windows)))[: max(size, len(windows) // size * size)]
         started = time.perf_counter()
         for clock in dict.fromkeys((self._filling, self._clock)):
-            while clock.steps < least and not self._is_over(clock, started + seconds):
+            while self._wants_more(clock, least, started + seconds):
                 if self._prepared.store is not None and clock is self._filling:
                     self._prepared.store.forget()
                 clock.resume()
@@ -122,13 +122,13 @@ class Stepper:
             self._step(group, batches)
             clock.step_done()
             self._between_steps(self.steps_done, self.samples, None)
-            if clock.steps >= least or self._is_over(clock, deadline):
+            if not self._wants_more(clock, least, deadline):
                 return
 
-    def _is_over(self, clock: StepClock, deadline: float) -> bool:
-        """Whether extra steps end for lack of time; one steady step is always timed."""
-        is_over = bool(clock.steps) and time.perf_counter() > deadline
-        return self._engine.agree(is_over, self._device)
+    def _wants_more(self, clock: StepClock, least: int, deadline: float) -> bool:
+        """Whether another extra step is taken, as the first process decides; one steady step is always timed."""
+        is_late = bool(clock.steps) and time.perf_counter() > deadline
+        return self._engine.agree(clock.steps < least and not is_late, self._device)
 
     def seconds_per_step(self) -> tuple[float, float]:
         """Mean and median seconds of a steady step; of those that use the prompt store, where there is one."""
