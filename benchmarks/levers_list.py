@@ -12,6 +12,7 @@ from spaces.errors import InputError
 from timellm.check import check_run
 from timellm.config import RunConfig
 from timellm.process import available_cores
+from timellm.training.environment import choose_device
 
 NOISE = "the base again"
 """Row that compares the base with itself."""
@@ -128,7 +129,7 @@ def levers(base: RunConfig) -> list[Lever]:
         _knob(f"{workers} loader workers", "num_workers", workers, base, is_apart=True),
         _knob("torch.compile default", "compile_mode", "default", base, is_apart=True),
     ]
-    if base.device != "cpu":
+    if choose_device(base).type == "cuda":
         rows.append(_knob("torch.compile reduce-overhead", "compile_mode", "reduce-overhead", base, is_apart=True))
     rows.append(
         Lever(
