@@ -49,7 +49,7 @@ def headline(evidence: Evidence) -> str:
     recommendation = evidence.recommendation
     base = "the baseline" if evidence.has_baseline else f"trial {recommendation.reference['trial_id']}"
     if not recommendation.beats_baseline:
-        return f"Nothing beats {base}"
+        return f"Nothing beats {base}{' yet' if evidence.is_live else ''}"
     balanced = recommendation.pick("balanced")
     change = percent(balanced.mse_change)
     if abs(balanced.mse_change) < 0.05:
@@ -106,9 +106,11 @@ def _empty_words(evidence: Evidence) -> str:
 
 def _changes_words(pick: Pick, evidence: Evidence) -> list[Child]:
     if not evidence.recommendation.beats_baseline:
+        if evidence.recommendation.considered == 1:
+            return ["It is the only complete configuration. "]
         return [
             f"None of the {evidence.recommendation.considered} complete configurations has a better joint score, "
-            "so keep its settings."
+            "so keep its settings. "
         ]
     words: list[Child] = ["Set "]
     for index, (knob, value, _) in enumerate(pick.changes):

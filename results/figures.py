@@ -14,7 +14,7 @@ import pandas as pd
 
 from results.columns import SECONDS_PER_EPOCH, VAL_MSE, knob_columns, knob_name
 from results.evidence import Evidence
-from results.wording import factor, seconds_words
+from results.wording import seconds_words
 
 Figure = dict[str, Any]
 
@@ -197,13 +197,19 @@ def _named_points(evidence: Evidence, knobs: list[str]) -> list[dict[str, Any]]:
         if part.empty:
             continue
         trace = _points(part, knobs, name, {"color": colour, "size": 11, "symbol": symbol})
-        texts = [html.escape(", ".join(labels[str(trial_id)])) for trial_id in part["trial_id"]]
+        texts = [_broken(labels[str(trial_id)]) for trial_id in part["trial_id"]]
         trace |= {"mode": "markers+text", "hovertext": trace["text"], "text": texts}
         trace["textposition"] = [_label_place(row, evidence) for _, row in part.iterrows()]
         trace |= {"hovertemplate": "%{hovertext}<extra></extra>", "textfont": {"color": "var(--ink)", "size": 12}}
         trace |= {"cliponaxis": False}
         traces.append(trace)
     return traces
+
+
+def _broken(names: list[str]) -> str:
+    """Names as a label, two on a line, so that it fits a phone."""
+    pairs = [", ".join(names[index : index + 2]) for index in range(0, len(names), 2)]
+    return ",<br>".join(map(html.escape, pairs))
 
 
 def _label_place(row: pd.Series, evidence: Evidence) -> str:
@@ -333,13 +339,15 @@ def _axis_title(name: str) -> str:
 def _axis(column: pd.Series, log: bool) -> tuple[list[float | None], list[tuple[float, str]]]:
     """Heights of a column's values from 0 to 1, and its labels with their heights."""
     numeric = pd.api.types.is_numeric_dtype(column.dtype) and not pd.api.types.is_bool_dtype(column.dtype)
-    if numeric and column.nunique() > 6:
+    if numeric and (column.name in (SECONDS_PER_EPOCH, VAL_MSE) or column.nunique() > 6):
         values = column.to_numpy(dtype=float, na_value=np.nan)
+        words = {SECONDS_PER_EPOCH: seconds_words, VAL_MSE: "{:.4f}".format}.get(str(column.name), "{:.3g}".format)
+        ends = [words(float(np.nanmin(values))), words(float(np.nanmax(values)))]
         values = np.log(values) if log else values
         low, high = np.nanmin(values), np.nanmax(values)
-        heights = numbers((values - low) / (high - low))
-        ends = [float(column.min()), float(column.max())]
-        return heights, [(0.0, factor(ends[0]) if log else f"{ends[0]:.3g}"), (1.0, f"{ends[1]:.3g}")]
+        if low == high:
+            return numbers(0 * values + 0.5), [(0.5, ends[0])]
+        return numbers((values - low) / (high - low)), [(0.0, ends[0]), (1.0, ends[1])]
     distinct = sorted(column.dropna().unique().tolist(), key=lambda v: (isinstance(v, str), v))
     levels: list[Any] = [*distinct, *([None] if column.isna().any() else [])]
     step = {str(value): index / max(1, len(levels) - 1) for index, value in enumerate(levels)}

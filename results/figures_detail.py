@@ -17,6 +17,10 @@ PARTS = ("start-up", "compile", "train", "validate and test")
 """Where a trial's time goes."""
 
 
+LEGEND_ROOM = 260
+"""Least height of a plot whose legend stands in four lines on a phone: plotly gives a legend half of it, pixels."""
+
+
 def lever_figure(levers: pd.DataFrame) -> Figure:
     """Measured speed-up of each lever with its interval, over the range the guide expects.
 
@@ -141,7 +145,7 @@ def breakdown_figure(evidence: Evidence) -> Figure:
     return {
         "data": traces,
         "layout": layout(
-            110 + 20 * len(labels),
+            max(LEGEND_ROOM, 110 + 20 * len(labels)),
             margin={"l": 8, "r": 16, "t": 12, "b": 48},
             xaxis={"title": titled("seconds")},
             yaxis={"showgrid": False, "tickfont": {"size": 11}},

@@ -82,7 +82,8 @@ def print_section(evidence: Evidence) -> Section:
         children.append(details("Knobs that every trial shares", definition_list(fixed, "print")))
     notes = [*(evidence.manifest.get("notes") or []), *((evidence.manifest.get("data") or {}).get("notes") or [])]
     if notes:
-        children += [el("h3", None, "Notes"), el("ul", None, [el("li", None, str(note)) for note in notes])]
+        items = [el("li", None, str(note)) for note in dict.fromkeys(notes)]
+        children += [el("h3", None, "Notes"), el("ul", None, items)]
     command = evidence.manifest.get("command")
     if command:
         text = " ".join(str(part) for part in command) if isinstance(command, list) else str(command)

@@ -61,7 +61,7 @@ def get(url: str) -> tuple[int, str]:
 
 def watch(process: subprocess.Popen, log: Path, seen: Searched) -> None:
     """Look at the report and the dashboard, until the dashboard has shown the process that a trial runs in."""
-    ends = time.time() + 600
+    ends = time.time() + 800
     while process.poll() is None and time.time() < ends:
         time.sleep(1)
         with contextlib.suppress(OSError):

@@ -1,5 +1,6 @@
 """What browser tests ask an open report."""
 
+import time
 from pathlib import Path
 
 from tests.results.chromium import Page
@@ -29,8 +30,11 @@ def hover_over_front(page: Page, number: int) -> str:
     )
     for offset in (3, 0):
         page.send("Input.dispatchMouseEvent", type="mouseMoved", x=x + offset, y=y)
-    page.evaluate("new Promise(done => setTimeout(done, 300))")
-    return page.evaluate(f"{_PLOT}.querySelector('.hoverlayer').textContent")
+    ends = time.monotonic() + 20
+    while not (text := page.evaluate(f"{_PLOT}.querySelector('.hoverlayer').textContent")):
+        assert time.monotonic() < ends, "Hovering shows nothing."
+        time.sleep(0.1)
+    return text
 
 
 def accessibility_problems(page: Page) -> list[list]:

@@ -124,13 +124,34 @@ def test_a_finished_report_is_not_loaded_again(report):
 
 
 def test_a_live_report_says_so_and_is_loaded_again(tmp_path):
-    folder = make_run(tmp_path / "t1", make_rows(5), status="running")
+    folder = make_run(tmp_path / "t1", make_rows(5), status="running", elapsed_seconds=120.0)
 
     text = body_of(folder)
 
-    assert "The search is running: 5 trials so far." in text
+    assert "The search is running: 5 trials so far in 2 min 00 s of 10 min 00 s. " in text.replace("\u00a0", " ")
+    assert re.search(r'Updated at <time datetime="[0-9-]{10}T[0-9:]{8}Z">', text)
     assert '<noscript><meta http-equiv="refresh" content="15"></noscript>' in text
     assert not folder.plots.exists()
+
+
+def test_what_nothing_beats_so_far_may_still_be_beaten(tmp_path):
+    text = body_of(make_run(tmp_path / "t1", make_rows(1)[:1], status="running"))
+
+    assert "Nothing beats the baseline yet" in text
+    assert "It is the only complete configuration." in text
+
+
+def test_the_objectives_of_few_configurations_are_labelled_in_words(tmp_path):
+    text = body_of(make_run(tmp_path / "t1", make_rows(2)))
+
+    labels = [note["text"] for note in figures_of(text)["parallel"]["layout"]["annotations"]]
+    assert re.fullmatch(r"\d\d\.\d s 3 min \d\d s 0\.4\d{3} 0\.4\d{3}", " ".join(labels[-4:]))
+
+
+def test_a_note_is_said_once(tmp_path):
+    data = {"name": "nyc-weather", "notes": ["26 hours."], "columns": []}
+
+    assert body_of(make_run(tmp_path / "t1", data=data, notes=["26 hours.", "26 hours."])).count("26 hours.") == 1
 
 
 def test_a_search_without_trials_has_a_report(tmp_path):
