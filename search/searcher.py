@@ -46,7 +46,6 @@ class _Running:
     first_row: Row | None = None
     """Row of the first timing, where this is the second."""
     started_at: float = field(default_factory=time.time)
-    last_report: dict[str, Any] = field(default_factory=dict)
 
 
 class StudySearcher(Searcher):
@@ -134,18 +133,19 @@ class StudySearcher(Searcher):
             return None
         return self._confirmation.next()
 
-    def on_trial_result(self, trial_id: str, result: Mapping[str, Any]) -> None:
-        """Keep a trial's newest validation: it is all that a trial stopped early leaves."""
-        if trial_id in self._running:
-            self._running[trial_id].last_report = dict(result)
-
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
-        """Write the row of an ended trial and tell the study."""
+        """Write the row of an ended trial and tell the study.
+
+        Args:
+            trial_id: Tune's name of the trial.
+            result: Its last report: the worker's outcome, or the validation that the scheduler stopped it at.
+            error: Whether its actor failed.
+        """
         if trial_id not in self._running:
             return
-        running = self._running.pop(trial_id)
-        text = (result or {}).get(OUTCOME)
-        outcome = json.loads(text) if text else self._outcome_without_worker(running, error)
+        running, report = self._running.pop(trial_id), result or {}
+        text = report.get(OUTCOME)
+        outcome = json.loads(text) if text else self._outcome_without_worker(running, report, error)
         try:
             self._take(running, outcome)
             self.after_row()
@@ -239,11 +239,10 @@ class StudySearcher(Searcher):
         known = max(lengths, default=self._limits.expected_seconds or self._limits.budget_seconds or 0.0)
         return self._limits.deadline + known
 
-    def _outcome_without_worker(self, running: _Running, error: bool) -> dict[str, Any]:
+    def _outcome_without_worker(self, running: _Running, report: Mapping[str, Any], error: bool) -> dict[str, Any]:
         """The outcome of a trial that Tune ended: by the scheduler, at the end of the search, or with its actor."""
-        report = running.last_report
-        if report and not error:
-            samples = report.get("samples")
+        samples = report.get("samples")
+        if samples is not None and not error:
             return {
                 **{name: report.get(name) for name in ("val_mse", "val_mae", "seconds_per_epoch")},
                 "state": str(State.STOPPED_EARLY),

@@ -1,4 +1,4 @@
-"""What the searcher hands out and records when other load disturbs a trial; Tune's side is played by the tests."""
+"""What the searcher hands out and records; Tune's side is played by the tests."""
 
 import json
 import time
@@ -14,7 +14,7 @@ from search.retiming import Retiming
 from search.samplers import make_sampler
 from search.searcher import Limits, StudySearcher
 from search.study import SearchStudy, StudyOptions
-from search.trainable import OUTCOME
+from search.trainable import IS_CONTENDED, OUTCOME
 from search.worker_process import WorkerSettings
 from spaces import Knob, Space
 from timellm.config import RunConfig
@@ -131,3 +131,22 @@ def test_a_second_timing_is_no_trial_of_its_own_beside_others(tmp_path):
     tune.end("contended")
     tune.ask()
     assert tune.ask()["trial_id"] == "t0002"
+
+
+def test_a_trial_that_is_stopped_at_its_first_report_has_the_values_of_that_report(tmp_path):
+    tune = Tune(tmp_path)
+    tune.ask()
+    report = {"samples": 64, "val_mse": 0.7, "val_mae": 0.6, "seconds_per_epoch": 12.0, IS_CONTENDED: 1}
+    tune.searcher.on_trial_complete("1", report)
+    (row,) = tune.ledger.rows
+    assert (row["state"], row["train_samples"], row["timing_quality"]) == ("stopped_early", 64, "contended")
+    assert row["error"].startswith("Stopped at the rung of 64 training windows")
+    assert tune.told() == {"t0001": [0.7, 12.0]}
+
+
+def test_a_trial_whose_actor_died_has_failed(tmp_path):
+    tune = Tune(tmp_path)
+    tune.ask()
+    tune.searcher.on_trial_complete("1", error=True)
+    assert tune.ledger.rows[0]["state"] == "failed"
+    assert "The process that watched the worker died" in tune.ledger.rows[0]["error"]
