@@ -36,6 +36,13 @@ def test_one_cycle_rises_falls_and_stays_at_its_end():
     assert len(set(seen[20:])) == 1
 
 
+@pytest.mark.parametrize("steps", range(1, 12))
+@pytest.mark.parametrize("pct_start", [0.1, 0.2, 0.5])
+def test_one_cycle_fits_into_any_number_of_steps(steps, pct_start):
+    seen = rates(RunConfig(lradj="TST", learning_rate=1e-3, pct_start=pct_start), steps, steps)
+    assert all(0 < rate <= 1e-3 for rate in seen)
+
+
 @pytest.mark.parametrize(("scaling", "factor"), [("none", 1), ("sqrt", 2), ("linear", 4)])
 def test_the_learning_rate_grows_with_the_global_batch(scaling, factor):
     config = RunConfig(lr_scaling=scaling, batch_size=32, accumulation_steps=4, learning_rate=1e-3, lradj="constant")

@@ -116,6 +116,7 @@ def _serve(pipe: Connection, config: dict[str, Any], plan: MeasurePlan, threads:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the asking process ends this one
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # libraries print; stdout is the report's
     torch.set_num_threads(threads)
+    multiprocessing.set_start_method(None, force=True)  # loader workers start as in a training, not by spawn
     try:
         _measure(pipe, RunConfig.from_dict(config), plan)
     except EOFError:

@@ -44,5 +44,8 @@ def build_schedule(config: RunConfig, optimizer: torch.optim.Optimizer, steps: i
         steps: Optimizer steps of the whole run; the schedule is stretched to them.
     """
     if config.lradj == "TST":
-        return _OneCycle(optimizer, config.scaled_learning_rate, total_steps=steps + 1, pct_start=config.pct_start)
+        total_steps, pct_start = steps + 1, config.pct_start
+        if pct_start * total_steps == 1:  # the rise would take no step, and torch would divide by its length
+            pct_start = math.nextafter(pct_start, 1.0)
+        return _OneCycle(optimizer, config.scaled_learning_rate, total_steps=total_steps, pct_start=pct_start)
     return LambdaLR(optimizer, lambda step: learning_rate_factor(config, config.train_epochs * step / steps))
