@@ -125,7 +125,7 @@ def test_nothing_is_left_of_a_killed_launcher_and_the_next_trial_has_its_cores(t
 
 
 def test_a_search_runs_its_trials_on_two_devices(tmp_path):
-    ended = search(tmp_path, "--name", "d", "--devices_per_trial", "2", "--num_trials", "2", seconds=0.1)
+    ended = search(tmp_path, "--name", "d", "--devices_per_trial", "2", "--num_trials", "2", seconds=0.1, timeout=800)
     assert ended.returncode == 0, ended.stderr
     assert "Each trial: 2 processes that train together, each with " in ended.stdout
     trials = load_trials(tmp_path / "d")

@@ -69,7 +69,7 @@ def train_together(config: RunConfig, windows: list[int], folder: Path, world: i
         for rank, path in enumerate(results)
     ]
     try:
-        errors = [process.communicate(timeout=300)[1] for process in processes]
+        errors = [process.communicate(timeout=800)[1] for process in processes]
     finally:
         for process in processes:
             process.kill()
