@@ -15,6 +15,9 @@ import psutil
 ROOT = Path(__file__).resolve().parents[2]
 FAKE_WORKER = Path(__file__).with_name("fake_worker.py")
 
+MARK = "SEARCH_UNDER_TEST"
+"""Environment variable of every process of a search: its folder of runs."""
+
 _PROGRAM = f"""
 import sys
 sys.path[0] = {str(ROOT)!r}
@@ -31,6 +34,7 @@ def start(runs: Path, *arguments: str, faults: dict | None = None, seconds: floa
         "FAKE_FAULTS": json.dumps(faults or {}),
         "HF_HUB_OFFLINE": "1",
         "OMP_NUM_THREADS": "1",
+        MARK: str(runs),
     }
     command = [sys.executable, "-c", _PROGRAM, "--space", "smoke", "--runs_dir", str(runs), "--no-dashboard"]
     return subprocess.Popen(
@@ -69,6 +73,24 @@ def wait_for(condition: Callable[[], object], seconds: float = 120) -> None:
     while not condition():
         assert time.time() < ends, "waited too long"
         time.sleep(0.05)
+
+
+def processes(runs: Path) -> Iterator[psutil.Process]:
+    """Every process of the searches in a folder of runs that is alive, those of Ray included."""
+    for process in psutil.process_iter():
+        with contextlib.suppress(psutil.Error):
+            if process.environ().get(MARK) == str(runs) and process.status() != psutil.STATUS_ZOMBIE:
+                yield process
+
+
+def ports(runs: Path) -> set[int]:
+    """Ports that the processes of searches listen on."""
+    found = set()
+    for process in processes(runs):
+        with contextlib.suppress(psutil.Error):
+            listening = [one for one in process.net_connections("inet") if one.status == psutil.CONN_LISTEN]
+            found |= {one.laddr.port for one in listening}
+    return found
 
 
 def workers(run: Path) -> Iterator[int]:

@@ -1,7 +1,7 @@
 """Faults of the search itself, with real processes and real signals; the long suites are slow tests."""
 
 import contextlib
-import json
+import itertools
 import os
 import random
 import signal
@@ -15,18 +15,7 @@ import pytest
 from optuna.trial import TrialState
 
 from results import RunFolder, load_trials
-from tests.search.searching import kill_tree, search, start, wait_for, workers
-
-
-def leftovers(before: set[int]) -> list[str]:
-    """Processes of searches that are alive and were not before."""
-    found = []
-    for process in psutil.process_iter(["pid", "cmdline", "status"]):
-        words = " ".join(process.info["cmdline"] or [])
-        is_ours = any(word in words for word in ("fake_worker.py", "ray::", "raylet", "gcs_server"))
-        if process.info["pid"] not in before and is_ours and process.info["status"] != psutil.STATUS_ZOMBIE:
-            found.append(words[:100])
-    return found
+from tests.search.searching import kill_tree, ports, processes, search, start, wait_for, workers
 
 
 def shared_memory() -> set[str]:
@@ -114,54 +103,89 @@ def test_a_search_goes_on_after_the_whole_ray_session_was_killed(tmp_path):
     assert set(table["state"]) == {"complete"}
 
 
+MANY = """
+[space]
+name = "many"
+[search]
+fidelity = 512
+[knobs.batch_size]
+values = [4, 8, 16, 32, 64, 128]
+[knobs.llm_layers]
+values = [1, 2, 3, 4, 5, 6]
+[knobs.precision]
+values = ["fp32", "bf16"]
+[knobs.attention]
+values = ["eager", "sdpa"]
+[knobs.lr_scaling]
+values = ["none", "sqrt"]
+"""
+STATE_OF_FAULT = {
+    "sigkill": "failed",
+    "crash": "failed",
+    "out of memory": "out_of_memory",
+    "diverged": "diverged",
+    "bad input": "failed",
+    "disk full": "failed",
+    "hang": "failed",
+}
+
+
+def random_faults(generator: random.Random) -> dict[str, str]:
+    """A fault for a third of the space, but never for the baseline."""
+    faults = {}
+    for batch, layers, precision in itertools.product((4, 8, 16, 32, 64, 128), range(1, 7), ("fp32", "bf16")):
+        if generator.random() < 1 / 3 and (batch, layers) != (32, 6):
+            kind = generator.choice(list(STATE_OF_FAULT))
+            faults[f"batch_size={batch},llm_layers={layers},precision={precision}"] = kind
+    return faults
+
+
+def check_many(runs: Path, trials: int) -> None:
+    """A search of that many trials, faults in a third of them: right rows, an equal study, and nothing left behind."""
+    runs.mkdir()
+    (space := runs / "many.toml").write_text(MANY)
+    faults, memory, used = random_faults(random.Random(3)), shared_memory(), set()
+    process = start(
+        runs, "--space", str(space), "--name", "m", "--num_trials", str(trials), "--sampler", "random",
+        "--time_budget", "none", "--trial_timeout", "15", faults=faults, seconds=0.01,
+    )  # fmt: skip
+    try:
+        wait_for(lambda: RunFolder(runs / "m").trials_csv.is_file() or process.poll() is not None, 600)
+        used |= ports(runs)
+        _, errors = process.communicate(timeout=15 * trials)
+    finally:
+        kill_tree(process.pid)
+    assert process.returncode == 0, errors
+    table = load_trials(runs / "m")
+    assert len(table) == trials
+    for _, row in table.iterrows():
+        key = ",".join(f"{name}={row[f'config/{name}']}" for name in ("batch_size", "llm_layers", "precision"))
+        assert row["state"] == STATE_OF_FAULT.get(faults.get(key), "complete"), row["error"]
+    assert table["state"].nunique() >= 3
+    study = optuna.load_study(study_name=None, storage=f"sqlite:///{runs}/m/study.db")
+    ended = [trial.user_attrs for trial in study.trials if "state" in trial.user_attrs]
+    told = {attributes["trial_id"]: attributes["state"] for attributes in ended}
+    assert told == dict(zip(table["trial_id"], table["state"].astype(str), strict=True))
+    wait_for(lambda: not list(processes(runs)), 30)
+    assert used, "Ray was not seen to listen"
+    assert not used & listening()
+    assert shared_memory() - memory == set()
+
+
+def listening() -> set[int]:
+    """Ports that anything on this machine listens on."""
+    found = psutil.net_connections("inet")
+    return {connection.laddr.port for connection in found if connection.status == psutil.CONN_LISTEN}
+
+
+def test_twenty_trials_with_faults_in_a_third_of_them_leave_nothing_behind(tmp_path):
+    check_many(tmp_path / "runs", 20)
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(3600)
 def test_two_hundred_trials_with_faults_in_a_third_of_them(tmp_path):
-    before, memory = {process.pid for process in psutil.process_iter()}, shared_memory()
-    space = tmp_path / "many.toml"
-    space.write_text(
-        """
-        [space]
-        name = "many"
-        [search]
-        fidelity = 512
-        [knobs.batch_size]
-        values = [4, 8, 16, 32, 64, 128]
-        [knobs.llm_layers]
-        values = [1, 2, 3, 4, 5, 6]
-        [knobs.precision]
-        values = ["fp32", "bf16"]
-        [knobs.attention]
-        values = ["eager", "sdpa"]
-        [knobs.lr_scaling]
-        values = ["none", "sqrt"]
-        """
-    )
-    kinds = ["sigkill", "crash", "out of memory", "diverged", "bad input", "disk full"]
-    states = dict(zip(kinds, ["failed", "failed", "out_of_memory", "diverged", "failed", "failed"], strict=True))
-    generator, faults = random.Random(3), {}
-    for batch in (4, 8, 16, 32, 64, 128):
-        for layers in range(1, 7):
-            for precision in ("fp32", "bf16"):
-                if generator.random() < 1 / 3 and (batch, layers) != (32, 6):
-                    faults[f"batch_size={batch},llm_layers={layers},precision={precision}"] = generator.choice(kinds)
-    ended = search(
-        tmp_path, "--space", str(space), "--name", "m", "--num_trials", "200", "--sampler", "random",
-        "--time_budget", "none", faults=faults, seconds=0.01, timeout=3000,
-    )  # fmt: skip
-    assert ended.returncode == 0, ended.stderr
-    table = load_trials(tmp_path / "m")
-    assert len(table) == 200
-    for _, row in table.iterrows():
-        key = ",".join(f"{name}={row[f'config/{name}']}" for name in ("batch_size", "llm_layers", "precision"))
-        assert row["state"] == states.get(faults.get(key), "complete"), row["error"]
-    study = optuna.load_study(study_name=None, storage=f"sqlite:///{tmp_path}/m/study.db")
-    told = {trial.user_attrs["trial_id"]: trial for trial in study.trials if "state" in trial.user_attrs}
-    assert {name: trial.user_attrs["state"] for name, trial in told.items()} == dict(
-        zip(table["trial_id"], table["state"].astype(str), strict=True)
-    )
-    wait_for(lambda: not leftovers(before), 30)
-    assert shared_memory() - memory == set()
+    check_many(tmp_path / "runs", 200)
 
 
 def test_a_full_disk_in_a_trial_is_a_failed_row(tmp_path):
@@ -199,14 +223,3 @@ def test_a_run_folder_that_cannot_be_written_is_refused_in_one_line(tmp_path):
     assert ended.returncode == 2
     assert "must be writable" in ended.stderr
     assert ended.stderr.count("\n") == 1
-
-
-def test_nothing_is_left_behind_by_a_search(tmp_path):
-    before, memory = {process.pid for process in psutil.process_iter()}, shared_memory()
-    faults = {"precision=bf16": "hang"}
-    ended = search(tmp_path, "--name", "l", "--num_trials", "2", "--trial_timeout", "1", faults=faults, seconds=0.05)
-    assert ended.returncode == 0, ended.stderr
-    pid = json.loads(RunFolder(tmp_path / "l").trial("t0002").events.read_text().splitlines()[0])["pid"]
-    assert not psutil.pid_exists(pid)
-    wait_for(lambda: not leftovers(before), 30)
-    assert shared_memory() - memory == set()
