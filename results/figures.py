@@ -351,5 +351,5 @@ def _axis(column: pd.Series, log: bool) -> tuple[list[float | None], list[tuple[
     distinct = sorted(column.dropna().unique().tolist(), key=lambda v: (isinstance(v, str), v))
     levels: list[Any] = [*distinct, *([None] if column.isna().any() else [])]
     step = {str(value): index / max(1, len(levels) - 1) for index, value in enumerate(levels)}
-    heights = [step[str(None if pd.isna(value) else value)] for value in column]
+    heights: list[float | None] = [step[str(None if pd.isna(value) else value)] for value in column]
     return heights, [(step[str(value)], "not set" if value is None else str(value)) for value in levels]
