@@ -1,9 +1,13 @@
+import json
+import re
 import sys
 
 import numpy as np
 import pandas as pd
 import pytest
+import transformers
 
+from benchmarks.series import ETTM1_COLUMNS, ETTM1_ROWS, made_series
 from tests.timellm.etth1 import ett_folder
 from tests.timellm.tiny_backbones import save_tiny
 from tests.timellm.tiny_runs import write_series
@@ -60,6 +64,57 @@ def test_itr_repeats_with_other_seeds_and_reports_the_spread(monkeypatch, capsys
     assert status == 0
     assert "mean of 2 seeds" in out.splitlines()[-1]
     assert len(list(tmp_path.iterdir())) == 2
+
+
+PLAN_A = """--task_name long_term_forecast --is_training 1 --model_id plan_a --model TimeLLM --features M --seq_len 96
+--label_len 48 --pred_len 96 --llm_model GPT2 --llm_layers 6 --use_amp --batch_size 64 --num_workers 8 --use_swt
+--use_dwt_prompt --percent 2 --train_epochs 1"""
+"""The guide's plan A, cut to 2 % of the training windows and one epoch; data and language model are named beside it."""
+
+
+def run_plan_a(monkeypatch, capsys, folder, data, rows, columns):
+    """Train plan A on a made file of a data set's shape with six small GPT-2 layers; its last line and its result."""
+    monkeypatch.setenv("TIMELLM_CACHE_DIR", str(folder / "cache"))
+    series = made_series(f"{data}.csv", rows, columns)
+    save_tiny("gpt2", folder / "gpt2")
+    settings = {"vocab_size": 512, "n_embd": 32, "n_head": 1, "n_layer": 6}
+    transformers.GPT2Model(transformers.GPT2Config(**settings)).save_pretrained(folder / "gpt2")
+    status, out, err = run(
+        monkeypatch, capsys, *PLAN_A.split(), "--data", data, "--root_path", series.parent, "--llm_path",
+        folder / "gpt2", "--llm_dim", 32, "--checkpoints", folder, "--num_threads", 1,
+    )  # fmt: skip
+    assert status == 0, err
+    saved = json.loads(next(folder.glob(f"plan-a_{data}_*/result.json")).read_text())
+    return out.splitlines(), saved
+
+
+def test_plan_a_of_the_guide_trains_on_etth1(monkeypatch, capsys, tmp_path):
+    lines, result = run_plan_a(monkeypatch, capsys, tmp_path, "ETTh1", 17_420, ("OT",))
+    assert "global batch 64 = 64 x 1" in lines
+    assert lines[-1].startswith("test mse ")
+    assert result["val_samples"] == 2785
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(7200)
+def test_plan_a_of_the_guide_trains_on_a_file_of_ettm1s_shape(monkeypatch, capsys, tmp_path):
+    lines, result = run_plan_a(monkeypatch, capsys, tmp_path, "ETTm1", ETTM1_ROWS, ETTM1_COLUMNS)
+    assert lines[-1].startswith("test mse ")
+    assert result["val_samples"] == 7 * 11425
+    assert result["train_samples"] < 0.03 * 7 * 34369
+
+
+def test_the_device_and_the_notes_are_printed_behind_the_run(monkeypatch, capsys, folder, tmp_path):
+    monkeypatch.setattr("timellm.training.run.starvation_note", lambda config, percent: f"Waited {percent:.0f} %.")
+    _, out, _ = run(monkeypatch, capsys, *tiny_flags(folder), "--checkpoints", tmp_path)
+    lines = out.splitlines()
+    place = next(number for number, line in enumerate(lines) if line.startswith("cpu: "))
+    summary, device, *notes = lines[place - 1 : -1]
+    assert "s per epoch" in summary
+    assert summary.endswith(", attention eager")
+    busy, memory = r"cpu: \d+ % busy \(at most \d+ %\)", r"at most \d+\.\d\d GiB in use"
+    assert re.fullmatch(rf"{busy}, {memory}, waited for data in \d+ % of the step time", device)
+    assert any(re.fullmatch(r"Waited \d+ %\.", note) for note in notes)
 
 
 @pytest.mark.parametrize(
