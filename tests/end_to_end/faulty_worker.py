@@ -1,0 +1,55 @@
+"""The real worker with a fault at its second training step: FAKE_FAULTS says which, as in the fake worker."""
+
+import itertools
+import json
+import os
+import resource
+import signal
+import sys
+from pathlib import Path
+
+sys.path[0] = str(Path(__file__).resolve().parents[2])
+
+import psutil  # noqa: E402
+import torch  # noqa: E402
+
+from tests.search.fake_worker import fault  # noqa: E402
+from timellm import worker  # noqa: E402
+from timellm.training.stepping import Stepper  # noqa: E402
+
+
+def go_wrong(what: str) -> None:
+    """Do it."""
+    if what == "cuda out of memory":
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.\nDetails.")
+    if what == "exception":
+        raise RuntimeError("shapes cannot be multiplied")
+    if what == "sigkill":
+        os.kill(os.getpid(), signal.SIGKILL)
+    if what == "loader killed":
+        for child in psutil.Process().children():
+            child.kill()
+    if what == "disk full":
+        resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
+
+
+def main() -> int:
+    """Be a worker, for a while a good one."""
+    job = Path(sys.argv[1])
+    what = fault(json.loads(job.read_text())["config"])
+    if what == "memory limit":
+        values = json.loads(job.read_text())
+        job.write_text(json.dumps({**values, "max_memory_gib": 0.05}))
+    step, steps = Stepper._step, itertools.count()
+
+    def faulty_step(self, *arguments):
+        if what and next(steps) == 1:
+            go_wrong(what)
+        return step(self, *arguments)
+
+    Stepper._step = faulty_step
+    return worker.main([str(job)])
+
+
+if __name__ == "__main__":
+    sys.exit(main())
