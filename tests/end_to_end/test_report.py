@@ -28,7 +28,7 @@ def test_the_report_of_a_real_search_works_offline_in_a_browser(searched, tmp_pa
         points = front_points(page)
         hovered = hover_over_front(page, 0)
         problems = accessibility_problems(page)
-        overflow = page.evaluate("document.documentElement.scrollWidth"), overflowing_plots(page)
+        page_width, too_wide = page.evaluate("document.documentElement.scrollWidth"), overflowing_plots(page)
         requests = page.requests
 
     assert points == (trials["is_pareto"].sum(), trials["is_pareto"].sum())
@@ -36,7 +36,8 @@ def test_the_report_of_a_real_search_works_offline_in_a_browser(searched, tmp_pa
     varied = varied_knobs(trials)
     assert [name for name in varied if f"{knob_name(name)} {first[name]}" not in hovered] == []
     assert problems == []
-    assert overflow == (width, 0)
+    assert page_width <= width
+    assert too_wide == 0
     assert page.errors == []
     assert requests == [searched.folder.report.resolve().as_uri()]
 
