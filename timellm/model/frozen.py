@@ -46,7 +46,7 @@ class FrozenBlocks(ABC):
 
     @abstractmethod
     def finish(self, index: int, hidden: Tensor, attended: Tensor) -> Tensor:
-        """The block's output, of the shape of its input [rows, tokens, hidden], fp32, from that and what its heads read."""
+        """The block's output, fp32, from its input [rows, tokens, hidden], fp32, and what its heads read."""
 
     @abstractmethod
     def final_norm(self, hidden: Tensor) -> Tensor:
