@@ -25,9 +25,7 @@ def main() -> int:
 
     parser = argparse.ArgumentParser(prog=PROG, description=__doc__)
     parser.add_argument("--trials", type=int, default=TRIALS, help=f"rows of the table ({TRIALS})")
-    parser.add_argument(
-        "--limit", type=float, default=LIMIT, help=f"most seconds of both steps ({LIMIT:g})"
-    )
+    parser.add_argument("--limit", type=float, default=LIMIT, help=f"most seconds of both steps ({LIMIT:g})")
     parser.add_argument("--repeats", type=int, default=3, help="measurements of each step (3)")
     parser.add_argument("--output", default=None, help="Markdown file (default: the one beside the command)")
     options = parser.parse_args()
