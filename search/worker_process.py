@@ -3,6 +3,7 @@
 import ctypes
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -26,6 +27,9 @@ LAUNCHER_COMMAND = (sys.executable, "-m", "search.train_launcher")
 
 SECONDS_TO_STOP = 60.0
 """A worker that was asked to end and has not after this long is killed."""
+
+_FULL_BYTES = 2**16
+"""A disk with less room than this is full."""
 
 _PR_SET_PDEATHSIG = 1
 _LIBC = ctypes.CDLL(None, use_errno=True) if sys.platform == "linux" else None
@@ -207,7 +211,13 @@ class WorkerProcess:
         if status < 0:
             name = signal.Signals(-status).name if -status in set(signal.Signals) else str(-status)
             return {"state": str(State.FAILED), "error": f"The worker was killed by {name} from outside. {where}"}
-        return {"state": str(State.FAILED), "error": f"The worker ended with status {status}: {last or 'no output'}"}
+        error = f"The worker ended with status {status}: {last}"
+        if not last or shutil.disk_usage(self._folder.path).free < _FULL_BYTES:
+            error = (
+                f"The worker ended with status {status} and could not write why: the disk of {self._folder.path} is "
+                "full, or files have reached their limit (ulimit -f). Free the disk or raise the limit."
+            )
+        return {"state": str(State.FAILED), "error": error}
 
 
 def _clear(folder: TrialFolder) -> None:

@@ -18,7 +18,7 @@ FAULTS = {
     "exception": ("batch_size=4", "exception", "failed", "RuntimeError: shapes cannot be multiplied"),
     "sigkill": ("batch_size=5", "sigkill", "failed", "The worker was killed by SIGKILL from outside."),
     "loader": ("batch_size=6", "loader killed", "failed", "killed by signal: Killed"),
-    "disk": ("batch_size=7", "disk full", "failed", "File too large"),
+    "disk": ("batch_size=7", "disk full", "failed", "could not write why: the disk of"),
     "loss": ("learning_rate=1e+30", "nothing, the loss overflows", "diverged", "--max_grad_norm"),
 }
 """By the plan that meets it: when, what happens, the state of the row, and a part of its error."""
