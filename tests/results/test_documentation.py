@@ -24,7 +24,8 @@ COMMANDS = (
 MEASURED = ("seconds per epoch", "speed-up", "times as fast (95 % interval)")
 """Heads of columns that hold figures of a benchmark."""
 
-OF_OTHER_PROGRAMS = {"--no-deps", "--no-dashboard", "--help", "--logdir", "--head", "--num_processes", "--cpu"}
+OF_OTHER_PROGRAMS = {"--no-deps", "--no-dashboard", "--help", "--logdir", "--head", "--cpu"}
+OF_OTHER_PROGRAMS |= {"--num_processes", "--multi_gpu", "--standalone", "--nproc_per_node"}
 
 
 def code_blocks(page: Path, language: str) -> list[str]:
