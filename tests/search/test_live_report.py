@@ -58,10 +58,10 @@ def test_a_running_search_keeps_its_report_and_ends_it(tmp_path):
     process = start(tmp_path, "--name", "live", seconds=2)
     folder = RunFolder(tmp_path / "live")
     try:
-        wait_for(lambda: folder.trial("t0002").events.is_file())
+        wait_for(lambda: folder.trial("t0002").events.is_file(), seconds=300)
         running = folder.report.read_text()
         process.send_signal(signal.SIGINT)
-        process.communicate(timeout=60)
+        process.communicate(timeout=300)
     finally:
         kill_tree(process.pid)
     interrupted = folder.report.read_text()
