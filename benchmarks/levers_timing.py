@@ -1,8 +1,8 @@
 """Times levers side by side with their base, and trains them on equally many windows."""
 
-import gc
+import multiprocessing
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
@@ -78,7 +78,7 @@ class Timer:
         for is_heavy in (False, True):
             group = [row for row in together if row.is_heavy(base) == is_heavy]
             for start in range(0, len(group), LEVERS_IN_A_PROCESS):
-                outcomes |= self._together(base, group[start : start + LEVERS_IN_A_PROCESS], is_heavy)
+                outcomes |= self._in_a_process(base, group[start : start + LEVERS_IN_A_PROCESS], is_heavy)
         for group in _small_groups([row for row in timed if row.is_apart], base):
             outcomes |= self._apart(base, group)
         return outcomes
@@ -86,9 +86,15 @@ class Timer:
     def _rounds_of(self, is_heavy: bool) -> int:
         return max(min(LEAST_ROUNDS, self.rounds), self.rounds - is_heavy)
 
-    def _together(self, base: RunConfig, rows: list[Lever], is_heavy: bool) -> dict[str, Outcome]:
-        """Interleaved in this process, with the same weights."""
-        self._free()
+    def _in_a_process(self, base: RunConfig, rows: list[Lever], is_heavy: bool) -> dict[str, Outcome]:
+        """A group in one process, which gives its memory back when it ends: its allocator never does."""
+        with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
+            measured = _attempt(pool.submit(self.together, base, rows, is_heavy).result)
+        return {row.name: measured for row in rows} if isinstance(measured, str) else measured
+
+    def together(self, base: RunConfig, rows: list[Lever], is_heavy: bool) -> dict[str, Outcome]:
+        """Time levers interleaved in this process, with the same weights; outcomes by name."""
+        torch.set_num_threads(self.threads)
         contestants: dict[str, Contestant] = {}
         outcomes: dict[str, Outcome] = {}
         for row in [Lever(name=BASE), *rows]:
@@ -119,7 +125,6 @@ class Timer:
 
     def _apart(self, base: RunConfig, rows: list[Lever]) -> dict[str, Outcome]:
         """Interleaved in processes of their own, one at a time; the others wait."""
-        self._free()
         measured_rows = [row for row in rows if not row.counts_validation]
         settings = [base, *(row.of(base) for row in measured_rows)]
         if len(measured_rows) == len(rows):  # nobody asks for the evaluation, which is timed all the same
@@ -142,12 +147,6 @@ class Timer:
             if row.counts_validation:
                 outcomes[row.name] = _with_validation(base, row.of(base), first)
         return outcomes
-
-    def _free(self) -> None:
-        """Drop what an earlier group has left."""
-        gc.collect()
-        if self.device.type == "cuda":
-            torch.cuda.empty_cache()
 
 
 def train_all(
