@@ -18,7 +18,7 @@ def make_sampler(name: str, space: Space, seed: int) -> optuna.samplers.BaseSamp
 
     Args:
         name: One of SAMPLERS.
-        space: A resolved space; tpe models groups of knobs where some count only under a condition.
+        space: A resolved space. Of knobs that count only under a condition tpe models groups; gp leaves each to a tpe.
         seed: Seed of its random numbers.
     """
     with warnings.catch_warnings():
@@ -31,5 +31,10 @@ def make_sampler(name: str, space: Space, seed: int) -> optuna.samplers.BaseSamp
         if name == "nsga2":
             return optuna.samplers.NSGAIISampler(seed=seed, population_size=_POPULATION)
         if name == "gp":
-            return optuna.samplers.GPSampler(seed=seed, n_startup_trials=_FIRST_AT_RANDOM)
+            return optuna.samplers.GPSampler(
+                seed=seed,
+                n_startup_trials=_FIRST_AT_RANDOM,
+                independent_sampler=optuna.samplers.TPESampler(seed=seed, n_startup_trials=_FIRST_AT_RANDOM),
+                warn_independent_sampling=False,
+            )
         return optuna.samplers.RandomSampler(seed=seed)

@@ -77,6 +77,22 @@ def test_the_gp_sampler_takes_failures_and_constraints():
     assert len(rows) == 10
 
 
+def test_the_gp_sampler_learns_knobs_under_a_condition_too(caplog):
+    swt_level = Knob(name="swt_level", values=(1, 2, 3, 4), when={"precision": ("bf16",)})
+    space = dataclasses.replace(
+        SPACE, knobs=(*SPACE.knobs, swt_level), baseline={**SPACE.baseline, "swt_level": 1}, plans={}
+    )
+
+    def end(proposal):
+        return row_of(proposal, val_mse=0.4 + 0.2 * proposal.settings["swt_level"])
+
+    rows = run_all(make(space, sampler="gp"), end=end, most=14)
+    assert len(rows) == 14
+    assert {row["config/swt_level"] for row in rows if row["config/precision"] == "fp32"} == {1}
+    assert len({row["config/swt_level"] for row in rows if row["config/precision"] == "bf16"}) > 1
+    assert not caplog.records
+
+
 def test_excluded_and_refused_settings_are_never_proposed():
     space = dataclasses.replace(
         SPACE, exclusions=(Exclusion(settings={"precision": "bf16", "batch_size": 8}, reason="Too rough."),)
