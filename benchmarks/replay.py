@@ -10,6 +10,7 @@ from typing import Any
 import moocore
 import numpy as np
 import optuna
+import scipy.stats
 
 from benchmarks.factorial import Conditions, Factorial, Key, Recorded, Validation, is_complete
 from results.columns import SAMPLER, SECONDS_PER_EPOCH, VAL_MSE, State
@@ -93,15 +94,13 @@ class Replay:
         recorded: Its configurations.
         conditions: Its rungs.
         enough: Share of the hypervolume at which a search ends.
-        most_trials: Trials at which it ends; None for all configurations.
         make_sampler: The sampler of a name.
     """
 
     table: Factorial
     recorded: Mapping[Key, Recorded]
     conditions: Conditions
-    enough: float = 0.99
-    most_trials: int | None = None
+    enough: float = 0.97
     make_sampler: MakeSampler = make_sampler
     _volume: Hypervolume = field(init=False)
 
@@ -116,13 +115,30 @@ class Replay:
         points = [objectives(run.last) for run in self.recorded.values() if is_complete(run)]
         return int(moocore.is_nondominated(np.array(points)).sum())
 
-    def run(self, sampler: str, scheduler: str, seed: int) -> Replayed:
+    def rank_correlation(self, rung: int) -> float:
+        """How well the errors at a rung rank the errors at the end (Spearman), over all configurations.
+
+        Args:
+            rung: Number of the rung, from 0.
+        """
+        runs = [run for run in self.recorded.values() if is_complete(run)]
+        found = scipy.stats.spearmanr(
+            [run.validations[rung].val_mse for run in runs], [run.last.val_mse for run in runs]
+        )
+        return float(found.statistic)
+
+    def run(
+        self, sampler: str, scheduler: str, seed: int, *, needed: float = 0.0, most_seconds: float = math.inf
+    ) -> Replayed:
         """One search.
 
         Args:
             sampler: Name of the sampler.
             scheduler: moasha or none.
             seed: Of the sampler.
+            needed: Share of the hypervolume without which a search is not worth going on: it ends when the trials that
+                were stopped have put it out of reach.
+            most_seconds: Wall clock at which it ends, start-ups included.
         """
         space = self.table.space
         study = SearchStudy(
@@ -131,20 +147,24 @@ class Replay:
         halving = Halving(self.conditions.rungs) if scheduler == "moasha" else None
         steps: list[Step] = []
         points: list[tuple[float, float]] = []
-        thinking = 0.0
-        while self.most_trials is None or len(steps) < self.most_trials:
+        untried = {key: objectives(run.last) for key, run in self.recorded.items() if is_complete(run)}
+        thinking = clock = 0.0
+        while clock < most_seconds and self._volume.share([*points, *untried.values()]) >= needed:
             began = time.process_time()
             proposal = study.propose()
             thinking += time.process_time() - began
             if proposal is None:
                 break
-            run = self.recorded[self.table.key(proposal.settings)]
+            key = self.table.key(proposal.settings)
+            run = self.recorded[key]
+            untried.pop(key, None)
             reached = _last_validation(proposal, run, halving)
             is_whole = reached is run.last
             study.finish(proposal.trial_id, _row(proposal, run, reached))
             if is_whole and is_complete(run):
                 points.append(objectives(reached))
             steps.append(Step(reached.seconds, self._volume.share(points), is_whole))
+            clock += reached.seconds + self.conditions.startup_seconds
             if steps[-1].share >= self.enough:
                 break
         return Replayed(steps, thinking / max(1, len(steps)))

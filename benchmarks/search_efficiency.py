@@ -2,6 +2,7 @@
 
 import argparse
 import itertools
+import math
 import multiprocessing
 import os
 import shlex
@@ -43,9 +44,29 @@ table by the project's own study, samplers and MO-ASHA. The clock is simulated: 
 took, to its end or to the rung where it is stopped, and the start of a worker process. The hypervolume is that of the
 complete trials on logarithms of both objectives, against the reference point of a real search, relative to the
 hypervolume of the whole table. Each search starts with the baseline, like a real one. Medians over seeds, with their
-95 % bootstrap interval."""
+95 % bootstrap interval. Every search but the random one is followed for the wall clock that random draws need (median);
+one that has not arrived by then, or whose scheduler has stopped what it needed, counts as infinitely slow."""
 
 Method = tuple[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """A search to replay.
+
+    Attributes:
+        table: The table.
+        space: Its space; None for that of the benchmark.
+        method: Sampler and scheduler.
+        seed: Of the sampler.
+        most_seconds: Simulated wall clock at which it ends.
+    """
+
+    table: Path
+    space: Path | None
+    method: Method
+    seed: int
+    most_seconds: float
 
 
 @dataclass(frozen=True)
@@ -91,11 +112,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if unknown := sorted(set(samplers) - set(SAMPLERS)):
         raise InputError(f"--samplers must be of {', '.join(SAMPLERS)}, got {', '.join(unknown)}.")
     replay = load_replay(options.table, options.space)
-    methods = [REFERENCE, *(m for m in itertools.product(samplers, SCHEDULERS[::-1]) if m != REFERENCE)]
-    runs = replay_all(options.table, options.space, methods, options.seeds, options.jobs)
+    startup = replay.conditions.startup_seconds
+
+    def tasks(methods: Sequence[Method], most_seconds: float) -> list[Task]:
+        seeds = range(options.seeds)
+        return [Task(options.table, options.space, one, seed, most_seconds) for seed in seeds for one in methods]
+
+    runs = replay_all(tasks([REFERENCE], math.inf), options.jobs)
+    limit = float(np.median(Results(runs, startup).seconds(REFERENCE)))
+    others = [method for method in itertools.product(samplers, SCHEDULERS[::-1]) if method != REFERENCE]
+    results = Results({**runs, **replay_all(tasks(others, limit), options.jobs)}, startup)
     output = options.output or FOLDER / f"{NAME}.md"
     command = shlex.join(["python", f"benchmarks/{PROG}", *(arguments if arguments is not None else sys.argv[1:])])
-    results = Results(runs, replay.conditions.startup_seconds)
     draw(results, output.with_suffix(".svg"))
     text = f"{INTRODUCTION}\n\n{body(replay, results, options.seeds, command)}\n\n![]({output.stem}.svg)\n"
     output.write_text(text)
@@ -118,30 +146,25 @@ def load_replay(path: Path, space: Path | None) -> Replay:
     return Replay(table=recorded_table, recorded=recorded, conditions=conditions)
 
 
-def replay_all(
-    path: Path, space: Path | None, methods: Sequence[Method], seeds: int, jobs: int
-) -> dict[Method, list[Replayed]]:
-    """Replay each method with each seed.
+def replay_all(tasks: Sequence[Task], jobs: int) -> dict[Method, list[Replayed]]:
+    """Replay searches, several at once.
 
     Args:
-        path: The table.
-        space: Its space; None for that of the benchmark.
-        methods: Samplers and schedulers.
-        seeds: Searches of each.
+        tasks: The searches.
         jobs: Processes.
     """
-    tasks = [(path, space, *method, seed) for seed in range(seeds) for method in methods]
-    runs: dict[Method, list[Replayed]] = {method: [] for method in methods}
+    runs: dict[Method, list[Replayed]] = {}
     with multiprocessing.get_context("spawn").Pool(jobs, initializer=os.nice, initargs=(19,)) as pool:
         for number, (task, run) in enumerate(zip(tasks, pool.imap(_replay, tasks), strict=True), 1):
-            runs[task[2], task[3]].append(run)
-            show_progress(f"{number} of {len(tasks)}: {task[2]}, {task[3]}, {len(run.steps)} trials")
+            runs.setdefault(task.method, []).append(run)
+            show_progress(f"{number} of {len(tasks)}: {method_words(task.method)}, {len(run.steps)} trials")
     return runs
 
 
-def _replay(task: tuple[Path, Path | None, str, str, int]) -> Replayed:
-    path, space, sampler, scheduler, seed = task
-    return load_replay(path, space).run(sampler, scheduler, seed)
+def _replay(task: Task) -> Replayed:
+    return load_replay(task.table, task.space).run(
+        *task.method, task.seed, needed=WANTED, most_seconds=task.most_seconds
+    )
 
 
 def median_of(values: np.ndarray) -> Interval:
@@ -198,14 +221,15 @@ def _conditions(replay: Replay, seeds: int, command: str) -> str:
     conditions, complete = replay.conditions, [run for run in replay.recorded.values() if is_complete(run)]
     seconds = sorted(run.last.seconds for run in complete)
     machine = conditions.machine
+    told = [f"{replay.rank_correlation(number):.2f} at {rung}" for number, rung in enumerate(conditions.rungs)]
     lines = [
         f"Table: {len(replay.recorded)} configurations, {len(complete)} complete, {replay.front_size} on the front; "
         f"{conditions.train_samples} training and {conditions.val_samples} validation windows, rungs at "
         f"{' and '.join(map(str, conditions.rungs))}",
         f"A run: {seconds[0]:.1f} to {seconds[-1]:.1f} s, median {np.median(seconds):.1f} s, start-up "
         f"{conditions.startup_seconds:.1f} s before it",
-        f"Recorded: {conditions.date}, {machine.get('cpu')}, {conditions.threads} of {machine.get('cores')} cores, "
-        f"revision {conditions.revision}",
+        f"Rank correlation of the error at a rung with the error at the end: {' and '.join(told)} windows",
+        f"Recorded: {conditions.date}, {machine.get('cpu')}, {conditions.threads} core, revision {conditions.revision}",
         f"Replayed: {today()}, {seeds} seeds, optuna {package_versions().get('optuna')}, command `{command}`",
     ]
     return "\n".join(f"- {line}" for line in lines)
@@ -261,7 +285,7 @@ def draw(results: Results, path: Path) -> None:
     ends = float(np.median(results.seconds(REFERENCE)))
     if not np.isfinite(ends):
         ends = max(sum(s.seconds + results.startup_seconds for s in run.steps) for run in results.runs[REFERENCE])
-    times = np.linspace(0, 1.1 * ends, 111)
+    times = np.linspace(0, ends, 101)
     curves = []
     for method in results.runs:
         found = [median_of(results.shares(method, float(seconds))) for seconds in times]

@@ -172,3 +172,17 @@ def test_every_configuration_of_the_recorded_space_is_a_run():
     assert len(configs) >= 200
     assert all(fidelity.refusal(config) is None for config in configs)
     assert rungs_of(fidelity, configs[0], 0) == (64, 128)
+
+
+def test_a_search_ends_when_what_it_needs_was_stopped(made, space_path):
+    replay = load_replay(made.path, space_path)
+    replay.enough = 1.01
+    for key, run in replay.recorded.items():
+        if run.settings["precision"] == "bf16":
+            early = tuple(Validation(part.samples, 9.0, 9000.0, part.seconds) for part in run.validations[:-1])
+            replay.recorded[key] = dataclasses.replace(run, validations=(*early, run.last))
+    whole = replay.run("random", "moasha", seed=0)
+    ended = replay.run("random", "moasha", seed=0, needed=1.0)
+    assert ended.steps == whole.steps[: len(ended.steps)]
+    assert len(ended.steps) < len(whole.steps)
+    assert ended.seconds_to(1.0, 0.0) == math.inf
