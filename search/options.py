@@ -170,7 +170,7 @@ def _parser(default: Any = None) -> argparse.ArgumentParser:
         metavar="W",
         help="weight of log time; at 0.05, 5 times faster makes up for 8 %% more MSE (0.05)",
     )
-    add("--sampler", choices=SAMPLERS, default=of("tpe"), help="Optuna's sampler (tpe)")
+    add("--sampler", choices=SAMPLERS, default=of("gp"), help="Optuna's sampler (gp)")
     add("--scheduler", choices=SCHEDULERS, help="stops poor trials early (none)")
     add("--seed", type=_at_least(0), default=of(2021), help="of the sampler and of every run (2021)")
     add("--warm_start", metavar="NAME", help="let the sampler learn from an earlier run too")

@@ -1,5 +1,6 @@
 """Environment of a training process; it must be there before the process starts."""
 
+import gc
 import os
 import sys
 
@@ -37,6 +38,17 @@ def world_size() -> int:
 def process_rank() -> int:
     """Number of this process among them, from 0."""
     return int(os.environ.get("RANK", "0"))
+
+
+def leave_process_group() -> None:
+    """End the communication of processes that trained together, after all of them have come to their end.
+
+    Its threads hold tensors; one that frees them while the interpreter shuts down takes the process with it.
+    """
+    distributed = sys.modules.get("torch.distributed")
+    if distributed is not None and distributed.is_available() and distributed.is_initialized():
+        gc.collect()  # wrapped models are parts of cycles, and hold the group
+        distributed.destroy_process_group()
 
 
 def restart_with_environment() -> None:

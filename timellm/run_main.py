@@ -20,6 +20,7 @@ PROG = "run_main.py"
 def main() -> int:
     """Parse the flags, train `--itr` times, print the test errors on the last line."""
     from timellm.arguments import build_parser, config_from, ignored_flags, parse_boolean
+    from timellm.process import leave_process_group
 
     parser = build_parser(PROG, "Trains Time-LLM once, or --itr times with different seeds.")
     group = parser.add_argument_group("Output")
@@ -38,7 +39,10 @@ def main() -> int:
         raise InputError(f"itr must be at least 1, got {arguments.itr}.")
     if ignored := ignored_flags(arguments):
         print(f"No effect in Time-LLM's forecasting: {', '.join(ignored)}.", file=sys.stderr)
-    return _train(config, arguments)
+    status = _train(config, arguments)
+    if status == 0:
+        leave_process_group()
+    return status
 
 
 def _train(config, arguments) -> int:  # type: ignore[no-untyped-def]

@@ -8,7 +8,7 @@ def test_defaults_are_those_of_the_documentation():
     options, given = parse([])
     assert (options.space, options.data, options.llm_model) == ("speed", "nyc-weather", "smollm2-135m")
     assert (options.time_budget, options.num_trials, options.fidelity) == (600.0, None, None)
-    assert (options.objective, options.time_weight, options.sampler, options.seed) == ("pareto", 0.05, "tpe", 2021)
+    assert (options.objective, options.time_weight, options.sampler, options.seed) == ("pareto", 0.05, "gp", 2021)
     assert (options.confirm, options.runs_dir, options.dashboard, options.dry_run) == (0, "runs", True, False)
     assert given == set()
 

@@ -179,7 +179,7 @@ def test_a_changed_search_is_not_resumed(finished, capsys):
     _, folder = finished
     arguments = ["--runs_dir", str(folder.path.parent), "--resume", "whole"]
     assert main([*arguments, "--sampler", "random"]) == 2
-    assert "--sampler was tpe and is random" in capsys.readouterr().err
+    assert "--sampler was gp and is random" in capsys.readouterr().err
     original = folder.read_manifest()
     changed = json.loads(json.dumps(original))
     changed["space"]["knobs"][0]["values"] = ["fp32", "fp16"]

@@ -101,14 +101,18 @@ def test_a_table_of_another_space_is_refused(made):
 
 
 def test_a_replayed_search_finds_all_there_is(made, space_path):
-    replayed = load_replay(made.path, space_path).run("random", "none", seed=0)
+    replay = load_replay(made.path, space_path)
+    replay.enough = 0.99
+    replayed = replay.run("random", "none", seed=0)
     assert replayed.steps[-1].share >= 0.99
     assert [step.share for step in replayed.steps] == sorted(step.share for step in replayed.steps)
     assert all(step.is_complete for step in replayed.steps)
 
 
 def test_the_clock_counts_each_trial_and_its_start(made, space_path):
-    replayed = load_replay(made.path, space_path).run("random", "none", seed=0)
+    replay = load_replay(made.path, space_path)
+    replay.enough = 0.99
+    replayed = replay.run("random", "none", seed=0)
     first = replayed.steps[0]
     assert first.seconds == run_of({"precision": "fp32", "batch_size": 32, "llm_layers": 3}).last.seconds
     assert replayed.seconds_to(first.share, 5.0) == first.seconds + 5.0

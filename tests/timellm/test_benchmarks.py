@@ -74,7 +74,8 @@ def test_epoch_time_projects_an_epoch_of_every_variant(backbone, cache, tmp_path
     text = output.read_text()
     assert "240583 training windows" in text
     assert float(cells(text, "published fp32, batch 32")[1]) > 0
-    assert cells(text, "store bf16, prompts per span, batch 4, later epochs")[7].endswith("%")
+    precision = "bf16" if "store bf16" in text else "fp32"  # the faster one where the test runs
+    assert cells(text, f"store {precision}, prompts per span, batch 4, later epochs")[7].endswith("%")
 
 
 def test_a_benchmark_refuses_an_unknown_variant_on_one_line(backbone, cache, tmp_path):

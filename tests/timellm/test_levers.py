@@ -14,10 +14,11 @@ from torch.nn import functional as F
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from tests.timellm.tiny_runs import CPU, set_up, tiny_config
+from tests.timellm.tiny_runs import CPU, options, set_up, tiny_config
 from timellm.arguments import build_parser, config_from
 from timellm.training import engine as engines
 from timellm.training.kernels import attention_kernel
+from timellm.training.run import TrainingRun
 
 BACKBONES = [
     ("gpt2", "recompute"),
@@ -124,6 +125,26 @@ def test_the_attention_kernel_is_the_one_asked_for(folder, monkeypatch, kind, pr
     prepared.model(batch.x, batch.prompt)
     blocks, own = config.llm_layers, prompt_prefix == "reuse"  # a prompt's own tokens stop before the last block
     assert len(calls) == (0 if attention == "eager" else 2 * blocks - 1 if own else blocks)
+
+
+def test_every_run_of_a_process_is_compiled(folder, tmp_path, monkeypatch):
+    graphs = []
+
+    def counting(graph, inputs):
+        graphs.append(1)
+        return graph.forward
+
+    monkeypatch.setattr(
+        "timellm.model.timellm.compiled", lambda forward, _: torch.compile(forward, backend=counting, dynamic=False)
+    )
+    monkeypatch.setattr(torch._dynamo.config, "recompile_limit", 2)
+    config = tiny_config(folder, compile_mode="default", prompt_prefix="reuse", train_samples=16, val_samples=8)
+    counts = []
+    for _ in range(3):
+        assert TrainingRun(config, options(tmp_path)).run().state == "complete"
+        counts.append(len(graphs))
+    assert counts == [counts[0], 2 * counts[0], 3 * counts[0]]
+    assert counts[0] > 0
 
 
 @pytest.mark.parametrize(("kind", "prompt_prefix"), BACKBONES)

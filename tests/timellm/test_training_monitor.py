@@ -126,15 +126,14 @@ def test_samples_come_by_themselves_and_what_is_short_gets_one(monkeypatch):
 def test_children_and_theirs_are_found():
     grandchild = "import subprocess, sys; subprocess.run([sys.executable, '-c', 'input()'])"
     with subprocess.Popen([sys.executable, "-c", grandchild], stdin=subprocess.PIPE) as process:
-        ends = time.monotonic() + 60
-        found: list[psutil.Process] = []
-        while len(found) < 2 and time.monotonic() < ends:
-            found = descendants(psutil.Process())
+        child, ends = psutil.Process(process.pid), time.monotonic() + 60
+        while not child.children() and time.monotonic() < ends:
             time.sleep(0.05)
-        assert {child.pid for child in found} == {child.pid for child in psutil.Process().children(recursive=True)}
-        assert process.pid in {child.pid for child in found}
+        expected = {process.pid, *(each.pid for each in child.children())}
+        assert len(expected) == 2
+        assert expected <= {each.pid for each in descendants(psutil.Process())}
         process.communicate(b"\n", timeout=60)
-    assert descendants(psutil.Process()) == []
+    assert not expected & {each.pid for each in descendants(psutil.Process())}
 
 
 def test_a_run_samples_behind_its_warm_up_and_reports_it(tmp_path, monkeypatch):

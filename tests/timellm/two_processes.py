@@ -15,7 +15,7 @@ import torch
 
 from tests.timellm.tiny_runs import CPU, set_up
 from timellm.config import RunConfig
-from timellm.process import worker_environment
+from timellm.process import leave_process_group, worker_environment
 from timellm.training.evaluate import evaluate
 
 ROOT = Path(__file__).parents[2]
@@ -81,3 +81,4 @@ if __name__ == "__main__":
     torch.set_num_threads(1)
     found = train(RunConfig.from_json(Path(sys.argv[1])), [int(count) for count in sys.argv[3:]])
     Path(sys.argv[2]).write_text(json.dumps(found))
+    leave_process_group()

@@ -93,6 +93,8 @@ class TrainingRun:
             InputError: For settings, data or a language model that do not fit together.
         """
         device = choose_device(self.config)
+        if self.config.compile_mode != "off":
+            torch.compiler.reset()  # code of earlier runs counts towards a limit, beyond which nothing is compiled
         self._monitor = DeviceMonitor(device)
         with MemoryWatch(device, self.options.max_memory_gib, self._exceeded) as watch:
             try:
