@@ -14,6 +14,8 @@ from torch.nn import functional as F
 from timellm.model.checkpointing import RunBlock, run_as_it_is
 from timellm.model.frozen import FrozenBlocks, Rotary
 
+KeysValues = tuple[Tensor, Tensor]
+
 
 @dataclass(frozen=True)
 class PromptMemory:
@@ -34,16 +36,19 @@ class PromptMemory:
 
     def followed_by(self, own: "PromptMemory") -> "PromptMemory":
         """This shared prefix in front of each row's own tokens."""
-        rows = own.keys[0].shape[0]
-        join = lambda first, then: torch.cat((first.expand(rows, -1, -1, -1), then), dim=2)  # noqa: E731
-        return PromptMemory(
-            tuple(map(join, self.keys, own.keys)),
-            tuple(map(join, self.values, own.values)),
-        )
+        pairs = zip(own.keys, own.values, strict=True)
+        return PromptMemory(*zip(*(_behind(self, index, pair) for index, pair in enumerate(pairs)), strict=True))
 
 
 @torch.no_grad()
-def remember(blocks: FrozenBlocks, embeddings: Tensor, prefix: PromptMemory | None, attention: str) -> PromptMemory:
+def remember(
+    blocks: FrozenBlocks,
+    embeddings: Tensor,
+    prefix: PromptMemory | None,
+    attention: str,
+    *,
+    is_joined: bool = False,
+) -> PromptMemory:
     """Keys and values of prompt tokens that follow a shared prefix.
 
     Right padding needs no mask here: a causal model's earlier tokens never see it. The last block stops at its keys
@@ -54,27 +59,34 @@ def remember(blocks: FrozenBlocks, embeddings: Tensor, prefix: PromptMemory | No
         embeddings: Word embeddings of the tokens [rows, tokens, hidden].
         prefix: Keys and values of the tokens before them, or None at the start of the prompt.
         attention: eager or sdpa.
-
-    Returns:
-        The tokens' own keys and values, without the prefix's.
+        is_joined: Return the prefix's keys and values too, in front of each row's own.
     """
-    rows, tokens, _ = embeddings.shape
+    tokens = embeddings.shape[1]
     before = prefix.tokens if prefix else 0
     positions = torch.arange(before, before + tokens, device=embeddings.device).unsqueeze(0)
     hidden, rotary = blocks.place(embeddings, positions)
     visible = torch.ones(tokens, before + tokens, dtype=torch.bool, device=embeddings.device).tril(before)
-    all_keys, all_values = [], []
+    kept: list[KeysValues] = []
     for index in range(blocks.count - 1):
         queries, keys, values = blocks.project(index, hidden, rotary)
-        all_keys.append(keys)
-        all_values.append(values)
-        if prefix:
-            keys = torch.cat((prefix.keys[index].expand(rows, -1, -1, -1), keys), dim=2)
-            values = torch.cat((prefix.values[index].expand(rows, -1, -1, -1), values), dim=2)
-        attended = _attend(queries, keys, values, visible, blocks.scales[index], attention)
+        joined = _behind(prefix, index, (keys, values))
+        kept.append(joined if is_joined else (keys, values))
+        attended = _attend(queries, *joined, visible, blocks.scales[index], attention)
         hidden = blocks.finish(index, hidden, attended)
-    keys, values = blocks.keys_values(blocks.count - 1, hidden, rotary)
-    return PromptMemory((*all_keys, keys), (*all_values, values))
+    last = blocks.count - 1
+    own = blocks.keys_values(last, hidden, rotary)
+    kept.append(_behind(prefix, last, own) if is_joined else own)
+    return PromptMemory(*zip(*kept, strict=True))
+
+
+def _behind(prefix: PromptMemory | None, index: int, own: KeysValues) -> KeysValues:
+    """A block's keys and values of rows, behind those of the prefix that they share."""
+    if prefix is None:
+        return own
+    shape = (own[0].shape[0], -1, -1, -1)
+    keys = torch.cat((prefix.keys[index].expand(shape), own[0]), dim=2)
+    values = torch.cat((prefix.values[index].expand(shape), own[1]), dim=2)
+    return keys, values
 
 
 def read_patches(

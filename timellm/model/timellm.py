@@ -168,8 +168,9 @@ class TimeLLM(nn.Module):
     def _prompt_memory(self, prompt: PromptBatch) -> PromptMemory | None:
         if prompt.ids.shape[1] == 0:
             return None
-        own = prompt.memory or self.remember_prompt(prompt.ids)
-        return self._prefix.followed_by(own) if self._prefix else own
+        if prompt.memory is None:
+            return self._remember(prompt.ids, self._prefix, is_joined=True)
+        return self._prefix.followed_by(prompt.memory) if self._prefix else prompt.memory
 
     def _read_recomputed(self, words: Tensor, prompt: PromptBatch) -> Tensor:
         """The whole sequence through the transformers model, as published."""
@@ -188,8 +189,9 @@ class TimeLLM(nn.Module):
             hidden = self.llm_model(**inputs).last_hidden_state
         return hidden[:, -count:]
 
-    def _remember(self, ids: Tensor, prefix: PromptMemory | None) -> PromptMemory:
-        return remember(self._blocks, self.word_embeddings[ids], prefix, self.config.attention)
+    def _remember(self, ids: Tensor, prefix: PromptMemory | None, *, is_joined: bool = False) -> PromptMemory:
+        embeddings = self.word_embeddings[ids]
+        return remember(self._blocks, embeddings, prefix, self.config.attention, is_joined=is_joined)
 
     def _autocast(self, *, enabled: bool = True) -> torch.autocast:
         on = enabled and self.config.precision != "fp32"
