@@ -20,7 +20,7 @@ PROG = "run_main.py"
 def main() -> int:
     """Parse the flags, train `--itr` times, print the test errors on the last line."""
     from timellm.arguments import build_parser, config_from, ignored_flags, parse_boolean
-    from timellm.process import leave_process_group
+    from timellm.process import leave_process_group, world_size
 
     parser = build_parser(PROG, "Trains Time-LLM once, or --itr times with different seeds.")
     group = parser.add_argument_group("Output")
@@ -40,7 +40,7 @@ def main() -> int:
     if ignored := ignored_flags(arguments):
         print(f"No effect in Time-LLM's forecasting: {', '.join(ignored)}.", file=sys.stderr)
     status = _train(config, arguments)
-    if status == 0:
+    if status == 0 and world_size() > 1:
         leave_process_group()
     return status
 

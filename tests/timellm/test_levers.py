@@ -137,12 +137,12 @@ def test_every_run_of_a_process_is_compiled(folder, tmp_path, monkeypatch):
     monkeypatch.setattr(
         "timellm.model.timellm.compiled", lambda forward, _: torch.compile(forward, backend=counting, dynamic=False)
     )
-    monkeypatch.setattr(torch._dynamo.config, "recompile_limit", 2)
     config = tiny_config(folder, compile_mode="default", prompt_prefix="reuse", train_samples=16, val_samples=8)
     counts = []
-    for _ in range(3):
-        assert TrainingRun(config, options(tmp_path)).run().state == "complete"
-        counts.append(len(graphs))
+    with torch._dynamo.config.patch(recompile_limit=2):
+        for _ in range(3):
+            assert TrainingRun(config, options(tmp_path)).run().state == "complete"
+            counts.append(len(graphs))
     assert counts == [counts[0], 2 * counts[0], 3 * counts[0]]
     assert counts[0] > 0
 
