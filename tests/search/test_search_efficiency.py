@@ -67,6 +67,13 @@ def made(tmp_path, space_path):
     return table
 
 
+def replay_to(enough, made, space_path):
+    """Searches of the made table that end at this share of its hypervolume."""
+    replay = load_replay(made.path, space_path)
+    replay.enough = enough
+    return replay
+
+
 def test_a_table_is_read_as_it_was_written(made):
     expected = {made.key(settings): run_of(settings) for settings in made.space.configurations()}
     assert made.read() == expected
@@ -101,18 +108,14 @@ def test_a_table_of_another_space_is_refused(made):
 
 
 def test_a_replayed_search_finds_all_there_is(made, space_path):
-    replay = load_replay(made.path, space_path)
-    replay.enough = 0.99
-    replayed = replay.run("random", "none", seed=0)
+    replayed = replay_to(0.99, made, space_path).run("random", "none", seed=0)
     assert replayed.steps[-1].share >= 0.99
     assert [step.share for step in replayed.steps] == sorted(step.share for step in replayed.steps)
     assert all(step.is_complete for step in replayed.steps)
 
 
 def test_the_clock_counts_each_trial_and_its_start(made, space_path):
-    replay = load_replay(made.path, space_path)
-    replay.enough = 0.99
-    replayed = replay.run("random", "none", seed=0)
+    replayed = replay_to(0.99, made, space_path).run("random", "none", seed=0)
     first = replayed.steps[0]
     assert first.seconds == run_of({"precision": "fp32", "batch_size": 32, "llm_layers": 3}).last.seconds
     assert replayed.seconds_to(first.share, 5.0) == first.seconds + 5.0
@@ -123,9 +126,7 @@ def test_the_clock_counts_each_trial_and_its_start(made, space_path):
 
 
 def test_a_trial_that_is_stopped_costs_less_and_adds_no_hypervolume(made, space_path):
-    replay = load_replay(made.path, space_path)
-    replay.enough = 1.01
-    steps = replay.run("random", "moasha", seed=0).steps
+    steps = replay_to(1.01, made, space_path).run("random", "moasha", seed=0).steps
     stopped = [number for number, step in enumerate(steps) if not step.is_complete]
     assert stopped
     assert 0 not in stopped
@@ -179,8 +180,7 @@ def test_every_configuration_of_the_recorded_space_is_a_run():
 
 
 def test_a_search_ends_when_what_it_needs_was_stopped(made, space_path):
-    replay = load_replay(made.path, space_path)
-    replay.enough = 1.01
+    replay = replay_to(1.01, made, space_path)
     for key, run in replay.recorded.items():
         if run.settings["precision"] == "bf16":
             early = tuple(Validation(part.samples, 9.0, 9000.0, part.seconds) for part in run.validations[:-1])

@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from tests.timellm.tiny_runs import CPU, set_up, tiny_config
+from timellm.model.reuse import remember
 from timellm.training.engine import PlainEngine
 from timellm.training.evaluate import evaluate
 
@@ -150,12 +151,16 @@ def test_a_prompt_store_gives_the_curve_of_reuse_in_every_epoch(folder, kind, pr
     np.testing.assert_allclose(stored, reused, rtol=1e-6)
 
 
-def test_a_full_store_computes_no_prompt_after_the_first_epoch(folder):
+def test_a_full_store_computes_no_prompt_after_the_first_epoch(folder, monkeypatch):
     config = tiny_config(folder, prompt_prefix="store", train_epochs=2)
     prepared, stepper, _ = set_up(config)
     calls = []
-    remember = prepared.model.remember_prompt
-    prepared.model.remember_prompt = lambda ids: calls.append(len(ids)) or remember(ids)
+    monkeypatch.setattr(
+        "timellm.model.timellm.remember",
+        lambda blocks, embeddings, *more, **flags: (
+            calls.append(len(embeddings)) or remember(blocks, embeddings, *more, **flags)
+        ),
+    )
     stepper.train(prepared.windows.passes[0])
     assert sum(calls) == len(prepared.data.train)
     stepper.train(prepared.windows.passes[1])

@@ -36,8 +36,7 @@ class PromptMemory:
 
     def followed_by(self, own: "PromptMemory") -> "PromptMemory":
         """This shared prefix in front of each row's own tokens."""
-        pairs = zip(own.keys, own.values, strict=True)
-        return PromptMemory(*zip(*(_behind(self, index, pair) for index, pair in enumerate(pairs)), strict=True))
+        return PromptMemory(tuple(map(_join, self.keys, own.keys)), tuple(map(_join, self.values, own.values)))
 
 
 @torch.no_grad()
@@ -59,7 +58,10 @@ def remember(
         embeddings: Word embeddings of the tokens [rows, tokens, hidden].
         prefix: Keys and values of the tokens before them, or None at the start of the prompt.
         attention: eager or sdpa.
-        is_joined: Return the prefix's keys and values too, in front of each row's own.
+        is_joined: Whether the prefix is returned too, in front of each row's own.
+
+    Returns:
+        The tokens' keys and values, behind those of the prefix or without them.
     """
     tokens = embeddings.shape[1]
     before = prefix.tokens if prefix else 0
@@ -69,24 +71,26 @@ def remember(
     kept: list[KeysValues] = []
     for index in range(blocks.count - 1):
         queries, keys, values = blocks.project(index, hidden, rotary)
-        joined = _behind(prefix, index, (keys, values))
+        joined = _behind(prefix, index, keys, values)
         kept.append(joined if is_joined else (keys, values))
         attended = _attend(queries, *joined, visible, blocks.scales[index], attention)
         hidden = blocks.finish(index, hidden, attended)
     last = blocks.count - 1
     own = blocks.keys_values(last, hidden, rotary)
-    kept.append(_behind(prefix, last, own) if is_joined else own)
+    kept.append(_behind(prefix, last, *own) if is_joined else own)
     return PromptMemory(*zip(*kept, strict=True))
 
 
-def _behind(prefix: PromptMemory | None, index: int, own: KeysValues) -> KeysValues:
-    """A block's keys and values of rows, behind those of the prefix that they share."""
+def _behind(prefix: PromptMemory | None, index: int, keys: Tensor, values: Tensor) -> KeysValues:
+    """A block's keys and values of rows, behind those of the prefix if there is one."""
     if prefix is None:
-        return own
-    shape = (own[0].shape[0], -1, -1, -1)
-    keys = torch.cat((prefix.keys[index].expand(shape), own[0]), dim=2)
-    values = torch.cat((prefix.values[index].expand(shape), own[1]), dim=2)
-    return keys, values
+        return keys, values
+    return _join(prefix.keys[index], keys), _join(prefix.values[index], values)
+
+
+def _join(shared: Tensor, own: Tensor) -> Tensor:
+    """The tokens [1, kv_heads, tokens, head_dim] that all rows share, in front of each row's own."""
+    return torch.cat((shared.expand(own.shape[0], -1, -1, -1), own), dim=2)
 
 
 def read_patches(
