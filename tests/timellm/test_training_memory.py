@@ -1,9 +1,12 @@
+import mmap
+import multiprocessing
 import time
 
-import numpy as np
+import psutil
 import torch
 
-from timellm.training.memory import GIB, MemoryWatch
+from timellm.training import memory
+from timellm.training.memory import GIB, MemoryWatch, ResidentMemory
 
 CPU = torch.device("cpu")
 
@@ -11,9 +14,9 @@ CPU = torch.device("cpu")
 def test_the_peak_outlives_the_memory():
     with MemoryWatch(CPU) as watch:
         before = watch.peak_gib
-        block = np.ones(GIB // 4, dtype=np.uint8)
-        time.sleep(0.5)
-        del block
+        with mmap.mmap(-1, GIB // 4) as block:  # pages of its own, whatever the process has freed before
+            block.write(b"\1" * len(block))
+            time.sleep(0.5)
         time.sleep(0.3)
     assert 0.2 < watch.peak_gib - before < 0.5
 
@@ -24,3 +27,39 @@ def test_passing_the_limit_is_told_once():
         time.sleep(0.6)
     assert len(told) == 1
     assert told[0] > 0.01
+
+
+def hold(mebibytes, is_held, may_end):
+    block = b"\1" * (mebibytes * 2**20)
+    is_held.set()
+    may_end.wait()
+    del block
+
+
+def test_children_count_with_what_they_hold_beside_the_parent():
+    context = multiprocessing.get_context("fork")
+    is_held, may_end = context.Event(), context.Event()
+    child = context.Process(target=hold, args=(256, is_held, may_end))
+    child.start()
+    try:
+        is_held.wait()
+        both, alone = ResidentMemory(psutil.Process()).read(), psutil.Process().memory_info().rss
+        assert 0.2 < (both - alone) / GIB < 0.35
+    finally:
+        may_end.set()
+        child.join()
+
+
+def test_children_are_read_seldom(monkeypatch):
+    readings = []
+
+    def slow(process):
+        readings.append(time.perf_counter())
+        time.sleep(0.002)
+        return []
+
+    monkeypatch.setattr(memory, "descendants", slow)
+    resident, began = ResidentMemory(psutil.Process()), time.perf_counter()
+    while time.perf_counter() < began + 0.5:
+        resident.read()
+    assert len(readings) == 1

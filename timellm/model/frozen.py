@@ -15,6 +15,8 @@ from torch import Tensor
 from torch.nn import functional as F
 from transformers import PreTrainedModel
 
+from timellm.model.activations import gelu_tanh
+
 Rotary = tuple[Tensor, Tensor] | None
 """Cosine and sine of each position [rows, 1, tokens, head_dim]; None where positions are added to the input."""
 
@@ -88,9 +90,9 @@ class GPT2Blocks(FrozenBlocks):
     def finish(self, index: int, hidden: Tensor, attended: Tensor) -> Tensor:
         """Output projection, then the feed-forward network, each added to its input."""
         block = self._blocks[index]
-        hidden = hidden + _conv1d(block.attn.c_proj, attended)
+        hidden = _add_conv1d(hidden, block.attn.c_proj, attended)
         inner = self._activation(_conv1d(block.mlp.c_fc, self._norm(block.ln_2, hidden)))
-        return hidden + _conv1d(block.mlp.c_proj, inner)
+        return _add_conv1d(hidden, block.mlp.c_proj, inner)
 
     def final_norm(self, hidden: Tensor) -> Tensor:
         """Layer norm."""
@@ -167,6 +169,14 @@ def _conv1d(layer: Any, rows: Tensor) -> Tensor:
     return torch.addmm(layer.bias, rows.flatten(0, -2), layer.weight).view(*rows.shape[:-1], -1)
 
 
+def _add_conv1d(hidden: Tensor, layer: Any, rows: Tensor) -> Tensor:
+    """What a Conv1D makes of rows, added to hidden; where types agree the matrix product adds as it goes."""
+    if layer.weight.dtype != hidden.dtype:
+        return hidden + _conv1d(layer, rows)
+    total = hidden.flatten(0, -2) + layer.bias
+    return total.addmm_(rows.flatten(0, -2), layer.weight).view(hidden.shape)
+
+
 def _split_heads(rows: Tensor, heads: int) -> Tensor:
     """View [rows, tokens, heads*head_dim] as [rows, heads, tokens, head_dim]."""
     return rows.view(*rows.shape[:2], heads, -1).transpose(1, 2)
@@ -185,5 +195,5 @@ def _activation(name: str) -> Any:
     from transformers.activations import ACT2FN
 
     if name in ("gelu_new", "gelu_pytorch_tanh"):
-        return lambda hidden: F.gelu(hidden, approximate="tanh")
+        return gelu_tanh
     return F.silu if name == "silu" else ACT2FN[name]

@@ -68,12 +68,13 @@ def remember(
     positions = torch.arange(before, before + tokens, device=embeddings.device).unsqueeze(0)
     hidden, rotary = blocks.place(embeddings, positions)
     visible = torch.ones(tokens, before + tokens, dtype=torch.bool, device=embeddings.device).tril(before)
+    mask = _mask(visible.view(1, 1, tokens, -1))
     kept: list[KeysValues] = []
     for index in range(blocks.count - 1):
         queries, keys, values = blocks.project(index, hidden, rotary)
         joined = _behind(prefix, index, keys, values)
         kept.append(joined if is_joined else (keys, values))
-        attended = _attend(queries, *joined, visible, blocks.scales[index], attention)
+        attended = _attend(queries, *joined, mask, blocks.scales[index], attention)
         hidden = blocks.finish(index, hidden, attended)
     last = blocks.count - 1
     own = blocks.keys_values(last, hidden, rotary)
@@ -119,10 +120,10 @@ def read_patches(
     steps = torch.arange(count, device=patches.device).unsqueeze(0)
     positions = steps + (tokens if lengths is None else lengths.unsqueeze(1))
     hidden, rotary = blocks.place(patches, positions)
-    visible = _visible_to_patches(tokens, count, lengths, patches.device)
+    mask = _mask(_visible_to_patches(tokens, count, lengths, patches.device))
     for index in range(blocks.count):
         past = (memory.keys[index], memory.values[index]) if memory else None
-        hidden = run_block(_patch_block, blocks, index, hidden, rotary, past, visible, attention)
+        hidden = run_block(_patch_block, blocks, index, hidden, rotary, past, mask, attention)
     return blocks.final_norm(hidden)
 
 
@@ -132,18 +133,18 @@ def _patch_block(
     hidden: Tensor,
     rotary: Rotary,
     past: tuple[Tensor, Tensor] | None,
-    visible: Tensor,
+    mask: Tensor,
     attention: str,
 ) -> Tensor:
     queries, keys, values = blocks.project(index, hidden, rotary)
     scale = blocks.scales[index]
     if past is None:
-        attended = _attend(queries, keys, values, visible, scale, attention)
+        attended = _attend(queries, keys, values, mask, scale, attention)
     elif attention == "sdpa":
         keys, values = torch.cat((past[0], keys), dim=2), torch.cat((past[1], values), dim=2)
-        attended = _attend(queries, keys, values, visible, scale, attention)
+        attended = _attend(queries, keys, values, mask, scale, attention)
     else:
-        attended = _attend_in_parts(queries, keys, values, past, visible, scale)
+        attended = _attend_in_parts(queries, keys, values, past, mask, scale)
     return blocks.finish(index, hidden, attended)
 
 
@@ -158,22 +159,32 @@ def _visible_to_patches(tokens: int, patches: int, lengths: Tensor | None, devic
     return torch.cat((prompt[:, None].expand(-1, patches, -1), causal.expand(rows, -1, -1)), dim=2).unsqueeze(1)
 
 
-def _attend(queries: Tensor, keys: Tensor, values: Tensor, visible: Tensor, scale: float, attention: str) -> Tensor:
+def _mask(visible: Tensor) -> Tensor:
+    """What is added to attention scores: 0 where a key is visible, minus infinity elsewhere, fp32."""
+    return torch.zeros(visible.shape, device=visible.device).masked_fill_(~visible, float("-inf"))
+
+
+def _attend(queries: Tensor, keys: Tensor, values: Tensor, mask: Tensor, scale: float, attention: str) -> Tensor:
     """Masked attention [rows, tokens, heads*head_dim]; grouped heads share keys and values."""
     groups = queries.shape[1] // keys.shape[1]
+    mask = mask.to(queries.dtype)
     if attention == "sdpa":
         mixed = F.scaled_dot_product_attention(
-            queries, keys, values, attn_mask=visible, scale=scale, enable_gqa=groups > 1
+            queries, keys, values, attn_mask=mask, scale=scale, enable_gqa=groups > 1
         )
     else:
         keys, values = _repeat(keys, groups), _repeat(values, groups)
-        scores = (queries @ keys.transpose(2, 3) * scale).masked_fill(~visible, float("-inf"))
-        mixed = torch.softmax(scores, dim=-1, dtype=torch.float32).to(values.dtype) @ values
+        each = mask if mask.shape[0] == 1 else mask.expand(-1, queries.shape[1], -1, -1)
+        scores = torch.baddbmm(
+            each.flatten(0, 1), queries.flatten(0, 1), keys.flatten(0, 1).transpose(1, 2), alpha=scale
+        )  # [rows*heads, tokens, keys]
+        weights = torch.softmax(scores, dim=-1, dtype=torch.float32).to(values.dtype)
+        mixed = (weights @ values.flatten(0, 1)).view(queries.shape)
     return mixed.transpose(1, 2).flatten(2)
 
 
 def _attend_in_parts(
-    queries: Tensor, keys: Tensor, values: Tensor, past: tuple[Tensor, Tensor], visible: Tensor, scale: float
+    queries: Tensor, keys: Tensor, values: Tensor, past: tuple[Tensor, Tensor], mask: Tensor, scale: float
 ) -> Tensor:
     """As `_attend` over past and present keys, with no backward pass into the past and no joint copy of both.
 
@@ -181,15 +192,13 @@ def _attend_in_parts(
     error of the gradients.
     """
     compute_dtype = queries.dtype
-    queries, keys, values = queries.float(), keys.float(), values.float()
+    queries, keys, values = queries.float() * scale, keys.float(), values.float()
     past = past[0].float(), past[1].float()
     rows, heads, count, width = queries.shape
     kv_heads, tokens = past[0].shape[1], past[0].shape[2]
     grouped = queries.reshape(rows, kv_heads, -1, width)  # [rows, kv_heads, groups*patches, head_dim]
     scores = torch.cat((grouped @ past[0].transpose(2, 3), grouped @ keys.transpose(2, 3)), dim=3)
-    scores = scores.view(rows, heads, count, -1) * scale
-    weights = torch.softmax(scores.masked_fill(~visible, float("-inf")), dim=-1)
-    weights = weights.view(rows, kv_heads, -1, tokens + count)
+    weights = torch.softmax(scores.add_(mask.repeat(1, 1, heads // kv_heads, 1)), dim=-1)
     mixed = weights[..., :tokens] @ past[1] + weights[..., tokens:] @ values
     return mixed.view(rows, heads, count, width).transpose(1, 2).flatten(2).to(compute_dtype)
 

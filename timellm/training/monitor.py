@@ -9,7 +9,7 @@ import psutil
 import torch
 
 from timellm.process import available_cores
-from timellm.training.memory import GIB, resident_bytes
+from timellm.training.memory import GIB, ResidentMemory
 from timellm.training.periodic import Periodic, descendants
 
 SECONDS_BETWEEN_SAMPLES = 1.0
@@ -105,6 +105,7 @@ class _ProcessLoad:
 
     def __init__(self) -> None:
         self._process, self._cores = psutil.Process(), available_cores()
+        self._memory = ResidentMemory(self._process)
         self._at, self._used = time.perf_counter(), self._seconds_used()
 
     def read(self) -> dict[str, float]:
@@ -114,7 +115,7 @@ class _ProcessLoad:
         self._at, self._used = now, used
         return {
             "cpu_utilisation_percent": min(100.0, 100 * share),
-            "host_memory_gib": resident_bytes(self._process) / GIB,
+            "host_memory_gib": self._memory.read() / GIB,
         }
 
     def _seconds_used(self) -> float:
