@@ -1,6 +1,7 @@
 """Projected seconds per epoch against epochs really trained. `projection.py --help`."""
 
 import argparse
+import math
 import sys
 import time
 from dataclasses import dataclass
@@ -27,6 +28,7 @@ from timellm.training.environment import choose_device  # noqa: E402
 from timellm.training.estimate import estimates  # noqa: E402
 from timellm.training.interleaved import measure_interleaved  # noqa: E402
 from timellm.training.measurement import MeasurePlan  # noqa: E402
+from timellm.training.timing import PROCESS_SPREAD  # noqa: E402
 
 PROG = "projection.py"
 NAME = "projection"
@@ -183,8 +185,12 @@ def _verdict(compared: list[Comparison]) -> str:
             f"{kind}: {within} of {len(pairs)} within {GOAL_PERCENT:g} %, largest error {max(errors):.1f} %; "
             f"the interval covers in {covered} of {len(pairs)}."
         )
-    drifts = [abs(this.behind.seconds / this.before.seconds - 1) * 100 for this in compared]
-    lines.append(f"Drift of the machine: two projections of one setting differ by up to {max(drifts):.1f} %.")
+    logs = [math.log(this.behind.seconds / this.before.seconds) for this in compared]
+    spread = math.sqrt(sum(log**2 for log in logs) / 2 / len(logs))
+    lines.append(
+        f"Two projections of one setting differ by up to {100 * max(map(abs, logs)):.1f} %: a standard deviation of "
+        f"{100 * spread:.1f} % between processes, where the intervals count on {100 * PROCESS_SPREAD:g} %."
+    )
     return "\n".join(f"- {line}" for line in lines)
 
 

@@ -148,4 +148,4 @@ def test_text_of_several_runs_has_a_row_for_each(capsys: pytest.CaptureFixture[s
     rows = [line.split() for line in text.splitlines()[4:7]]
     assert [row[0] for row in rows] == ["1", "2", "3"]
     assert rows[1] == ["2", "diverged"]
-    assert rows[2][-4:] == ["2.00x", "2.00", "to", "2.00"]
+    assert rows[2][-4:] == ["2.00x", "1.93", "to", "2.07"]

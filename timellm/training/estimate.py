@@ -14,7 +14,10 @@ from timellm.training.timing import Estimate, bootstrap_mean
 
 @dataclass(kw_only=True)
 class TrainingEstimate(RunResult):
-    """The names of a run's result, and what only an estimate has; `*_low` and `*_high` end 95 % intervals."""
+    """The names of a run's result, and what only an estimate has.
+
+    `*_low` and `*_high` end 95 % intervals of what another process of these settings takes.
+    """
 
     seconds_per_batch_low: float | None = None
     """Lower end of seconds_per_batch."""
@@ -90,7 +93,9 @@ def estimates(settings: list[RunConfig], measured: list[Measured | Failure]) -> 
     if len(settings) > 1 and not isinstance(first, Failure):
         for config, result, part in zip(settings, results, measured, strict=True):
             if not isinstance(part, Failure):
-                result.set_interval("speedup_vs_first", speedup(settings[0], first, config, part))
+                ratio = speedup(settings[0], first, config, part)
+                is_first = result is results[0]
+                result.set_interval("speedup_vs_first", ratio if is_first else ratio.across_processes())
     return results
 
 
@@ -103,10 +108,10 @@ def estimate_run(config: RunConfig, measured: Measured) -> TrainingEstimate:
     """
     result = _described(config, measured)
     seconds, counts = _readings(_typical_rounds(config, measured))
-    per_step = bootstrap_mean(seconds, counts)
+    per_step = bootstrap_mean(seconds, counts).across_processes()
     per_batch = per_step.scaled(1 / config.accumulation_steps)
     steps_per_epoch = math.ceil(measured.epoch_windows / config.global_batch)
-    epoch = _mean_step(config, measured).scaled(steps_per_epoch)
+    epoch = _mean_step(config, measured).scaled(steps_per_epoch).across_processes()
     validation = _pass(config, measured, measured.validation_windows)
     test = _pass(config, measured, measured.test_windows)
     result.seconds_per_step = per_step.mean
@@ -126,7 +131,7 @@ def estimate_run(config: RunConfig, measured: Measured) -> TrainingEstimate:
 
 
 def speedup(first: RunConfig, first_measured: Measured, other: RunConfig, other_measured: Measured) -> Estimate:
-    """How many times faster an epoch of another setting is, with its 95 % interval.
+    """How many times faster an epoch of another setting is, with the 95 % interval of these two processes.
 
     Rounds of the two were timed one after the other, so they are resampled in pairs: what slowed down the machine
     for both cancels out.
@@ -170,7 +175,7 @@ def _add_run(result: TrainingEstimate, config: RunConfig, measured: Measured, ep
     else:
         result.steps_per_run = math.ceil(config.train_samples / config.global_batch)
         result.validations_per_run = 1
-        seen_once = bootstrap_mean(*_readings(measured.filling_rounds or measured.rounds))
+        seen_once = bootstrap_mean(*_readings(measured.filling_rounds or measured.rounds)).across_processes()
         training = seen_once.scaled(result.steps_per_run)
     result.set_interval("seconds_per_run", training.plus(validation.scaled(result.validations_per_run)))
 

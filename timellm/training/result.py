@@ -30,9 +30,9 @@ class RunResult:
     seconds_per_epoch: float | None = None
     """Wall clock of one pass over all training windows."""
     seconds_per_epoch_low: float | None = None
-    """Lower end of its 95 % interval."""
+    """Lower end of the 95 % interval of what another process of these settings takes."""
     seconds_per_epoch_high: float | None = None
-    """Upper end of its 95 % interval."""
+    """Upper end of that interval."""
     is_projected: bool | None = None
     """Whether seconds_per_epoch is projected from fewer windows."""
     seconds_per_epoch_with_validation: float | None = None

@@ -227,10 +227,11 @@ class TrainingRun:
     def _report_time(self, stepper: Stepper, prepared: Preparation, engine: Engine) -> None:
         config, result = self.config, self.result
         result.is_projected = config.train_samples is not None
-        epoch = stepper.seconds_per_epoch()
+        measured = stepper.seconds_per_epoch()
         result.timed_steps = stepper.timed_steps
-        if epoch is None:
+        if measured is None:
             return
+        epoch = measured.across_processes()
         result.seconds_per_epoch, result.seconds_per_epoch_low = epoch.mean, epoch.low
         result.seconds_per_epoch_high = epoch.high if math.isfinite(epoch.high) else None
         result.samples_per_second = prepared.windows.epoch_windows / epoch.mean
