@@ -1,31 +1,68 @@
 """The mapping layer: a trained [prototypes, vocabulary] matrix over the frozen word embeddings."""
 
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 
+@dataclass
+class _Spare:
+    """Memory that no tensor needs any more.
+
+    Attributes:
+        tensor: Of the weight's shape and type; None if there is none.
+    """
+
+    tensor: Tensor | None = None
+
+
 class _MapVocabulary(torch.autograd.Function):
     """prototypes = weight @ embeddings + bias, in the compute type, with the gradient of the weight in fp32."""
 
     @staticmethod
-    def forward(ctx: Any, weight: Tensor, bias: Tensor, embeddings: Tensor) -> Tensor:
+    def forward(ctx: Any, weight: Tensor, bias: Tensor, embeddings: Tensor, spare: _Spare | None) -> Tensor:
         ctx.save_for_backward(embeddings)
-        ctx.grad_dtype = weight.dtype
+        ctx.grad_dtype, ctx.spare = weight.dtype, spare
         return weight.to(embeddings.dtype) @ embeddings + bias.to(embeddings.dtype).unsqueeze(1)
 
     @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, Tensor, None]:
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, Tensor, None, None]:
         (grad,) = grads
         (embeddings,) = ctx.saved_tensors
-        weight_grad = grad @ embeddings.t()
-        return weight_grad.to(ctx.grad_dtype), grad.sum(dim=1, dtype=torch.float32), None
+        bias_grad = grad.sum(dim=1, dtype=torch.float32)
+        return _weight_gradient(grad, embeddings, ctx.grad_dtype, ctx.spare), bias_grad, None, None
+
+
+def _weight_gradient(grad: Tensor, embeddings: Tensor, dtype: torch.dtype, spare: _Spare | None) -> Tensor:
+    """The product grad @ embeddings.t() in a type, in spare memory if there is some."""
+    if spare is None or spare.tensor is None:
+        return (grad @ embeddings.t()).to(dtype)
+    memory, spare.tensor = spare.tensor, None
+    if grad.dtype == dtype:
+        return torch.mm(grad, embeddings.t(), out=memory)
+    return memory.copy_(grad @ embeddings.t())
 
 
 class MappingLayer(nn.Linear):
     """Vocabulary to prototypes; its state-dict names are those of the published linear layer."""
 
+    def __init__(self, vocabulary: int, prototypes: int) -> None:
+        super().__init__(vocabulary, prototypes)
+        self._spare = _Spare()
+
     def prototypes(self, embeddings: Tensor) -> Tensor:
         """Text prototypes [prototypes, hidden] of frozen embeddings [vocabulary, hidden], in their type."""
-        return _MapVocabulary.apply(self.weight, self.bias, embeddings)
+        spare = None if torch.compiler.is_compiling() else self._spare
+        return _MapVocabulary.apply(self.weight, self.bias, embeddings, spare)
+
+    def drop_gradient(self) -> None:
+        """Drop the weight's gradient and keep its memory for the next one.
+
+        It is the largest tensor of a step, 200 MB for 50,000 words: on a CPU, to take it anew costs as many page faults
+        as the product that fills it costs time, whenever the allocator has given the old place to smaller tensors.
+        """
+        gradient, self.weight.grad = self.weight.grad, None
+        if gradient is not None and gradient.device.type == "cpu" and gradient.is_contiguous():
+            self._spare.tensor = gradient

@@ -13,6 +13,7 @@ from accelerate import Accelerator, DistributedDataParallelKwargs
 from torch import Tensor, nn
 
 from timellm.config import RunConfig
+from timellm.model.mapping import MappingLayer
 from timellm.model.timellm import TimeLLM
 from timellm.process import world_size
 from timellm.training.deepspeed_config import load_deepspeed_config
@@ -97,7 +98,10 @@ class PlainEngine(Engine):
         self.world, self.rank = self._accelerator.num_processes, self._accelerator.process_index
         self._max_norm = config.max_grad_norm
         self._parameters = [parameter for _, parameter in model.trained_parameters()]
+        self._mapping_layers = [module for module in model.modules() if isinstance(module, MappingLayer)]
         optimizer = build_optimizer(config, self._parameters)
+        create_state(optimizer)
+        self._drop_gradients(optimizer)
         self._schedule = build_schedule(config, optimizer, steps)
         self.model, self._optimizer = self._accelerator.prepare(model, optimizer)
         self.shares_prototypes = config.prompt_prefix != "recompute" and self.world == 1
@@ -115,8 +119,14 @@ class PlainEngine(Engine):
         if self._max_norm > 0:
             self._accelerator.clip_grad_norm_(self._parameters, self._max_norm)
         self._optimizer.step()
-        self._optimizer.zero_grad(set_to_none=True)
+        self._drop_gradients(self._optimizer)
         self._schedule.step()
+
+    def _drop_gradients(self, optimizer: torch.optim.Optimizer) -> None:
+        if self.world == 1:
+            for layer in self._mapping_layers:
+                layer.drop_gradient()
+        optimizer.zero_grad(set_to_none=True)
 
     @property
     def learning_rate(self) -> float:
@@ -190,6 +200,28 @@ def build_engine(config: RunConfig, model: TimeLLM, device: torch.device, steps:
         config = config.replace(learning_rate=config.learning_rate * factor)
     uses_deepspeed = config.offload_optimizer != "off" or config.deepspeed_config is not None
     return (DeepSpeedEngine if uses_deepspeed else PlainEngine)(config, model, device, steps)
+
+
+def create_state(optimizer: torch.optim.Optimizer) -> None:
+    """Create the moments of every parameter before the first step.
+
+    Left to itself Adam creates them at the end of that step, in the memory that its temporaries have just left, so the
+    second step has to take new memory, which on a CPU can cost half a second. An update by nothing creates them.
+
+    Args:
+        optimizer: Adam or AdamW whose parameters have no gradients. They have zeros afterwards.
+    """
+    rates = [group["lr"] for group in optimizer.param_groups]
+    for group in optimizer.param_groups:
+        group["lr"] = 0.0
+        for parameter in group["params"]:
+            parameter.grad = torch.zeros_like(parameter)
+    optimizer.step()
+    for group, rate in zip(optimizer.param_groups, rates, strict=True):
+        group["lr"] = rate
+    for state in optimizer.state.values():  # weight decay may have left its mark
+        for moment in state.values():
+            moment.zero_()
 
 
 def build_optimizer(config: RunConfig, parameters: list[nn.Parameter]) -> torch.optim.Optimizer:
