@@ -4,7 +4,7 @@ import time
 from collections.abc import Callable
 
 import torch
-from torch.utils.flop_counter import FlopCounterMode, sdpa_backward_flop_count, sdpa_flop_count
+from torch.utils.flop_counter import FlopCounterMode, addmm_flop, sdpa_backward_flop_count, sdpa_flop_count
 
 from timellm.model.timellm import DTYPES
 from timellm.training.environment import synchronize
@@ -16,7 +16,8 @@ GPU_PRODUCTS = ((8192, 8192, 8192), (16384, 768, 3072), (1000, 49152, 768))
 SECONDS_PER_PRODUCT = 1.0
 
 _ATEN = torch.ops.aten
-_CPU_ATTENTION = {
+_MORE_PRODUCTS = {
+    _ATEN.addmm_: addmm_flop,
     _ATEN._scaled_dot_product_flash_attention_for_cpu: lambda *shapes, **options: sdpa_flop_count(*shapes[:3]),
     _ATEN._scaled_dot_product_flash_attention_for_cpu_backward: (
         lambda *shapes, **options: sdpa_backward_flop_count(*shapes[:4])
@@ -27,7 +28,7 @@ _CPU_ATTENTION = {
 
 def flops_of(action: Callable[[], object]) -> int:
     """Floating point operations of the matrix products in an action."""
-    with FlopCounterMode(display=False, custom_mapping=_CPU_ATTENTION) as counter:
+    with FlopCounterMode(display=False, custom_mapping=_MORE_PRODUCTS) as counter:
         action()
     return counter.get_total_flops()
 

@@ -263,6 +263,11 @@ def test_operations_of_fused_attention_are_counted():
     assert fused == flops_of(lambda: torch.softmax(heads @ heads.transpose(2, 3), dim=-1) @ heads)
 
 
+def test_products_in_place_count_as_others():
+    left, right, total = torch.ones(3, 5), torch.ones(5, 7), torch.ones(3, 7)
+    assert flops_of(lambda: total.addmm_(left, right)) == flops_of(lambda: left @ right) == 2 * 3 * 5 * 7
+
+
 def test_naive_errors_are_over_every_value_of_the_windows():
     split = Split(torch.arange(12.0).view(6, 2), seq_len=2, pred_len=1)
     errors = naive_errors(split, torch.arange(len(split)))
