@@ -4,7 +4,7 @@ import time
 from collections.abc import Callable
 
 import torch
-from torch.utils.flop_counter import FlopCounterMode, addmm_flop, sdpa_backward_flop_count, sdpa_flop_count
+from torch.utils.flop_counter import FlopCounterMode, sdpa_backward_flop_count, sdpa_flop_count
 
 from timellm.model.timellm import DTYPES
 from timellm.training.environment import synchronize
@@ -17,7 +17,7 @@ SECONDS_PER_PRODUCT = 1.0
 
 _ATEN = torch.ops.aten
 _MORE_PRODUCTS = {
-    _ATEN.addmm_: addmm_flop,
+    _ATEN.addmm_: lambda total, left, right, **options: 2 * left[0] * left[1] * right[1],
     _ATEN._scaled_dot_product_flash_attention_for_cpu: lambda *shapes, **options: sdpa_flop_count(*shapes[:3]),
     _ATEN._scaled_dot_product_flash_attention_for_cpu_backward: (
         lambda *shapes, **options: sdpa_backward_flop_count(*shapes[:4])
