@@ -39,8 +39,10 @@ def test_a_dropped_gradient_leaves_its_memory_to_the_next(dtype):
     del first
     layer.drop_gradient()
     assert layer.weight.grad is None
+    held = [torch.empty(6, 30) for _ in range(8)]  # would take a place that was free
     second = gradient(layer, words, 2.0)
     assert second.data_ptr() == place
+    assert place not in {block.data_ptr() for block in held}
     torch.testing.assert_close(second, 2 * before)
 
 
@@ -54,9 +56,17 @@ def test_a_gradient_that_is_kept_is_added_to():
 
 def test_every_update_of_a_run_uses_one_memory(tmp_path):
     prepared, stepper, _ = set_up(tiny_config(tmp_path, prompt_prefix="reuse"))
-    layer, places = prepared.model.mapping_layer, set()
+    layer, places, held = prepared.model.mapping_layer, set(), []
     for _ in range(3):
         stepper.train(prepared.windows.passes[0][:8])
         assert layer.weight.grad is None
         places.add(layer._spare.tensor.data_ptr())
+        held.append(torch.empty_like(layer.weight))  # would take a place that was free
     assert len(places) == 1
+
+
+@pytest.mark.parametrize("compile_mode", ["off", "default"])
+def test_no_memory_is_kept_that_the_next_step_would_not_take(tmp_path, compile_mode):
+    prepared, stepper, _ = set_up(tiny_config(tmp_path, prompt_prefix="recompute", compile_mode=compile_mode))
+    stepper.train(prepared.windows.passes[0][:8])
+    assert prepared.model.mapping_layer._spare.tensor is None

@@ -98,13 +98,13 @@ class PlainEngine(Engine):
         self.world, self.rank = self._accelerator.num_processes, self._accelerator.process_index
         self._max_norm = config.max_grad_norm
         self._parameters = [parameter for _, parameter in model.trained_parameters()]
+        self.shares_prototypes = config.prompt_prefix != "recompute" and self.world == 1
         self._mapping_layers = [module for module in model.modules() if isinstance(module, MappingLayer)]
         optimizer = build_optimizer(config, self._parameters)
         create_state(optimizer)
         self._drop_gradients(optimizer)
         self._schedule = build_schedule(config, optimizer, steps)
         self.model, self._optimizer = self._accelerator.prepare(model, optimizer)
-        self.shares_prototypes = config.prompt_prefix != "recompute" and self.world == 1
 
     def micro_batch(self, *, is_last: bool) -> contextlib.AbstractContextManager[Any]:
         """Synchronise between processes with the last micro batch only."""
@@ -123,7 +123,8 @@ class PlainEngine(Engine):
         self._schedule.step()
 
     def _drop_gradients(self, optimizer: torch.optim.Optimizer) -> None:
-        if self.world == 1:
+        """Mapping layers keep the memory of theirs where they run once a step, and never as compiled code."""
+        if self.shares_prototypes:
             for layer in self._mapping_layers:
                 layer.drop_gradient()
         optimizer.zero_grad(set_to_none=True)

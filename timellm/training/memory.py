@@ -11,7 +11,7 @@ from timellm.training.periodic import Periodic, descendants
 GIB = 2**30
 SECONDS_BETWEEN_READINGS = 0.1
 REST_PER_READING = 500
-"""Times as long as it took to read the children's memory, until it is read again."""
+"""Seconds until the children's memory is read again, for each second of processor time that reading it took."""
 
 
 class MemoryWatch:
@@ -65,7 +65,7 @@ class ResidentMemory:
     """Resident memory of a process and what its children hold beside it: a forked child shares most of its pages.
 
     What is a child's alone is told by walking all its pages, milliseconds in which it and the training stand still:
-    ten times a second, two loader workers slowed the training down by a sixth. So what the children hold is read
+    ten times a second, two loader workers slowed the training down by a fifth. So what the children hold is read
     seldom enough to cost a fraction of a percent, and the last reading counts until the next.
 
     Args:
@@ -79,11 +79,10 @@ class ResidentMemory:
 
     def read(self) -> int:
         """Bytes; the children's share may be some seconds old."""
-        began = time.perf_counter()
-        if began >= self._next_reading:
+        if time.perf_counter() >= self._next_reading:
+            began = time.thread_time()
             self._children = sum(map(_unshared_bytes, descendants(self._process)))
-            now = time.perf_counter()
-            self._next_reading = now + REST_PER_READING * (now - began)
+            self._next_reading = time.perf_counter() + REST_PER_READING * (time.thread_time() - began)
         return self._process.memory_info().rss + self._children
 
 
