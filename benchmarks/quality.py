@@ -1,5 +1,6 @@
 """Validation error on ETTh1 against naive forecasts, in several seeds and precisions. `quality.py --help`."""
 
+import json
 import math
 import statistics
 import sys
@@ -45,11 +46,19 @@ beside forecasts that need no training: the last value, the window's mean, and t
 
 @dataclass(frozen=True)
 class Trained:
-    """A finished run."""
+    """A finished run.
+
+    Attributes:
+        precision: Its precision.
+        seed: Its seed.
+        result: What its process wrote.
+        was_kept: Whether an earlier command trained it.
+    """
 
     precision: str
     seed: int
     result: dict[str, Any]
+    was_kept: bool = False
 
     @property
     def val_mse(self) -> float:
@@ -63,15 +72,17 @@ def main() -> int:
     parser.add_argument("--seeds", default="2021,2022,2023", help="seeds, comma-separated (2021,2022,2023)")
     parser.add_argument("--precisions", default="fp32,bf16", help="precisions, comma-separated (fp32,bf16)")
     parser.add_argument("--jobs", type=int, default=1, help="runs at the same time, each on --threads threads (1)")
+    parser.add_argument("--runs", default=None, help="folder that keeps finished runs, which are not trained again")
     arguments = parser.parse_args()
     config = run_settings(arguments, **DEFAULTS)
+    folder = Path(arguments.runs) if arguments.runs else None
     check_run(config)
     device = choose_device(config)
     precisions = arguments.precisions.split(",")
     plan = [(precision, seed) for precision in precisions for seed in whole_numbers("seeds", arguments.seeds)]
 
     def train(precision: str, seed: int) -> Trained:
-        run = Trained(precision, seed, _train(config.replace(precision=precision, seed=seed), arguments.threads))
+        run = _trained(config.replace(precision=precision, seed=seed), arguments.threads, folder)
         show_progress(f"{precision}, seed {seed}: val mse {run.val_mse:.4f} in {run.result['total_seconds']:.0f} s")
         return run
 
@@ -82,6 +93,20 @@ def main() -> int:
     heading = device_heading(device, runs[0].result["backbone"], config.data, f"{steps} steps")
     publish(NAME, arguments.output, INTRODUCTION, heading, _body(runs, config, device), GPU_COMMAND)
     return 0
+
+
+def _trained(config: RunConfig, threads: int, folder: Path | None) -> Trained:
+    """The run of these settings: the one that the folder keeps, else a new one, kept there as soon as it has ended."""
+    kept = folder / f"{config.precision}-{config.seed}.json" if folder else None
+    if kept and kept.is_file():
+        record = json.loads(kept.read_text())
+        if record["settings"] == config.to_dict():
+            return Trained(config.precision, config.seed, record["result"], was_kept=True)
+    result = _train(config, threads)
+    if kept:
+        kept.parent.mkdir(parents=True, exist_ok=True)
+        kept.write_text(json.dumps({"settings": config.to_dict(), "result": result}))
+    return Trained(config.precision, config.seed, result)
 
 
 def _train(config: RunConfig, threads: int) -> dict[str, Any]:
@@ -105,6 +130,7 @@ def _body(runs: list[Trained], config: RunConfig, device: torch.device) -> str:
         f"{config.lradj}, prompt {config.prompt}, prompt_prefix {config.prompt_prefix}",
         f"Validation: {counted} of {len(data.validation)} windows; "
         + ", ".join(f"{name} {error:.4f}" for name, error in naive.items()),
+        f"Trained by this command: {sum(not run.was_kept for run in runs)} of {len(runs)} runs; the others were kept",
     )
     parts = [head, _runs_table(runs, naive), _verdict(runs, naive)]
     return "\n\n".join(parts)

@@ -27,6 +27,7 @@ from benchmarks.harness import (  # noqa: E402
 from benchmarks.series import data_label, made_settings  # noqa: E402
 from benchmarks.variants import PUBLISHED, PUBLISHED_AMP, VARIANTS, Contestant, answer, find_variant  # noqa: E402
 from timellm.config import RunConfig  # noqa: E402
+from timellm.model.timellm import DTYPES  # noqa: E402
 from timellm.training.environment import choose_device  # noqa: E402
 from timellm.training.memory import GIB, MemoryWatch, resident_bytes  # noqa: E402
 
@@ -161,10 +162,7 @@ def _evaluation_seconds(
 
 
 def _body(measured: dict[str, Measured], config: RunConfig, device: torch.device) -> str:
-    peaks = {
-        precision: peak_flops_per_second(device, dtype)
-        for precision, dtype in (("fp32", torch.float32), ("bf16", torch.bfloat16))
-    }
+    peaks = {dtype: peak_flops_per_second(device, dtype) for dtype in (torch.float32, torch.bfloat16)}
     first = measured[PUBLISHED.name].contestant
     shape = (
         f"{config.llm_layers} layers, {config.seq_len} -> {config.pred_len}, batch {config.batch_size}, "
@@ -175,10 +173,18 @@ def _body(measured: dict[str, Measured], config: RunConfig, device: torch.device
         device,
         f"Model: {first.prepared.backbone_label}, {shape}",
         "Peak speed of matrix products: "
-        + ", ".join(f"{precision} {peak / 1e9:.0f} GFLOP/s" for precision, peak in peaks.items()),
+        + ", ".join(f"{name} {peaks[DTYPES[name]] / 1e9:.0f} GFLOP/s" for name in ("fp32", "bf16")),
+        *_rounding_note(measured),
     )
     parts = [head, _training_table(measured), _evaluation_table(measured), _floor_table(measured, peaks)]
     return "\n\n".join(parts)
+
+
+def _rounding_note(measured: dict[str, Measured]) -> list[str]:
+    """Names the variants whose products are computed in another type than the precision's."""
+    models = {name: this.contestant.model for name, this in measured.items()}
+    names = [name for name, model in models.items() if model.product_dtype != model.compute_dtype]
+    return [f"Products of rounded operands, computed in fp32: {', '.join(names)}"] if names else []
 
 
 def _training_table(measured: dict[str, Measured]) -> str:
@@ -223,10 +229,10 @@ def _evaluation_table(measured: dict[str, Measured]) -> str:
     )
 
 
-def _floor_table(measured: dict[str, Measured], peaks: dict[str, float]) -> str:
+def _floor_table(measured: dict[str, Measured], peaks: dict[torch.dtype, float]) -> str:
     rows = []
     for name, this in measured.items():
-        peak = peaks[this.contestant.config.precision]
+        peak = peaks[this.contestant.model.product_dtype]
         seconds: Interval = median_of(this.seconds)
         floor = this.flops / peak
         rows.append(

@@ -101,6 +101,7 @@ _TABLE: tuple[tuple[str, Kind, str, str], ...] = (
     ("seed", "integer", "", "Seed of weights, dropout and order of the training windows."),
     ("started_at", "time", "UTC", "When the trial started."),
     ("attention_kernel", "category", "", "eager, or the kernel that torch's fused attention takes on the device."),
+    ("matmul_dtype", "category", "", "Type that the language model's matrix products are computed in."),
     ("data_wait_percent", "number", "%", "Share of the step time in which the device waited for its batches."),
     (
         "mean_device_utilisation_percent",

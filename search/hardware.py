@@ -10,7 +10,6 @@ import os
 import shutil
 import subprocess
 import sys
-import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -100,18 +99,11 @@ def _slowdown(device: str) -> dict[str, float]:
     """Time of a matrix product in bf16, relative to fp32: a CPU without matrix units for it is no faster, or slower."""
     import torch
 
+    from timellm.model.rounding import slowdown
+
     if device != "cpu" and torch.cuda.is_available():
         return {}
-    seconds = {}
-    for dtype in (torch.float32, torch.bfloat16):
-        left, right = torch.ones(1024, 768, dtype=dtype), torch.ones(768, 1024, dtype=dtype)
-        readings = []
-        for _ in range(6):
-            started = time.perf_counter()
-            left @ right
-            readings.append(time.perf_counter() - started)
-        seconds[dtype] = min(readings)
-    return {"bf16": round(seconds[torch.bfloat16] / seconds[torch.float32], 2)}
+    return {"bf16": round(slowdown(torch.bfloat16), 2)}
 
 
 def _find(values: Mapping[str, Any]) -> dict[str, Any]:

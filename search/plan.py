@@ -2,6 +2,7 @@
 
 import itertools
 import math
+import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -112,6 +113,11 @@ class Costs:
             slowdown=slowdown,
         )
 
+    def slowdown_of(self, precision: str, prompt_prefix: str) -> float:
+        """Time in a precision, relative to fp32: where its products are slow, exact reuse computes them in fp32."""
+        slowdown = self.slowdown.get(precision, 1.0)
+        return slowdown if prompt_prefix == "recompute" else min(slowdown, 1.0)
+
     def seconds(self, fidelity: Fidelity, config: RunConfig, windows: Mapping[str, int]) -> float:
         """Expected length of a trial that computes as the baseline does, in another precision and batch perhaps.
 
@@ -120,7 +126,7 @@ class Costs:
             config: Its precision, batch, epochs and how often it validates.
             windows: Windows per split.
         """
-        slowdown = self.slowdown.get(config.precision, 1.0)
+        slowdown = self.slowdown_of(config.precision, config.prompt_prefix)
         per_sample = self.seconds_per_sample * slowdown
         if fidelity.train_samples is None:
             validations = math.ceil(config.train_epochs / config.validate_every)
@@ -196,6 +202,7 @@ def choose_plan(
     plans: Sequence[RunConfig],
     repeats: int,
     precisions: Sequence[str] = ("fp32",),
+    prompt_prefixes: Sequence[str] = ("recompute",),
 ) -> Plan:
     """The largest fidelity at which enough trials fit the time that is left.
 
@@ -207,14 +214,15 @@ def choose_plan(
         plans: What is tried after the baseline.
         repeats: Confirmations, the baseline's included; they are taken to be as long as the sampler's trials.
         precisions: Those that the sampler chooses from.
+        prompt_prefixes: Likewise.
     """
     full = Fidelity(kind="full")
     if seconds is None:
         return Plan(fidelity=full, trial_seconds=costs.seconds(full, config, windows))
     available = max(0.0, seconds - FINAL_SECONDS)
 
-    first = [config, *plans]
-    share = SAMPLER_SHARE * sum(costs.slowdown.get(name, 1.0) for name in precisions) / len(precisions)
+    first, chosen_from = [config, *plans], list(itertools.product(precisions, prompt_prefixes))
+    share = SAMPLER_SHARE * statistics.fmean(itertools.starmap(costs.slowdown_of, chosen_from))
 
     def total(fidelity: Fidelity, trials: int) -> float:
         sampled = (max(0, trials - len(first)) + repeats) * share * costs.seconds(fidelity, config, windows)

@@ -63,11 +63,10 @@ class Preparation:
         settings = [self.space.settings(plan) for plan in self.space.plans.values()]
         return [self.config.replace(**one) for one in settings if not self.refusal(one)]
 
-    @property
-    def precisions(self) -> list[str]:
-        """The precisions that the sampler chooses from."""
-        knob = self.space.knob("precision")
-        return [str(value) for value in knob.values] if knob else [self.baseline.precision]
+    def choices(self, name: str) -> list[str]:
+        """The values of a setting that the sampler chooses from."""
+        knob = self.space.knob(name)
+        return [str(value) for value in knob.values] if knob else [str(getattr(self.baseline, name))]
 
     def refusal(self, settings: Settings) -> str | None:
         """Why no run can have these settings; None if one can."""

@@ -184,7 +184,8 @@ class Session:
             windows=windows,
             seconds=None if deadline is None else deadline - time.time(),
             plans=self._prepared.plans,
-            precisions=self._prepared.precisions,
+            precisions=self._prepared.choices("precision"),
+            prompt_prefixes=self._prepared.choices("prompt_prefix"),
             repeats=REPEATS * (self._prepared.options.confirm + 1) if self._prepared.options.confirm else 0,
         )
 

@@ -86,6 +86,14 @@ def test_a_precision_that_is_slow_here_makes_its_trials_longer_and_all_of_them_s
     assert chosen(slow) < chosen(COSTS)
 
 
+def test_exact_reuse_is_not_slowed_down_by_a_slow_precision():
+    slow = dataclasses.replace(COSTS, slowdown={"bf16": 2.0})
+    assert slow.slowdown_of("bf16", "recompute") == 2.0
+    assert slow.slowdown_of("bf16", "reuse") == slow.slowdown_of("fp32", "recompute") == 1.0
+    fast = dataclasses.replace(COSTS, slowdown={"bf16": 0.3})
+    assert fast.slowdown_of("bf16", "store") == 0.3
+
+
 def test_steps_that_are_only_timed_are_counted_and_bounded():
     fidelity = Fidelity.of_samples(64)
     short = COSTS.seconds(fidelity, BASELINE, WINDOWS)

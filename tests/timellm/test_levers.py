@@ -57,8 +57,9 @@ class Products(TorchDispatchMode):
 @pytest.mark.parametrize(("kind", "prompt_prefix"), BACKBONES)
 @pytest.mark.parametrize(("precision", "dtype"), [("fp32", torch.float32), ("bf16", torch.bfloat16)])
 def test_the_backbone_computes_in_the_precision_and_what_is_trained_stays_fp32(
-    folder, kind, prompt_prefix, precision, dtype
+    folder, monkeypatch, kind, prompt_prefix, precision, dtype
 ):
+    monkeypatch.setattr("timellm.training.preparation.product_dtype", lambda dtype, device: dtype)
     config = tiny_config(folder, kind, precision=precision, prompt_prefix=prompt_prefix, train_samples=8)
     prepared, stepper, _ = set_up(config)
     model, products = prepared.model, Products()
@@ -135,7 +136,8 @@ def test_every_run_of_a_process_is_compiled(folder, tmp_path, monkeypatch):
         return graph.forward
 
     monkeypatch.setattr(
-        "timellm.model.timellm.compiled", lambda forward, _: torch.compile(forward, backend=counting, dynamic=False)
+        "timellm.model.timellm.compiled",
+        lambda forward, *_, **__: torch.compile(forward, backend=counting, dynamic=False),
     )
     config = tiny_config(folder, compile_mode="default", prompt_prefix="reuse", train_samples=16, val_samples=8)
     counts = []

@@ -8,7 +8,7 @@ from torch.nn import functional as F
 
 from timellm.config import RunConfig
 from timellm.model.layers import FlattenHead, normalize_window
-from timellm.model.timellm import PromptBatch, Prototypes, build_patch_embedding, compiled
+from timellm.model.timellm import DTYPES, PromptBatch, Prototypes, build_patch_embedding, compiled
 
 
 class PatchAttention(nn.Module):
@@ -29,6 +29,11 @@ class PatchAttention(nn.Module):
         self.norm = nn.LayerNorm(width)
         self.output_projection = FlattenHead(width * config.patches, config.pred_len, config.dropout)
 
+    @property
+    def product_dtype(self) -> torch.dtype:
+        """Type that matrix products are computed in."""
+        return DTYPES[self.config.precision]
+
     def trained_parameters(self) -> Iterator[tuple[str, nn.Parameter]]:
         """All parameters by name."""
         return self.named_parameters()
@@ -46,8 +51,7 @@ class PatchAttention(nn.Module):
         """Forecast scaled windows [windows, seq_len] as [windows, pred_len]; prompt and prototypes play no part."""
         normed, mean, std = normalize_window(x.float())
         enabled = self.config.precision != "fp32"
-        dtype = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(self.config.precision)
-        with torch.autocast(x.device.type, dtype=dtype, enabled=enabled):
+        with torch.autocast(x.device.type, dtype=self.product_dtype if enabled else None, enabled=enabled):
             tokens = self.widen(self.patch_embedding(normed))  # [windows, patches, width]
             forecast = self.output_projection(self.norm(tokens + self._attend(tokens)))
         return forecast.float() * std + mean

@@ -4,7 +4,8 @@ The weights stay in the transformers model; these passes call them directly, so 
 tokens can be handed in and handed out, and so that nothing is computed that no later token reads.
 
 Between blocks, tokens stay in fp32 whatever the compute type is, as they do under autocast: a few hidden values are
-thousands of times larger than the rest, and each block adds little to them.
+thousands of times larger than the rest, and each block adds little to them. Where products of the compute type are
+slow, the weights hold its values in fp32, and so do the operands that they meet here (see `timellm.model.rounding`).
 """
 
 from abc import ABC, abstractmethod
@@ -24,6 +25,9 @@ Rotary = tuple[Tensor, Tensor] | None
 class FrozenBlocks(ABC):
     """The blocks of one frozen decoder, by index.
 
+    Args:
+        compute_dtype: What operands of products are rounded to.
+
     Attributes:
         count: Number of blocks.
         groups: Query heads that share one key and value head.
@@ -33,6 +37,13 @@ class FrozenBlocks(ABC):
     count: int
     groups: int
     scales: list[float]
+
+    def __init__(self, compute_dtype: torch.dtype) -> None:
+        self._compute_dtype = compute_dtype
+
+    def _operand(self, rows: Tensor, product_dtype: torch.dtype) -> Tensor:
+        """Rows as a product takes them: rounded to the compute type, held in the type of the product."""
+        return rows.to(self._compute_dtype).to(product_dtype)
 
     @abstractmethod
     def place(self, embeddings: Tensor, positions: Tensor) -> tuple[Tensor, Rotary]:
@@ -58,7 +69,8 @@ class FrozenBlocks(ABC):
 class GPT2Blocks(FrozenBlocks):
     """Blocks of a transformers GPT2Model."""
 
-    def __init__(self, model: PreTrainedModel) -> None:
+    def __init__(self, model: PreTrainedModel, compute_dtype: torch.dtype) -> None:
+        super().__init__(compute_dtype)
         self._model = cast(Any, model)
         self._blocks = self._model.h
         self.count = len(self._blocks)
@@ -74,7 +86,8 @@ class GPT2Blocks(FrozenBlocks):
     def project(self, index: int, hidden: Tensor, rotary: Rotary) -> tuple[Tensor, Tensor, Tensor]:
         """One matrix product for all three."""
         block = self._blocks[index]
-        joint = _conv1d(block.attn.c_attn, self._norm(block.ln_1, hidden))
+        normed = self._norm(block.ln_1, hidden)
+        joint = self._operand(_conv1d(block.attn.c_attn, normed), normed.dtype)
         queries, keys, values = (_split_heads(part, self._heads) for part in joint.chunk(3, dim=-1))
         return queries, keys, values
 
@@ -84,31 +97,33 @@ class GPT2Blocks(FrozenBlocks):
         weight, bias = block.attn.c_attn.weight[:, width:], block.attn.c_attn.bias[width:]
         normed = self._norm(block.ln_1, hidden)
         joint = torch.addmm(bias, normed.flatten(0, 1), weight).view(*normed.shape[:2], -1)
+        joint = self._operand(joint, normed.dtype)
         keys, values = (_split_heads(part, self._heads) for part in joint.chunk(2, dim=-1))
         return keys, values
 
     def finish(self, index: int, hidden: Tensor, attended: Tensor) -> Tensor:
         """Output projection, then the feed-forward network, each added to its input."""
         block = self._blocks[index]
-        hidden = _add_conv1d(hidden, block.attn.c_proj, attended)
+        dtype = block.attn.c_proj.weight.dtype
+        hidden = _add_conv1d(hidden, block.attn.c_proj, self._operand(attended, dtype))
         inner = self._activation(_conv1d(block.mlp.c_fc, self._norm(block.ln_2, hidden)))
-        return _add_conv1d(hidden, block.mlp.c_proj, inner)
+        return _add_conv1d(hidden, block.mlp.c_proj, self._operand(inner, dtype))
 
     def final_norm(self, hidden: Tensor) -> Tensor:
         """Layer norm."""
         return self._norm(self._model.ln_f, hidden)
 
-    @staticmethod
-    def _norm(norm: Any, hidden: Tensor) -> Tensor:
-        """Normalised in fp32, returned in the weights' type."""
+    def _norm(self, norm: Any, hidden: Tensor) -> Tensor:
+        """Normalised in fp32, returned as an operand."""
         normed = F.layer_norm(hidden, norm.normalized_shape, norm.weight.float(), norm.bias.float(), norm.eps)
-        return normed.to(norm.weight.dtype)
+        return self._operand(normed, norm.weight.dtype)
 
 
 class LlamaBlocks(FrozenBlocks):
     """Blocks of a transformers LlamaModel: rotary positions, grouped heads, gated feed-forward network."""
 
-    def __init__(self, model: PreTrainedModel) -> None:
+    def __init__(self, model: PreTrainedModel, compute_dtype: torch.dtype) -> None:
+        super().__init__(compute_dtype)
         self._model = cast(Any, model)
         self._blocks = self._model.layers
         self.count = len(self._blocks)
@@ -128,7 +143,7 @@ class LlamaBlocks(FrozenBlocks):
         attention = self._blocks[index].self_attn
         normed = self._norm(self._blocks[index].input_layernorm, hidden)
         queries = _rotate(_split_heads(attention.q_proj(normed), self._heads), rotary)
-        return queries, *self._project_keys_values(attention, normed, rotary)
+        return self._operand(queries, normed.dtype), *self._project_keys_values(attention, normed, rotary)
 
     def keys_values(self, index: int, hidden: Tensor, rotary: Rotary) -> tuple[Tensor, Tensor]:
         """Keys are kept rotated: a position never changes."""
@@ -138,10 +153,11 @@ class LlamaBlocks(FrozenBlocks):
     def finish(self, index: int, hidden: Tensor, attended: Tensor) -> Tensor:
         """Output projection, then the gated feed-forward network, each added to its input."""
         block = self._blocks[index]
-        hidden = hidden + block.self_attn.o_proj(attended)
+        dtype = block.self_attn.o_proj.weight.dtype
+        hidden = hidden + block.self_attn.o_proj(self._operand(attended, dtype))
         normed = self._norm(block.post_attention_layernorm, hidden)
         gated = self._activation(block.mlp.gate_proj(normed)) * block.mlp.up_proj(normed)
-        return hidden + block.mlp.down_proj(gated)
+        return hidden + block.mlp.down_proj(self._operand(gated, dtype))
 
     def final_norm(self, hidden: Tensor) -> Tensor:
         """Root-mean-square norm."""
@@ -149,19 +165,19 @@ class LlamaBlocks(FrozenBlocks):
 
     def _project_keys_values(self, attention: Any, normed: Tensor, rotary: Rotary) -> tuple[Tensor, Tensor]:
         keys = _rotate(_split_heads(attention.k_proj(normed), self._kv_heads), rotary)
-        return keys, _split_heads(attention.v_proj(normed), self._kv_heads)
+        values = _split_heads(attention.v_proj(normed), self._kv_heads)
+        return self._operand(keys, normed.dtype), self._operand(values, normed.dtype)
 
-    @staticmethod
-    def _norm(norm: Any, hidden: Tensor) -> Tensor:
-        """Normalised in fp32, returned in the weights' type."""
+    def _norm(self, norm: Any, hidden: Tensor) -> Tensor:
+        """Normalised in fp32, returned as an operand."""
         normed = F.rms_norm(hidden, (hidden.shape[-1],), norm.weight.float(), norm.variance_epsilon)
-        return normed.to(norm.weight.dtype)
+        return self._operand(normed, norm.weight.dtype)
 
 
-def frozen_blocks(model: PreTrainedModel) -> FrozenBlocks:
-    """The lean passes for a gpt2- or llama-type model."""
+def frozen_blocks(model: PreTrainedModel, compute_dtype: torch.dtype) -> FrozenBlocks:
+    """The lean passes for a gpt2- or llama-type model; operands are rounded to a compute type."""
     kinds = {"gpt2": GPT2Blocks, "llama": LlamaBlocks}
-    return kinds[model.config.model_type](model)
+    return kinds[model.config.model_type](model, compute_dtype)
 
 
 def _conv1d(layer: Any, rows: Tensor) -> Tensor:

@@ -22,17 +22,21 @@ class _MapVocabulary(torch.autograd.Function):
     """prototypes = weight @ embeddings + bias, in the compute type, with the gradient of the weight in fp32."""
 
     @staticmethod
-    def forward(ctx: Any, weight: Tensor, bias: Tensor, embeddings: Tensor, spare: _Spare | None) -> Tensor:
+    def forward(
+        ctx: Any, weight: Tensor, bias: Tensor, embeddings: Tensor, dtype: torch.dtype, spare: _Spare | None
+    ) -> Tensor:
         ctx.save_for_backward(embeddings)
-        ctx.grad_dtype, ctx.spare = weight.dtype, spare
-        return weight.to(embeddings.dtype) @ embeddings + bias.to(embeddings.dtype).unsqueeze(1)
+        ctx.grad_dtype, ctx.compute_dtype, ctx.spare = weight.dtype, dtype, spare
+        held = embeddings.dtype
+        return weight.to(dtype).to(held) @ embeddings + bias.to(dtype).to(held).unsqueeze(1)
 
     @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, Tensor, None, None]:
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, Tensor, None, None, None]:
         (grad,) = grads
         (embeddings,) = ctx.saved_tensors
         bias_grad = grad.sum(dim=1, dtype=torch.float32)
-        return _weight_gradient(grad, embeddings, ctx.grad_dtype, ctx.spare), bias_grad, None, None
+        operand = grad.to(ctx.compute_dtype).to(embeddings.dtype)
+        return _weight_gradient(operand, embeddings, ctx.grad_dtype, ctx.spare), bias_grad, None, None, None
 
 
 def _weight_gradient(grad: Tensor, embeddings: Tensor, dtype: torch.dtype, spare: _Spare | None) -> Tensor:
@@ -52,10 +56,18 @@ class MappingLayer(nn.Linear):
         super().__init__(vocabulary, prototypes)
         self._spare = _Spare()
 
-    def prototypes(self, embeddings: Tensor) -> Tensor:
-        """Text prototypes [prototypes, hidden] of frozen embeddings [vocabulary, hidden], in their type."""
+    def prototypes(self, embeddings: Tensor, compute_dtype: torch.dtype | None = None) -> Tensor:
+        """Text prototypes of the frozen embeddings.
+
+        Args:
+            embeddings: Word embeddings [vocabulary, hidden]; the product is computed in their type.
+            compute_dtype: What its operands are rounded to; None for the embeddings' type.
+
+        Returns:
+            Prototypes [prototypes, hidden], in the embeddings' type.
+        """
         spare = None if torch.compiler.is_compiling() else self._spare
-        return _MapVocabulary.apply(self.weight, self.bias, embeddings, spare)
+        return _MapVocabulary.apply(self.weight, self.bias, embeddings, compute_dtype or embeddings.dtype, spare)
 
     def drop_gradient(self) -> None:
         """Drop the weight's gradient and keep its memory for the next one.

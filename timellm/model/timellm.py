@@ -2,6 +2,7 @@
 
 import functools
 from collections.abc import Iterator
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -16,6 +17,7 @@ from timellm.model.layers import FlattenHead, PatchEmbedding, ReprogrammingLayer
 from timellm.model.mapping import MappingLayer
 from timellm.model.parts import part
 from timellm.model.reuse import PromptMemory, read_patches, remember
+from timellm.model.rounding import RoundedProducts
 from timellm.model.wavelet_embedding import WaveletPatchEmbedding
 
 CAUSAL = ("gpt2", "llama")
@@ -69,7 +71,7 @@ class TimeLLM(nn.Module):
         self.reprogramming_layer = ReprogrammingLayer(config.d_model, config.n_heads, config.d_ff, hidden)
         self.output_projection = FlattenHead(config.d_ff * config.patches, config.pred_len, config.dropout)
         self._is_causal = llm_model.config.model_type in CAUSAL
-        self._blocks: Any = frozen_blocks(llm_model) if self._is_causal else None
+        self._blocks: Any = frozen_blocks(llm_model, self.compute_dtype) if self._is_causal else None
         self._prefix: PromptMemory | None = None
         if config.tune_layer_norm:
             _unfreeze_norms(llm_model)
@@ -78,8 +80,18 @@ class TimeLLM(nn.Module):
 
     @property
     def compute_dtype(self) -> torch.dtype:
-        """Type that the backbone and the large products run in."""
+        """Type that the operands of the backbone and of the large products have."""
         return DTYPES[self.config.precision]
+
+    @property
+    def product_dtype(self) -> torch.dtype:
+        """Type that those products are computed in: fp32 where operands of the compute type are only rounded to it."""
+        return torch.float32 if self._rounds_operands else self.compute_dtype
+
+    @property
+    def _rounds_operands(self) -> bool:
+        """Whether the backbone holds values of the compute type in another; `recompute` leaves types to autocast."""
+        return self.config.prompt_prefix != "recompute" and self.word_embeddings.dtype != self.compute_dtype
 
     def train(self, mode: bool = True) -> "TimeLLM":
         """Switch dropout of the trained parts; the frozen model's own stays off unless it is asked for."""
@@ -119,12 +131,14 @@ class TimeLLM(nn.Module):
 
     def compile_forward(self) -> None:
         """Compile the forward pass, and with it the backward pass, for shapes that never change."""
-        self.forward = compiled(self.forward, self.config)  # type: ignore[method-assign]
+        forward = compiled(self.forward, self.config, keeps_casts=self._rounds_operands)
+        self.forward = forward  # type: ignore[method-assign]
 
     def prototypes(self) -> Prototypes:
         """Keys and values of the text prototypes: needed once per optimizer step, once per evaluation."""
-        with part("reprogramming"), self._autocast():
-            mapped = self.mapping_layer.prototypes(self.word_embeddings)  # [prototypes, hidden]
+        rounded_to = self.compute_dtype if self._rounds_operands else None
+        with part("reprogramming"), self._outer_types(), self._types():
+            mapped = self.mapping_layer.prototypes(self.word_embeddings, rounded_to)  # [prototypes, hidden]
             return self.reprogramming_layer.keys_values(mapped)
 
     def forward(self, x: Tensor, prompt: PromptBatch, prototypes: Prototypes | None = None) -> Tensor:
@@ -140,12 +154,13 @@ class TimeLLM(nn.Module):
         """
         normed, mean, std = normalize_window(x.float())
         keys, values = prototypes if prototypes is not None else self.prototypes()
-        with part("reprogramming"), self._autocast():
-            embedded = self.patch_embedding(normed)
-            words = self.reprogramming_layer(embedded, keys, values)  # [windows, patches, hidden]
-        hidden = self._read(words, prompt)
-        with part("head"), self._autocast():
-            forecast = self.output_projection(hidden[..., : self.config.d_ff])
+        with self._outer_types():
+            with part("reprogramming"), self._types():
+                embedded = self.patch_embedding(normed)
+                words = self.reprogramming_layer(embedded, keys, values)  # [windows, patches, hidden]
+            hidden = self._read(words, prompt)
+            with part("head"), self._types():
+                forecast = self.output_projection(hidden[..., : self.config.d_ff])
         return forecast.float() * std + mean
 
     def _read(self, words: Tensor, prompt: PromptBatch) -> Tensor:
@@ -191,7 +206,16 @@ class TimeLLM(nn.Module):
 
     def _remember(self, ids: Tensor, prefix: PromptMemory | None, *, is_joined: bool = False) -> PromptMemory:
         embeddings = self.word_embeddings[ids]
-        return remember(self._blocks, embeddings, prefix, self.config.attention, is_joined=is_joined)
+        with self._outer_types():
+            return remember(self._blocks, embeddings, prefix, self.config.attention, is_joined=is_joined)
+
+    def _types(self) -> AbstractContextManager[Any]:
+        """Operands of the compute type for the products of the trained parts."""
+        return RoundedProducts(self.compute_dtype) if self._rounds_operands else self._autocast()
+
+    def _outer_types(self) -> AbstractContextManager[Any]:
+        """Keeps an engine's autocast away from products that are meant to run in fp32."""
+        return self._autocast(enabled=False) if self._rounds_operands else nullcontext()
 
     def _autocast(self, *, enabled: bool = True) -> torch.autocast:
         on = enabled and self.config.precision != "fp32"
@@ -208,10 +232,21 @@ def build_patch_embedding(config: RunConfig) -> nn.Module:
     )
 
 
-def compiled(forward: Any, config: RunConfig) -> Any:
-    """A forward pass compiled in the run's mode, for shapes that never change."""
-    mode = None if config.compile_mode == "default" else config.compile_mode
-    return torch.compile(forward, mode=mode, dynamic=False)
+def compiled(forward: Any, config: RunConfig, *, keeps_casts: bool = False) -> Any:
+    """A forward pass compiled in the run's mode, for shapes that never change.
+
+    Args:
+        forward: What to compile.
+        config: The run's settings.
+        keeps_casts: Whether values that are cast to half precision and back are to be rounded; the compiler drops such
+            pairs of casts by default.
+    """
+    import torch._inductor
+
+    options = dict(torch._inductor.list_mode_options(config.compile_mode))
+    if keeps_casts:
+        options["emulate_precision_casts"] = True
+    return torch.compile(forward, options=options, dynamic=False)
 
 
 def _unfreeze_norms(model: PreTrainedModel) -> None:

@@ -82,14 +82,14 @@ class PromptStore:
         keeps = slots >= 0
         chosen = slots[keeps]
         for layer, (keys, values) in enumerate(zip(fresh.keys, fresh.values, strict=True)):
-            self._keys[layer][chosen] = keys[keeps]
-            self._values[layer][chosen] = values[keeps]
+            self._keys[layer][chosen] = keys[keeps].to(self._keys[layer].dtype)
+            self._values[layer][chosen] = values[keeps].to(self._values[layer].dtype)
         self._filled[chosen] = True
 
     def _joined(self, slots: Tensor, held: Tensor, fresh: PromptMemory) -> PromptMemory:
         def join(store: Tensor, computed: Tensor) -> Tensor:
             rows = store.new_empty((len(slots), *store.shape[1:]))
-            rows[held], rows[~held] = store[slots[held]], computed
+            rows[held], rows[~held] = store[slots[held]], computed.to(store.dtype)
             return rows
 
         return PromptMemory(

@@ -104,6 +104,8 @@ class RunResult:
     """Language model, and whether its weights are random."""
     attention_kernel: str | None = None
     """Attention kernel of the forward pass: eager, or what torch's fused attention takes on the device."""
+    matmul_dtype: str | None = None
+    """Type that the language model's matrix products are computed in."""
     naive_mse: dict[str, float] | None = None
     """Errors of forecasts that need no training, over the same validation windows."""
     notes: list[str] = field(default_factory=list)

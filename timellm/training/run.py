@@ -15,6 +15,7 @@ import torch
 
 from timellm.config import RunConfig
 from timellm.data.naive import naive_errors
+from timellm.model.timellm import DTYPES
 from timellm.process import process_rank, world_size
 from timellm.training.batches import starvation_note
 from timellm.training.checkpoint import load_checkpoint, save_checkpoint
@@ -269,7 +270,13 @@ class TrainingRun:
         result.device = torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu"
         first = prepared.train.cut_here(prepared.windows.passes[0][:2])
         result.attention_kernel = attention_kernel(prepared.model, first, self.config.attention)
+        result.matmul_dtype = next(name for name, dtype in DTYPES.items() if dtype == prepared.model.product_dtype)
         result.notes = list(prepared.data.notes)
+        if result.matmul_dtype != self.config.precision:
+            result.notes.append(
+                f"Operands were rounded to {self.config.precision} and multiplied in {result.matmul_dtype}, "
+                "which this CPU does faster."
+            )
         if note := checkpointing_note(self.config, device):
             result.notes.append(note)
         if engine.world > 1:
