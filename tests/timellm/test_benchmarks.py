@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from benchmarks import quality
 from benchmarks.arithmetic import flops_of
 from benchmarks.document import date_in_index, table, write_section
 from benchmarks.harness import median_of, ratio_of, time_interleaved, whole_numbers
@@ -266,6 +267,19 @@ def test_operations_of_fused_attention_are_counted():
 def test_products_in_place_count_as_others():
     left, right, total = torch.ones(3, 5), torch.ones(5, 7), torch.ones(3, 7)
     assert flops_of(lambda: total.addmm_(left, right)) == flops_of(lambda: left @ right) == 2 * 3 * 5 * 7
+
+
+def test_quality_keeps_finished_runs_and_trains_what_has_changed(tmp_path, monkeypatch):
+    trained = []
+    monkeypatch.setattr(quality, "_train", lambda config, threads: trained.append(config) or {"val_mse": 0.5})
+    config, folder = RunConfig(seed=3), tmp_path / "runs"
+    first = quality._trained(config, 1, folder)
+    again = quality._trained(config, 1, folder)
+    assert (first.was_kept, again.was_kept, again.val_mse) == (False, True, 0.5)
+    assert not quality._trained(config.replace(learning_rate=0.1), 1, folder).was_kept
+    assert not quality._trained(config.replace(seed=4), 1, folder).was_kept
+    assert not quality._trained(config, 1, None).was_kept
+    assert len(trained) == 4
 
 
 def test_naive_errors_are_over_every_value_of_the_windows():
