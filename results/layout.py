@@ -38,6 +38,11 @@ class RunFolder:
         return self.path / "manifest.json"
 
     @property
+    def lock(self) -> Path:
+        """Locked by the search that runs here."""
+        return self.path / ".lock"
+
+    @property
     def trials_csv(self) -> Path:
         """The trials table as CSV."""
         return self.path / "trials.csv"

@@ -1,5 +1,6 @@
 """Starts Ray, or joins a cluster, with its dashboard on 127.0.0.1 and its usage reports off."""
 
+import dataclasses
 import logging
 import os
 import socket
@@ -80,9 +81,9 @@ def start_ray(*, cores: int, gpus: int, address: str | None, dashboard: bool) ->
         ray.shutdown()
         if not dashboard:
             raise InputError(f"Ray must be able to start on this machine, but did not: {error}.") from error
-        note = f"Ray's dashboard could not be started ({str(error).splitlines()[0]}); the search goes on without it."
-        _start(cores, gpus, dashboard=False)
-        return Ray(None, (note,))
+        why = next(iter(str(error).splitlines()), type(error).__name__)
+        note = f"Ray's dashboard could not be started ({why}); the search goes on without it."
+        return dataclasses.replace(start_ray(cores=cores, gpus=gpus, address=None, dashboard=False), notes=(note,))
 
 
 def check_address(address: str) -> None:

@@ -28,10 +28,12 @@ class Halving:
     Attributes:
         rungs: Training windows seen, rising.
         reduction: One in this many trials passes a rung.
+        whole: Training windows that a whole trial sees: one that has seen them is done, and is not judged.
     """
 
     rungs: tuple[int, ...]
     reduction: int = REDUCTION
+    whole: float = math.inf
     _reports: dict[int, dict[str, tuple[float, ...]]] = field(default_factory=dict)
 
     def rung_of(self, trial_id: str, samples: int) -> int | None:
@@ -48,7 +50,7 @@ class Halving:
             values: Its objectives there, each to be minimised and above 0.
         """
         rung = self.rung_of(trial_id, samples)
-        if rung is None:
+        if rung is None or samples >= self.whole:
             return True
         for lower in self.rungs[: self.rungs.index(rung) + 1]:
             self._reports.setdefault(lower, {}).setdefault(trial_id, tuple(values))

@@ -1,7 +1,7 @@
 """What this machine, the data and the language model are, found by a short process of its own.
 
-`python -m search.hardware` reads a run configuration as JSON and writes what it found as JSON: torch is imported
-there, so that the search itself stays light.
+`python -m search.hardware` reads a run configuration and its variants as JSON and writes what it found as JSON: torch
+is imported there, so that the search itself stays light.
 """
 
 import importlib.util
@@ -10,12 +10,12 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from search.resources import machine_cores
-from spaces import Hardware
+from spaces import Hardware, Space
 from spaces.errors import InputError
 
 PROJECT_ROOT = Path(__file__).resolve().parent.parent
@@ -30,9 +30,10 @@ class FactFinder:
 
     Args:
         config: The run configuration that data and language model are checked for, from `RunConfig.to_dict`.
+        variants: Settings of other runs, as far as they differ, whose wavelets are checked too.
     """
 
-    def __init__(self, config: Mapping[str, Any]) -> None:
+    def __init__(self, config: Mapping[str, Any], variants: Sequence[Mapping[str, Any]] = ()) -> None:
         paths = [str(PROJECT_ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
         self._process = subprocess.Popen(
             [sys.executable, "-m", "search.hardware"],
@@ -44,7 +45,7 @@ class FactFinder:
             env={**os.environ, "PYTHONPATH": os.pathsep.join(paths)},
         )
         assert self._process.stdin is not None
-        self._process.stdin.write(json.dumps(dict(config)))
+        self._process.stdin.write(json.dumps({"config": config, "variants": variants}))
         self._process.stdin.close()
         self._process.stdin = None
 
@@ -76,6 +77,27 @@ def hardware_of(facts: Mapping[str, Any]) -> Hardware:
         llm_layers=facts["backbone"].get("layers"),
         hidden_size=facts["backbone"].get("hidden_size"),
     )
+
+
+def wavelet_variants(space: Space) -> list[dict[str, Any]]:
+    """Settings with each wavelet that a trial may have, at the lowest level that it may have."""
+    prompts = [prompt for prompt in _possible(space, "prompt") if str(prompt).startswith("dwt")]
+    switched = {"prompt": prompts, "use_swt": [True] if True in _possible(space, "use_swt") else []}
+    names = {"prompt": ("dwt_wavelet", "dwt_prompt_level"), "use_swt": ("swt_wavelet", "swt_level")}
+    variants = []
+    for switch, (wavelet, level) in names.items():
+        levels = _possible(space, level)
+        lowest = {level: min(levels)} if levels else {}
+        for value in _possible(space, wavelet) if switched[switch] else ():
+            variants.append({switch: switched[switch][0], wavelet: value, **lowest})
+    return variants
+
+
+def _possible(space: Space, name: str) -> tuple[Any, ...]:
+    """The values of a setting that a space names, or the ends of its range."""
+    if knob := space.knob(name):
+        return knob.values or knob.ends or ()
+    return (space.fixed[name],) if name in space.fixed else ()
 
 
 def _features(device: str, backbone: Mapping[str, Any]) -> list[str]:
@@ -113,15 +135,16 @@ def _find(values: Mapping[str, Any]) -> dict[str, Any]:
     from timellm.config import RunConfig
     from timellm.training.environment import describe_machine, git_revision, package_versions, worker_environment
 
-    config = RunConfig.from_dict(dict(values))
-    checked = check_run(config)
+    config = RunConfig.from_dict(values["config"])
+    checked = check_run(config, values["variants"])
+    most_threads = max(_MOST_THREADS, machine_cores())
     memory = [torch.cuda.get_device_properties(i).total_memory / 2**30 for i in range(torch.cuda.device_count())]
     return {
         **checked,
         "machine": {**describe_machine(), "cores": machine_cores()},
         "versions": package_versions(),
         "git_revision": git_revision(),
-        "environments": {str(threads): worker_environment(threads) for threads in range(1, _MOST_THREADS + 1)},
+        "environments": {str(threads): worker_environment(threads) for threads in range(1, most_threads + 1)},
         "slowdown": _slowdown(config.device),
         "features": _features(config.device, checked["backbone"]),
         "gpu_memory_gib": round(min(memory), 2) if memory else None,

@@ -10,7 +10,7 @@ from typing import Any
 
 from results.layout import RunFolder
 from search.dashboard import check_address
-from search.hardware import FactFinder, hardware_of
+from search.hardware import FactFinder, hardware_of, wavelet_variants
 from search.ledger import Ledger
 from search.options import Options
 from search.plan import parse_fidelity
@@ -83,13 +83,15 @@ def run_folder(options: Options) -> RunFolder:
     Raises:
         InputError: If the name is none, is taken without --resume, or is not there to be resumed.
     """
-    if options.name and options.resume and options.name != options.resume:
+    if options.name is not None and options.resume is not None and options.name != options.resume:
         raise InputError(f"--name and --resume must agree, got {options.name} and {options.resume}. Drop --name.")
-    name = options.resume or options.name or datetime.now().strftime("%Y-%m-%d-%H%M%S")
+    given = next((name for name in (options.resume, options.name) if name is not None), None)
+    name = datetime.now().strftime("%Y-%m-%d-%H%M%S") if given is None else given
     if not _NAME.fullmatch(name):
-        raise InputError(f"--name must be letters, digits, dots, dashes and underscores, got {name!r}.")
-    folder = RunFolder(Path(options.runs_dir).expanduser() / name)
-    if options.resume:
+        flag = "--name" if options.resume is None else "--resume"
+        raise InputError(f"{flag} must be letters, digits, dots, dashes and underscores, got {name!r}.")
+    folder = RunFolder(_expanded("--runs_dir", options.runs_dir) / name)
+    if options.resume is not None:
         if not folder.manifest.is_file():
             raise InputError(f"--resume must name a run in {folder.path.parent}, but {name} is none. Check --runs_dir.")
     elif folder.path.exists() and (not folder.path.is_dir() or any(folder.path.iterdir())):
@@ -116,7 +118,7 @@ def prepare(options: Options, folder: RunFolder) -> Preparation:
     parse_fidelity(options.fidelity or "auto")
     task = _task(options)
     first = RunConfig.from_dict({"llm_layers": 1, **task, **_checkable(space)})
-    facts = FactFinder(first.to_dict()).facts()
+    facts = FactFinder(first.to_dict(), wavelet_variants(space)).facts()
     resolved, notes = resolve(space, hardware_of(facts))
     on_gpu, machine = "cuda" in facts["features"], facts["machine"]
     config = RunConfig.from_dict({**task, **resolved.fixed})
@@ -159,7 +161,7 @@ def _warm_rows(options: Options, facts: Mapping[str, Any]) -> tuple[Mapping[str,
     """
     if options.warm_start is None:
         return ()
-    folder = RunFolder(Path(options.runs_dir).expanduser() / options.warm_start)
+    folder = RunFolder(_expanded("--runs_dir", options.runs_dir) / options.warm_start)
     manifest = folder.read_manifest()
     for what in ("data", "backbone"):
         before, now = manifest[what], facts[what]
@@ -193,7 +195,19 @@ def _task(options: Options) -> dict[str, Any]:
 
 
 def _absolute(path: str | None) -> str | None:
-    return None if path is None else str(Path(path).expanduser().absolute())
+    return None if path is None else str(_expanded("A path", path).absolute())
+
+
+def _expanded(what: str, path: str) -> Path:
+    """A path with its home folder in place of ~.
+
+    Raises:
+        InputError: If there is no such user.
+    """
+    try:
+        return Path(path).expanduser()
+    except RuntimeError:
+        raise InputError(f"{what} must begin with the name of a user behind ~, got {path}. Write it out.") from None
 
 
 def _checkable(space: Space) -> dict[str, Any]:

@@ -1,7 +1,10 @@
 """Opens a run folder: a new one, or an earlier one that is gone on with."""
 
 import dataclasses
+import fcntl
+import os
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 from results.layout import RunFolder
@@ -15,6 +18,10 @@ _RAISED = {"time_budget", "num_trials"}
 """Flags that a resumed search may change the meaning of: its limits."""
 _OF_THE_MACHINE = {"runs_dir", "name", "resume", "address", "dashboard", "dry_run", "trial_timeout", "confirm"}
 """Flags that belong to a session, not to the search."""
+
+
+_LOCKS: dict[Path, int] = {}
+"""Open files whose locks keep other searches out, by run folder."""
 
 
 def earlier_options(options: Options, given: set[str], folder: RunFolder) -> Options:
@@ -46,16 +53,20 @@ def earlier_options(options: Options, given: set[str], folder: RunFolder) -> Opt
 
 
 def open_run(prepared: Preparation) -> tuple[Manifest, Ledger]:
-    """The manifest and the table of a search, new or resumed.
+    """The manifest and the table of a search, new or resumed; the folder is this process's until it ends.
 
     Raises:
-        InputError: If the folder cannot be written, or the space of a resumed search has changed.
+        InputError: If the folder cannot be written or is another search's, or the space of a resumed search has
+            changed.
     """
     folder, options = prepared.folder, prepared.options
     description = {"options": options, "space": prepared.space, "facts": prepared.facts, "config": prepared.config}
     try:
-        if not options.resume:
-            folder.path.mkdir(parents=True, exist_ok=True)
+        folder.path.mkdir(parents=True, exist_ok=True)
+        _lock(folder)
+        if options.resume is None:
+            if folder.manifest.exists():
+                raise InputError(f"--name must be new, but {folder.path} has just been taken. Use another name.")
             manifest = Manifest.create(folder, **description)  # type: ignore[arg-type]
             manifest.values["notes"] = list(prepared.notes)
             manifest.update([])
@@ -68,6 +79,28 @@ def open_run(prepared: Preparation) -> tuple[Manifest, Ledger]:
         return manifest, ledger
     except OSError as error:
         raise InputError(f"The run folder must be writable, but {folder.path} is not: {error.strerror}.") from None
+
+
+def _lock(folder: RunFolder) -> None:
+    """Keep other searches out of a run folder for as long as this process lives.
+
+    Raises:
+        InputError: If another search runs there.
+    """
+    earlier = _LOCKS.pop(folder.path, None)
+    if earlier is not None:
+        os.close(earlier)
+    descriptor = os.open(folder.lock, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(descriptor)
+        raise InputError(
+            f"A run folder belongs to one search, but another one runs in {folder.path}. Wait for it, or end it first."
+        ) from None
+    except OSError:
+        pass  # a file system without locks
+    _LOCKS[folder.path] = descriptor
 
 
 def _require_same(earlier: Mapping[str, Any], prepared: Preparation) -> None:

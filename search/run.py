@@ -48,7 +48,7 @@ def _search(options: Options, given: set[str], worker_command: tuple[str, ...]) 
     from search.terminal import Terminal
 
     folder = run_folder(options)
-    if options.resume:
+    if options.resume is not None:
         options = earlier_options(options, given, folder)
     terminal = Terminal()
     with Interrupts() as interrupts:

@@ -19,8 +19,9 @@ def make_sampler(name: str, space: Space, seed: int) -> optuna.samplers.BaseSamp
     Args:
         name: One of SAMPLERS.
         space: A resolved space. Of knobs that count only under a condition tpe models groups; gp leaves each to a tpe.
-        seed: Seed of its random numbers.
+        seed: Seed of its random numbers; of larger ones the last 32 bits count.
     """
+    seed %= 2**32
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
         if name == "tpe":

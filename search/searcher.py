@@ -16,7 +16,7 @@ from search.contention import CLEAN, CONTENDED
 from search.ledger import Ledger, Row
 from search.retiming import Retiming, end_note, retimed_folder, start_note
 from search.study import Proposal, SearchStudy
-from search.trainable import IS_CONTENDED, OUTCOME, ask_to_stop, trial_config
+from search.trainable import IS_CONTENDED, OUTCOME, ask_to_stop, forget_stop, trial_config
 from search.worker_process import WorkerSettings, iso
 from timellm.config import RunConfig
 
@@ -100,7 +100,10 @@ class StudySearcher(Searcher):
         running = self._next()
         if running is None:
             return None if self._running and not self._stop_reason else Searcher.FINISHED
+        forget_stop(running.folder.path)
         self._running[trial_id] = running
+        if self._stop_reason:  # Ctrl-C came in between
+            ask_to_stop(running.folder.path, self._stop_reason)
         self.on_start(running.proposal)
         return trial_config(
             trial_id=running.proposal.trial_id,

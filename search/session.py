@@ -85,11 +85,12 @@ class Session:
         with self._ray():
             deadline = self._deadline()
             plan = self._plan(deadline, interrupts)
+            if interrupts.count:
+                return Ended(is_interrupted=True, reason=INTERRUPTED)
             self._say(str(plan), *plan.notes)
             self._manifest.plan(plan, self._notes)
             self._manifest.update(self._ledger.rows)
-            if not interrupts.count:
-                self._measure_controls(plan, interrupts)
+            self._measure_controls(plan, interrupts)
             if interrupts.count:
                 return Ended(is_interrupted=True, reason=INTERRUPTED)
             return self._search(plan, deadline, interrupts)
@@ -195,6 +196,8 @@ class Session:
             return
         config = plan.fidelity.apply(control_config(self._prepared.baseline))
         controls = controls_of(self._run_aside("control", config, interrupts))
+        if interrupts.count:
+            return
         self._manifest.values["controls"] = controls
         self._manifest.update(self._ledger.rows)
         listed = ", ".join(f"{control['name']} {control['val_mse']:.4f}" for control in controls)
@@ -202,9 +205,10 @@ class Session:
 
     def _run_aside(self, name: str, config: RunConfig, interrupts: Interrupts) -> dict[str, Any]:
         """The result of a run that is no trial: no row, its cost in the time budget."""
-        from search.trainable import ask_to_stop, follow
+        from search.trainable import ask_to_stop, follow, forget_stop
 
         folder = TrialFolder(self._prepared.folder.path / name)
+        forget_stop(folder.path)
         interrupts.on_interrupt = lambda now: ask_to_stop(folder.path, INTERRUPTED, now=now)
         worker = WorkerProcess(
             dataclasses.replace(self._worker(config), min_timed_steps=PROBE_STEPS), folder, config.to_dict()
@@ -230,7 +234,7 @@ class Session:
             worker=lambda config: dataclasses.replace(self._worker(config), rungs=rungs),
             make_config=make_config,
             plan=plan,
-            halving=Halving(rungs) if rungs else None,
+            halving=Halving(rungs, whole=self._whole(plan.fidelity)) if rungs else None,
             deadline=deadline,
         )
         tuning.searcher.on_start = self._terminal.started
@@ -244,6 +248,8 @@ class Session:
         tuning.searcher.after_row = after_row
         self._ledger.on_row = lambda row: self._terminal.ended(row, self._ledger.rows)
         interrupts.on_interrupt = lambda now: tuning.searcher.stop(INTERRUPTED, now=now)
+        if interrupts.count:
+            tuning.searcher.stop(INTERRUPTED)
         report.refresh()
         self._say(f"Report, refreshed as trials end: {self._prepared.folder.report}")
         limits = Limits(deadline=deadline, num_trials=self._prepared.options.num_trials)
@@ -254,6 +260,11 @@ class Session:
             self._terminal.end()
             study.close()
         return Ended(is_interrupted=interrupts.count > 0, reason=tuning.searcher.ended_because, failure=failure)
+
+    def _whole(self, fidelity: Fidelity) -> int:
+        """Training windows that a whole trial sees."""
+        epoch = self._prepared.facts["data"]["windows"]["train"]
+        return fidelity.train_samples or self._prepared.baseline.train_epochs * epoch
 
     def _rungs(self, fidelity: Fidelity) -> tuple[int, ...]:
         """Where poor trials are stopped; nowhere without the scheduler."""

@@ -178,7 +178,9 @@ class SearchStudy:
         for row in rows:
             settings = {knob.name: row.get(f"config/{knob.name}") for knob in self._space.knobs}
             is_inside = all(knob.holds(settings[knob.name]) for knob in self._space.knobs)
-            is_fixed = all(str(row.get(f"config/{name}")) == str(value) for name, value in self._space.fixed.items())
+            is_fixed = all(
+                _spelt(row.get(f"config/{name}")) == _spelt(value) for name, value in self._space.fixed.items()
+            )
             values = self._options.objective.values(row)
             if is_inside and is_fixed and values is not None:
                 full = self._space.settings(settings)  # type: ignore[arg-type]
@@ -306,4 +308,9 @@ def settings_of(row: Mapping[str, Any], space: Space) -> Settings:
 
 
 def _key(settings: Settings) -> tuple[Any, ...]:
-    return tuple(sorted((name, str(value)) for name, value in settings.items()))
+    return tuple(sorted((name, _spelt(value)) for name, value in settings.items()))
+
+
+def _spelt(value: Any) -> str:
+    """A value as text; a whole number is the same whether a table has kept it as 0 or as 0.0."""
+    return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)

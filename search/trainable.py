@@ -65,11 +65,14 @@ def trial_config(
 
 
 def ask_to_stop(folder: Path, reason: str, *, now: bool = False) -> None:
-    """End the trial of a folder: in good order, or at once."""
-    try:
-        (folder / STOP_FILE).write_text((NOW if now else "") + reason)
-    except FileNotFoundError:
-        return
+    """End the trial of a folder, which may not have begun yet: in good order, or at once."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / STOP_FILE).write_text((NOW if now else "") + reason)
+
+
+def forget_stop(folder: Path) -> None:
+    """Drop what a trial of this folder was once told, before it is run again."""
+    (folder / STOP_FILE).unlink(missing_ok=True)
 
 
 def follow(worker: WorkerProcess, folder: TrialFolder, end_by: float | None) -> dict[str, Any] | None:
@@ -129,7 +132,6 @@ class WorkerTrainable(tune.Trainable):
         worker: dict[str, Any] = dict(config["worker"])
         worker |= {name: tuple(worker[name]) for name in ("command", "rungs")}
         try:
-            (self._folder.path / STOP_FILE).unlink(missing_ok=True)
             self._worker = WorkerProcess(WorkerSettings(**worker), self._folder, config["config"])
         except OSError as error:
             self._failure = f"The trial's folder or worker could not be made: {error}. Free the disk or the folder."

@@ -49,6 +49,8 @@ class KnobType:
             return None if isinstance(value, str) else f"must be text, got {value!r}"
         wanted = "a whole number" if self.kind == "whole" else "a number"
         accepted = (int,) if self.kind == "whole" else (int, float)
+        if isinstance(value, int) and abs(value) >= 2**63:
+            return f"must be {wanted} of at most 64 bits, got one of {value.bit_length()} bits"
         if isinstance(value, bool) or not isinstance(value, accepted) or not math.isfinite(value):
             return f"must be {wanted}, got {value!r}"
         if value < self.low:

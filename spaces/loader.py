@@ -39,7 +39,7 @@ def load_space(name_or_path: str) -> Space:
         raw = tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise InputError(f"A space is read from its file, but {path} cannot be read: {error.strerror}.") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except (ValueError, RecursionError) as error:
         raise InputError(f"{path} must be TOML, got: {error}.") from None
     if problems := find_problems(raw):
         raise InputError(f"{path}: {problem}." for problem in problems)

@@ -94,6 +94,11 @@ def _knob_problems(key: str, name: str, raw: Mapping[str, Any], above: set[str])
     yield from _needs_problems(key, raw)
 
 
+def _texts(values: Any) -> list[str]:
+    """The values of a list as TOML spells them, without those that no knob can have: each is a problem of its own."""
+    return [value_text(value) for value in values if isinstance(value, str | int | float)]
+
+
 def _listed_problems(key: str, name: str, raw: Mapping[str, Any]) -> Iterator[str]:
     values = raw["values"]
     if not isinstance(values, list) or not values:
@@ -102,7 +107,7 @@ def _listed_problems(key: str, name: str, raw: Mapping[str, Any]) -> Iterator[st
     for value in values:
         if problem := KNOBS[name].problem(value):
             yield f"{key}.values {problem}"
-    texts = [value_text(value) for value in values if isinstance(value, str | int | float)]
+    texts = _texts(values)
     for twice in sorted({text for text in texts if texts.count(text) > 1}):
         yield f"{key}.values must differ, got {twice} twice"
     if "log" in raw:
@@ -147,12 +152,12 @@ def _needs_problems(key: str, raw: Mapping[str, Any]) -> Iterator[str]:
         yield f'{key}.needs must be a table such as {{ bf16 = "cuda" }}, got {needs!r}'
         return
     listed = raw.get("values")
-    texts = [value_text(value) for value in listed] if isinstance(listed, list) else []
+    texts = _texts(listed) if isinstance(listed, list) else []
     for value, features in needs.items():
         if value not in texts:
             yield f"{key}.needs.{value} must be one of the knob's values ({', '.join(texts) or 'none are listed'})"
         for feature in features if isinstance(features, list) else [features]:
-            if feature not in FEATURES:
+            if not isinstance(feature, str) or feature not in FEATURES:
                 yield f"{key}.needs.{value} must be one of {', '.join(FEATURES)}, got {feature!r}"
 
 
@@ -177,8 +182,9 @@ def _membership_problems(section: str, values: Mapping[str, Any], knobs: Mapping
             continue
         listed, low, high = raw.get("values"), raw.get("low"), raw.get("high")
         if isinstance(listed, list) and value not in listed:
-            texts = ", ".join(value_text(each) for each in listed)
-            yield f"{section}.{name} must be one of the knob's values ({texts}), got {value!r}"
+            yield f"{section}.{name} must be one of the knob's values ({', '.join(_texts(listed))}), got {value!r}"
+        elif isinstance(value, str):
+            continue
         elif isinstance(low, int | float) and isinstance(high, int | float) and not low <= value <= high:
             yield f"{section}.{name} must be between {low} and {high}, got {value}"
 

@@ -1,5 +1,6 @@
 """Holds a run's settings against its data and its language model before anything is started."""
 
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from spaces.errors import InputError
@@ -12,21 +13,28 @@ from timellm.training.deepspeed_config import load_deepspeed_config
 from timellm.training.environment import choose_device
 
 
-def check_run(config: RunConfig) -> dict[str, Any]:
+def check_run(config: RunConfig, variants: Sequence[Mapping[str, Any]] = ()) -> dict[str, Any]:
     """What a manifest records of the data and the language model.
+
+    Args:
+        config: The run.
+        variants: Settings of other runs, as far as they differ, whose wavelets are checked too.
 
     Raises:
         InputError: With every problem that data, language model, wavelets, device and DeepSpeed file show.
     """
     problems: list[str] = []
     facts: dict[str, Any] = {}
-    for check in (_check_data, _check_backbone, _check_prompt, _check_embedding, _check_device, _check_deepspeed):
+    wavelets = (_check_prompt, _check_embedding)
+    checks = [(check, config) for check in (_check_data, _check_backbone, *wavelets, _check_device, _check_deepspeed)]
+    checks += [(check, config.replace(**variant)) for variant in variants for check in wavelets]
+    for check, run in checks:
         try:
-            facts |= check(config)
+            facts |= check(run)
         except InputError as error:
             problems += error.problems
     if problems:
-        raise InputError(problems)
+        raise InputError(dict.fromkeys(problems))
     return facts
 
 

@@ -90,6 +90,8 @@ def _with_flags(run_parser, arguments, text: str):  # type: ignore[no-untyped-de
         words = shlex.split(text)
     except ValueError as error:
         raise InputError(f"--compare must be flags as a shell reads them, got {text!r}: {error}.") from error
+    if not words:
+        raise InputError(f"--compare must change a flag at least, got {text!r}. Name one, as in '--precision bf16'.")
     return run_parser.parse_args(words, namespace=copy.copy(arguments))
 
 

@@ -53,3 +53,10 @@ def test_reports_between_rungs_change_nothing():
 )
 def test_rungs_are_a_quarter_and_a_half(fidelity, rungs):
     assert rungs_of(fidelity, RunConfig(train_epochs=10), 1000) == rungs
+
+
+def test_a_trial_that_is_done_is_not_judged():
+    halving = Halving((64, 128), whole=256)
+    assert halving.passes("a", 128, (0.5, 100.0))
+    assert halving.passes("b", 256, (0.6, 120.0))
+    assert not halving.passes("c", 128, (0.7, 130.0))

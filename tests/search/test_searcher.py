@@ -2,6 +2,7 @@
 
 import json
 import time
+from pathlib import Path
 
 import pytest
 from optuna.trial import TrialState
@@ -14,7 +15,7 @@ from search.retiming import Retiming
 from search.samplers import make_sampler
 from search.searcher import Limits, StudySearcher
 from search.study import SearchStudy, StudyOptions
-from search.trainable import IS_CONTENDED, OUTCOME
+from search.trainable import IS_CONTENDED, OUTCOME, STOP_FILE, ask_to_stop
 from search.worker_process import WorkerSettings
 from spaces import Knob, Space
 from timellm.config import RunConfig
@@ -150,3 +151,24 @@ def test_a_trial_whose_actor_died_has_failed(tmp_path):
     tune.searcher.on_trial_complete("1", error=True)
     assert tune.ledger.rows[0]["state"] == "failed"
     assert "The process that watched the worker died" in tune.ledger.rows[0]["error"]
+
+
+def test_a_trial_whose_folder_is_not_there_yet_can_be_told_to_stop(tmp_path):
+    tune = Tune(tmp_path)
+    folder = Path(tune.ask()["folder"])
+    assert not folder.exists()
+    tune.searcher.stop("enough")
+    assert (folder / STOP_FILE).read_text() == "enough"
+
+
+def test_what_an_earlier_trial_of_a_folder_was_told_is_forgotten(tmp_path):
+    folder = RunFolder(tmp_path).trial("t0001").path
+    ask_to_stop(folder, "earlier")
+    assert Path(Tune(tmp_path).ask()["folder"]) == folder
+    assert not (folder / STOP_FILE).exists()
+
+
+def test_a_trial_that_is_handed_out_while_the_search_is_ended_is_told_so(tmp_path, monkeypatch):
+    tune = Tune(tmp_path)
+    monkeypatch.setattr("search.searcher.forget_stop", lambda folder: tune.searcher.stop("enough"))
+    assert (Path(tune.ask()["folder"]) / STOP_FILE).read_text() == "enough"

@@ -205,3 +205,16 @@ def test_another_search_informs_the_sampler_without_being_part_of_this_one():
     rows = run_all(study)
     assert len(rows) == 24
     assert sum("warm_start" in trial.user_attrs for trial in study.study.trials) == 10
+
+
+def test_a_fixed_whole_number_is_known_again_from_a_table_that_keeps_it_as_a_float():
+    space = dataclasses.replace(SPACE, fixed={"dropout": 0})
+    rows = [{**row, "config/dropout": 0.0} for row in run_all(make(space))]
+    assert len(rows) == 24
+    assert make(space, rows=rows).propose() is None
+    assert make(space).inform(rows, "earlier") == 24
+
+
+@pytest.mark.parametrize("name", SAMPLERS)
+def test_a_seed_may_be_large(name):
+    assert make_sampler(name, SPACE, 2**32 + 3) is not None

@@ -1,6 +1,9 @@
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from spaces import InputError, Space, load_space, space_names
+from spaces.schema import find_problems
 
 GOOD = """
 [space]
@@ -128,8 +131,68 @@ def test_every_problem_of_a_file_is_reported_at_once_with_file_and_key(tmp_path)
         ('[space]\nname = "x"\n[knobs.d_ff]\nvalues = [8]\nstep = 2', r"d_ff\.step is unknown"),
         ('[space]\nname = "x"\n[knobs.d_ff]\nvalues = [8]\n[search]\nfidelity = 0', r"search\.fidelity must be auto"),
         ('[space]\nname = "x"\n[knobs.d_ff]\nvalues = [8]\n[search]\nscheduler = "x"', r"must be one of moasha"),
+        (
+            '[space]\nname = "x"\n[knobs.precision]\nvalues = ["fp32"]\nneeds = { fp32 = [["cuda"]] }',
+            r"precision\.needs\.fp32 must be one of cuda, .*, got \['cuda'\]",
+        ),
+        (
+            '[space]\nname = "x"\n[knobs.precision]\nvalues = ["fp32"]\nneeds = { fp32 = { a = 1 } }',
+            r"precision\.needs\.fp32 must be one of cuda, .*, got \{'a': 1\}",
+        ),
+        (
+            '[space]\nname = "x"\n[knobs.precision]\nvalues = [2020-01-01]\nneeds = { fp32 = "cuda" }',
+            r"precision\.values must be one of .*got datetime.*needs\.fp32 must be one of the knob's values \(none",
+        ),
+        (
+            '[space]\nname = "x"\n[knobs.precision]\nvalues = [2020-01-01]\n[baseline]\nprecision = "fp32"',
+            r"precision\.values must be one of .*baseline\.precision must be one of the knob's values",
+        ),
+        (
+            '[space]\nname = "x"\n[knobs.precision]\nlow = 1\nhigh = 2\n[baseline]\nprecision = "fp32"',
+            r"precision must list its values",
+        ),
+        (
+            f'[space]\nname = "x"\n[knobs.learning_rate]\nvalues = [1{"0" * 400}]',
+            r"learning_rate\.values must be a number of at most 64 bits, got one of 1329 bits",
+        ),
+        (f"a = 1{'0' * 5000}", r"must be TOML, got: .*4300 digits"),
+        (f"a = {'[' * 5000}", r"must be TOML, got: "),
     ],
 )
 def test_a_single_fault_is_named(tmp_path, text, message):
     with pytest.raises(InputError, match=message):
         load(tmp_path, text)
+
+
+_SCALARS = st.one_of(
+    st.booleans(),
+    st.integers(),
+    st.floats(),
+    st.dates(),
+    st.datetimes(),
+    st.text(max_size=3),
+    st.sampled_from([10**400, 8, "fp32", "cuda", "full"]),
+)
+_NAMES = st.sampled_from(["precision", "batch_size", "learning_rate", "use_swt", "swt_wavelet", "seq_len", "fp32"])
+_LISTS = st.lists(_SCALARS | st.lists(_SCALARS, max_size=1), max_size=3)
+_ANYTHING = _SCALARS | _LISTS | st.dictionaries(_NAMES, _SCALARS, max_size=1)
+_TABLES = st.dictionaries(_NAMES, _ANYTHING, max_size=2)
+_KNOB = st.dictionaries(st.sampled_from(["values", "low", "high", "log", "when", "needs"]), _ANYTHING | _TABLES)
+
+
+@given(
+    st.fixed_dictionaries(
+        {"knobs": st.dictionaries(_NAMES, _KNOB, max_size=3)},
+        optional={
+            "fixed": _TABLES | _ANYTHING,
+            "baseline": _TABLES,
+            "plans": st.dictionaries(_NAMES, _TABLES | _ANYTHING, max_size=2),
+            "exclude": st.lists(_TABLES | _ANYTHING, max_size=2),
+            "search": st.dictionaries(st.sampled_from(["fidelity", "scheduler"]), _ANYTHING),
+        },
+    )
+)
+def test_whatever_a_file_holds_its_problems_are_found_and_each_is_text(raw):
+    problems = find_problems(raw)
+    assert problems
+    assert all(isinstance(problem, str) for problem in problems)

@@ -1,5 +1,6 @@
 from pathlib import Path
 
+import pandas as pd
 import pytest
 
 from spaces.errors import InputError
@@ -52,6 +53,73 @@ def test_rows_that_go_back_in_time_are_said(path: Path):
     table = _read(path, "date,a\n2020-01-02,1\n2020-01-03,2\n2020-01-01,3\n")
     assert table.notes == ("mine.csv: row 3 is earlier than the row before it; the rows are used in the file's order.",)
     assert table.values[:, 0].tolist() == [1, 2, 3]
+
+
+def _notes(path: Path, dates: list[str]) -> tuple[str, ...]:
+    return _read(path, "date,a\n" + "".join(f"{date},1\n" for date in dates)).notes
+
+
+def _hours(count: int, form: str = "%Y-%m-%d %H:%M:%S") -> list[str]:
+    return pd.date_range("2020-01-30", periods=count, freq="h").strftime(form).tolist()
+
+
+def test_dates_that_cannot_be_read_are_said_and_the_others_still_judged(path: Path):
+    hours = _hours(10)
+    assert _notes(path, [*hours[:3], "soon", "", *hours[5:8], hours[6], hours[9]]) == (
+        "mine.csv: the date cannot be read in 2 rows, the first is row 4 ('soon'); "
+        "the rows are used in the file's order.",
+        "mine.csv: the date of an earlier row is repeated in 1 row, the first is row 9; "
+        "each counts as a step of its own.",
+        "mine.csv: row 9 is earlier than the row before it; the rows are used in the file's order.",
+        "mine.csv: the time since the row before is far from the median step in 1 row, the first is row 10 "
+        "(3 times the median); the rows are used as if at equal distances.",
+    )
+
+
+def test_repeated_dates_are_counted(path: Path):
+    hours = _hours(5)
+    (note,) = _notes(path, [date for date in hours for _ in range(3)])
+    assert note.startswith("mine.csv: the date of an earlier row is repeated in 10 rows, the first is row 2;")
+
+
+def test_steps_far_from_the_median_are_counted(path: Path):
+    hours = _hours(40)
+    (note,) = _notes(path, [*hours[:5], *hours[10:20], "2020-01-30 19:15:00", *hours[20:30], *hours[32:]])
+    assert "far from the median step in 3 rows, the first is row 6 (6 times the median)" in note
+
+
+@pytest.mark.parametrize("frequency", ["s", "15min", "h", "D", "W", "MS", "QS", "YS"])
+def test_calendar_steps_count_as_equal(path: Path, frequency: str):
+    assert _notes(path, [str(date) for date in pd.date_range("2000-01-01", periods=50, freq=frequency)]) == ()
+
+
+@pytest.mark.parametrize(
+    "dates",
+    [
+        pytest.param(_hours(1000, "%Y-%m-%dT%H:%MZ"), id="ISO 8601"),
+        pytest.param(_hours(1000, "%m/%d/%Y %H:%M"), id="month first"),
+        pytest.param(_hours(1000, "%d/%m/%Y %H:%M"), id="day first"),
+        pytest.param(_hours(1000, "%Y%m%d%H"), id="digits alone"),
+        pytest.param([hour.removesuffix(" 00:00:00") for hour in _hours(1000)], id="midnight as a day"),
+        pytest.param([str(1_580_342_400 + 3600 * row) for row in range(100)], id="seconds"),
+        pytest.param([str(row) for row in range(100)], id="row numbers"),
+        pytest.param([f"{2000 + month / 12:.3f}" for month in range(100)], id="parts of years"),
+    ],
+)
+def test_regular_dates_have_no_note_however_they_are_written(path: Path, dates: list[str]):
+    assert _notes(path, dates) == ()
+
+
+def test_file_without_a_readable_date_has_one_note(path: Path):
+    (note,) = _notes(path, ["first", "second", "third"])
+    assert note.startswith("mine.csv: the date cannot be read in 3 rows, the first is row 1 ('first');")
+
+
+def test_number_too_large_for_a_float_is_refused_in_a_column_and_said_in_the_dates(path: Path):
+    large = "1" + "0" * 400
+    with pytest.raises(InputError, match=r"column a must be numeric, got '10+' in row 1"):
+        _read(path, f"date,a\n1,{large}\n2,3\n")
+    assert "the date cannot be read in 1 row" in _notes(path, [large, "2", "3"])[0]
 
 
 def test_missing_file_names_the_flags(path: Path):

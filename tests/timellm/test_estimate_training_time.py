@@ -88,6 +88,7 @@ def test_comparison_tabulates_settings_against_the_first(tmp_path: Path) -> None
         (["--warmup_batches", "-1"], "warmup_batches must be at least 0, got -1."),
         (["--batch_size", "0"], "batch_size must be at least 1, got 0."),
         (["--compare", "--batch_size 0"], "--compare '--batch_size 0': batch_size must be at least 1, got 0."),
+        (["--compare", " "], "--compare must change a flag at least, got ' '."),
         (["--compare", "--target 'x"], "--compare must be flags as a shell reads them"),
         (["--use_swt", "--swt_wavelet", "db99"], "swt_wavelet must be a discrete wavelet, got db99."),
         (["--compare", "--llm_layers 31"], "--compare '--llm_layers 31': llm_layers must be between 1 and 30"),

@@ -11,6 +11,7 @@ from timellm.training import measurement as module
 from timellm.training.interleaved import measure_interleaved
 from timellm.training.measurement import Failure, Measured, Measurement, MeasurePlan
 from timellm.training.memory import MemoryWatch
+from timellm.training.timing import StepClock
 
 
 def measure(config, plan: MeasurePlan) -> Measured:  # type: ignore[no-untyped-def]
@@ -103,3 +104,13 @@ def test_bad_input_found_in_a_process_is_raised(tmp_path: Path) -> None:
     config = tiny_config(tmp_path, d_ff=1000)
     with pytest.raises(InputError, match="d_ff"):
         measure_interleaved([config], MeasurePlan(batches=2, warmup_batches=0), 1, lambda line: None)
+
+
+def test_steps_that_a_device_has_run_ahead_of_its_readings_count(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(
+        module, "StepClock", lambda device, **_: StepClock(device, warmup_steps=0, steps_per_reading=16)
+    )
+    measured = measure(tiny_config(tmp_path), MeasurePlan(batches=7, warmup_batches=1, rounds=2))
+    assert [part.counts for part in measured.rounds] == [[3], [4]]

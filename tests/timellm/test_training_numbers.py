@@ -1,13 +1,17 @@
 """The numbers of training do not depend on how the work is cut up."""
 
+import time
+
 import numpy as np
 import pytest
 import torch
 
 from tests.timellm.tiny_runs import CPU, set_up, tiny_config
 from timellm.model.reuse import remember
-from timellm.training.engine import PlainEngine
+from timellm.training.engine import PlainEngine, build_engine
 from timellm.training.evaluate import evaluate
+from timellm.training.preparation import prepare
+from timellm.training.stepping import Stepper
 
 
 @pytest.fixture(scope="module")
@@ -188,3 +192,55 @@ def test_compiled_training_gives_the_same_curve_and_never_recompiles(folder, pro
     stepper.train(windows[32:121])
     assert counters["stats"]["unique_graphs"] == graphs
     np.testing.assert_allclose(compiled, plain, rtol=1e-4)
+
+
+@pytest.mark.parametrize("train_samples", [16, 24, 32])
+def test_extra_steps_that_use_a_store_find_their_prompts_in_it(folder, monkeypatch, train_samples):
+    config = tiny_config(
+        folder, prompt_prefix="store", prompt_store_gib=0.1, train_samples=train_samples, train_epochs=1
+    )
+    prepared = prepare(config, CPU, 5 * config.batch_size)
+    engine = build_engine(config, prepared.model, CPU, 10)
+    stepper = Stepper(config, prepared, engine, CPU, lambda *_: None)
+    stepper.train(prepared.windows.passes[0])
+    computed = []
+    remember_prompt = prepared.model.remember_prompt
+    monkeypatch.setattr(
+        prepared.model, "remember_prompt", lambda ids: (computed.append(stepper._clock.steps), remember_prompt(ids))[1]
+    )
+    stepper.time_more(4, 60.0)
+    assert (stepper._filling.steps, stepper._clock.steps) == (4, 4)
+    assert set(computed) <= {0}  # no step that is timed as using the store computes a prompt
+    assert len(computed) == max(0, 4 - (train_samples // 8 - config.untimed_steps))
+
+
+def test_a_last_smaller_step_of_a_projection_is_left_out_of_the_time_of_those_before_it(folder):
+    config = tiny_config(folder, train_samples=28)
+    _, stepper, _ = set_up(config)
+    clock = stepper._clock
+    clock.steps_per_reading = 16  # as on a GPU
+    happened = []
+    take_step, pause = stepper._step, clock.pause
+    stepper._step = lambda group, batches: (happened.append(len(group)), take_step(group, batches))[1]
+    clock.pause = lambda: (happened.append("pause"), pause())[1]
+    stepper.train(stepper._prepared.windows.passes[0])
+    assert happened == [8, 8, 8, "pause", 4, "pause"]
+    assert clock.counts == [3 - config.untimed_steps]
+
+
+@pytest.mark.parametrize(("train_samples", "is_timed"), [(24, False), (None, True)])
+def test_the_start_of_loader_workers_is_no_part_of_a_projection(folder, train_samples, is_timed):
+    config = tiny_config(folder, train_samples=train_samples, num_workers=1)
+    _, stepper, _ = set_up(tiny_config(folder, train_samples=train_samples))
+    stepper._config = config
+    cut = stepper._prepared.train
+
+    def slow_start(groups):
+        time.sleep(0.3)
+        yield from cut(groups)
+
+    object.__setattr__(stepper._prepared, "train", slow_start)
+    windows = stepper._prepared.windows.passes[0][:24]
+    stepper.train(windows, ends_pass=False)
+    stepper.train(windows)
+    assert (max(stepper._clock.seconds) > 0.3) == is_timed

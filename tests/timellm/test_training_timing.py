@@ -1,10 +1,12 @@
 """Intervals of timings."""
 
 import math
+import tracemalloc
 
 import numpy as np
 import pytest
 
+from timellm.training import timing
 from timellm.training.timing import PROCESS_SPREAD, Estimate, bootstrap_mean
 
 
@@ -41,3 +43,21 @@ def test_of_one_process_the_bootstrap_alone_says_less() -> None:
     here = bootstrap_mean([1.0, 1.1, 0.9, 1.05, 0.95] * 4)
     assert here.low < here.mean < here.high
     assert here.across_processes().high > here.high
+
+
+def test_resamples_are_sums_of_blocks_as_long_as_the_sample() -> None:
+    generator = np.random.default_rng(3)
+    for size in (2, 7, 100, 333):
+        values, block = generator.random(size), max(1, round(size ** (1 / 3)))
+        picks = generator.integers(0, size - block + 1, size=(50, -(-size // block)))
+        rows = (picks[:, :, None] + np.arange(block)).reshape(50, -1)[:, :size]
+        np.testing.assert_allclose(timing._sums(values, picks, block), values[rows].sum(axis=1))
+
+
+def test_the_interval_of_a_long_run_takes_little_memory() -> None:
+    seconds = np.random.default_rng(0).random(40_000)
+    tracemalloc.start()
+    bootstrap_mean(seconds)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 100 * 2**20  # written out, the resamples take 640 MB

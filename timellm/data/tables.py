@@ -14,6 +14,10 @@ from spaces.errors import InputError
 
 _HEADER_LINES = 1
 _ENCODING = "utf-8-sig"
+_SHORTEST_STEP, _LONGEST_STEP = 0.5, 1.5
+"""Distances of two rows that count as equal, in median steps: a month is 28 to 31 days."""
+_DIGITS = {6: "%Y%m", 8: "%Y%m%d", 10: "%Y%m%d%H", 12: "%Y%m%d%H%M", 14: "%Y%m%d%H%M%S"}
+"""How a date of digits alone is read, by its length."""
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -23,7 +27,7 @@ class Table:
     Attributes:
         columns: Column names.
         values: Values [rows, columns], float64, without gaps.
-        notes: What was changed, as sentences for the user.
+        notes: What was changed and what is odd about the dates, as sentences for the user.
     """
 
     columns: tuple[str, ...]
@@ -58,7 +62,7 @@ def read_series(path: Path, *, only: str | None, required: str | None) -> Table:
     if problems:
         raise InputError(problems)
     filled, filling = fill_gaps(frame[names].astype("float64"), source=path.name)
-    notes = [*_order_note(frame["date"], path), *filling]
+    notes = [*_date_notes(frame["date"], path), *filling]
     return Table(columns=tuple(names), values=filled.to_numpy(), notes=tuple(notes))
 
 
@@ -146,8 +150,8 @@ def _column_problem(column: pd.Series, path: Path) -> str | None:
         return None
     if column.isna().all():
         return f"{path}: column {column.name} has no value at all. Remove it or fill it."
-    numbers = pd.to_numeric(column, errors="coerce") if column.dtype != bool else pd.Series(np.nan, column.index)
-    bad = (numbers.isna() & column.notna()) | np.isinf(numbers.astype("float64"))
+    numbers = _numbers(column) if column.dtype != bool else pd.Series(np.nan, column.index)
+    bad = (numbers.isna() & column.notna()) | np.isinf(numbers)
     if not bad.any():
         return None
     first = int(np.flatnonzero(bad)[0])
@@ -157,12 +161,90 @@ def _column_problem(column: pd.Series, path: Path) -> str | None:
     )
 
 
-def _order_note(dates: pd.Series, path: Path) -> list[str]:
+def _numbers(column: pd.Series) -> pd.Series:
+    """A column as float64, NaN where it holds no number, infinite where that is too large for one."""
+    # pandas keeps whole numbers beyond 64 bits as objects, and cannot convert those beyond float64.
+    readable = column.astype(str) if column.dtype == object else column
+    return pd.to_numeric(readable, errors="coerce").astype("float64")
+
+
+def _date_notes(dates: pd.Series, path: Path) -> list[str]:
+    """What in a file's dates is not in order of time or at equal distances, one note for each kind."""
+    times = _times(dates)
+    notes = []
+    unreadable, rows = np.flatnonzero(np.isnan(times)), np.flatnonzero(~np.isnan(times))
+    if unreadable.size:
+        first = dates.iloc[unreadable[0]]
+        shown = "empty" if pd.isna(first) else repr(str(first)[:40])
+        where = f"{_in_rows(unreadable)} ({shown})"
+        notes.append(f"{path.name}: the date cannot be read {where}; the rows are used in the file's order.")
+    repeated = rows[pd.Series(times[rows]).duplicated()]
+    if repeated.size:
+        where = _in_rows(repeated)
+        notes.append(f"{path.name}: the date of an earlier row is repeated {where}; each counts as a step of its own.")
+    # Rows without a date count as steps, so that they make no step beside them look long.
+    steps = np.diff(times[rows]) / np.diff(rows)
+    return [*notes, *_order_note(steps, rows[1:], path), *_step_note(steps, rows[1:], path)]
+
+
+def _order_note(steps: np.ndarray, rows: np.ndarray, path: Path) -> list[str]:
     """A note where the rows of a file go back in time."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserWarning)
-        times = pd.to_datetime(dates, errors="coerce", utc=True)
-    if times.isna().any() or times.is_monotonic_increasing:
+    back = rows[steps < 0]
+    if not back.size:
         return []
-    first = int(np.flatnonzero(times.diff().to_numpy() < np.timedelta64(0))[0])
-    return [f"{path.name}: row {first + 1} is earlier than the row before it; the rows are used in the file's order."]
+    return [f"{path.name}: row {back[0] + 1} is earlier than the row before it; the rows are used in the file's order."]
+
+
+def _step_note(steps: np.ndarray, rows: np.ndarray, path: Path) -> list[str]:
+    """A note where rows are not at equal distances; those of a calendar's months and years are equal enough."""
+    forward = steps > 0
+    if not forward.any():
+        return []
+    ratios = steps / np.median(steps[forward])
+    odd = np.flatnonzero(forward & ((ratios < _SHORTEST_STEP) | (ratios > _LONGEST_STEP)))
+    if not odd.size:
+        return []
+    where = f"{_in_rows(rows[odd])} ({ratios[odd[0]]:.3g} times the median)"
+    return [
+        f"{path.name}: the time since the row before is far from the median step {where}; "
+        "the rows are used as if at equal distances."
+    ]
+
+
+def _in_rows(rows: np.ndarray) -> str:
+    return f"in {len(rows)} {'row' if len(rows) == 1 else 'rows'}, the first is row {rows[0] + 1}"
+
+
+def _times(dates: pd.Series) -> np.ndarray:
+    """Times of a file's rows [rows], in seconds or in the file's own unit, NaN where a date cannot be read."""
+    numbers = _numbers(dates).replace([np.inf, -np.inf], np.nan)
+    is_text = numbers.notna().mean() <= 0.5
+    times = _dates_of_text(dates) if is_text else _dates_of_digits(numbers)
+    if times is None:
+        return numbers.to_numpy()
+    return (times - times.min()).dt.total_seconds().to_numpy()
+
+
+def _dates_of_text(dates: pd.Series) -> pd.Series:
+    """Dates read in the way that reads the most: that of the first row, ISO 8601 of any length, or day first."""
+    best = None
+    for way in ({}, {"format": "ISO8601"}, {"dayfirst": True}):
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)
+            found = pd.to_datetime(dates, errors="coerce", utc=True, **way)  # type: ignore[call-overload]
+        if best is None or found.count() > best.count():
+            best = found
+        if best.notna().all():
+            break
+    return best
+
+
+def _dates_of_digits(numbers: pd.Series) -> pd.Series | None:
+    """Dates written as digits alone, such as 20240131; None for numbers that count something else."""
+    lengths = {len(f"{end:.0f}") for end in (numbers.min(), numbers.max())}
+    form = _DIGITS.get(lengths.pop()) if len(lengths) == 1 else None
+    if form is None or numbers.min() < 0 or (numbers.dropna() % 1).any():
+        return None
+    texts = numbers.map("{:.0f}".format, na_action="ignore")
+    times = pd.to_datetime(texts, format=form, errors="coerce", utc=True)
+    return times if times.count() == numbers.count() else None

@@ -226,6 +226,7 @@ class Measurement:
         readings = 1 if self._device.type == "cpu" else STEPS_PER_GPU_READING
         self._clock, self._is_first = StepClock(self._device, warmup_steps=0, steps_per_reading=readings), True
         self._stepper.train(windows)
+        self._clock.pause()
         timed = Round(seconds=self._clock.seconds, counts=self._clock.counts)
         self._clock = None
         return timed

@@ -82,14 +82,13 @@ class Stepper:
         clock.resume()
         for group, batches in self._groups(windows, clock):
             is_full = len(group) == self._config.global_batch * self._engine.world
-            recording = self._begin_step(clock)
+            is_timed = is_full or self._config.train_samples is None
+            recording = self._begin_step(clock, is_timed=is_timed)
             loss = self._step(group, batches)
             if recording:
                 recording.end_step()
-            elif is_full or self._config.train_samples is None:
+            elif is_timed:
                 clock.step_done()
-            else:
-                clock.pause()
             self.steps_done += 1
             self.samples += len(group)
             self._between_steps(self.steps_done, self.samples, self._loss_to_report(loss))
@@ -108,22 +107,31 @@ class Stepper:
         windows = self._prepared.windows.timing
         size = self._config.global_batch * self._engine.world
         full = windows.repeat(math.ceil(size / len(windows)))[: max(size, len(windows) // size * size)]
-        started = time.perf_counter()
+        deadline = time.perf_counter() + seconds
+        seen = max(size, min(self.samples, len(full)) // size * size)
         for clock in dict.fromkeys((self._filling, self._clock)):
-            while self._wants_more(clock, least, started + seconds):
-                if self._prepared.store is not None and clock is self._filling:
+            while self._wants_more(clock, least, deadline):
+                if self._prepared.store is None:
+                    self._take_timed_steps(full, clock, least, deadline)
+                elif clock is self._filling:
                     self._prepared.store.forget()
-                clock.resume()
-                self._take_timed_steps(full, clock, least, started + seconds)
-                clock.pause()
+                    seen = size * self._take_timed_steps(full, clock, least, deadline)
+                else:
+                    self._take_timed_steps(full[:seen], clock, least, deadline)
 
-    def _take_timed_steps(self, windows: Tensor, clock: StepClock, least: int, deadline: float) -> None:
+    def _take_timed_steps(self, windows: Tensor, clock: StepClock, least: int, deadline: float) -> int:
+        """Take extra steps on windows until there are enough or the windows end; returns how many."""
+        taken = 0
+        clock.resume()
         for group, batches in self._groups(windows, clock):
             self._step(group, batches)
             clock.step_done()
+            taken += 1
             self._between_steps(self.steps_done, self.samples, None)
             if not self._wants_more(clock, least, deadline):
-                return
+                break
+        clock.pause()
+        return taken
 
     def _wants_more(self, clock: StepClock, least: int, deadline: float) -> bool:
         """Whether another extra step is taken, as the first process decides; one steady step is always timed."""
@@ -172,19 +180,27 @@ class Stepper:
         stream = self._prepared.train(
             [part if len(part) else filler for parts, filler in zip(mine, fillers, strict=True) for part in parts]
         )
-        for group, parts in zip(groups, mine, strict=True):
+        starts_workers = config.num_workers > 0 and config.train_samples is not None
+        for number, (group, parts) in enumerate(zip(groups, mine, strict=True)):
             clock.idle.mark()
             with part("data"):
                 batches = [_counting(next(stream), len(windows)) for windows in parts]
             clock.idle.mark()
+            if number == 0 and starts_workers:
+                clock.resume()  # a pass starts them once, a projection would take that for a part of every few steps
             yield group, batches
 
-    def _begin_step(self, clock: StepClock) -> StepProfiler | None:
-        """The profiler, if it records the step that follows: the clock stands still meanwhile."""
+    def _begin_step(self, clock: StepClock, *, is_timed: bool) -> StepProfiler | None:
+        """The profiler, if it records the step that follows: the clock stands still meanwhile.
+
+        It stands still, too, from the start of a step that does not count.
+        """
         if self.profiler is not None and self.profiler.begin_step():
             clock.pause()
             return self.profiler
-        if not clock.is_running:
+        if not is_timed:
+            clock.pause()
+        elif not clock.is_running:
             clock.resume()
         return None
 

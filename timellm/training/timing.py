@@ -12,6 +12,8 @@ import torch
 from timellm.training.environment import synchronize
 
 RESAMPLES = 2000
+_PARTS = 20
+"""Parts that resamples are summed in, so that a long run's take little memory."""
 NORMAL_95 = 1.96
 """Standard deviations on either side of a normal distribution's mean that hold 95 % of it."""
 PROCESS_SPREAD = 0.012
@@ -73,10 +75,29 @@ def bootstrap_mean(seconds: Sequence[float], weights: Sequence[float] | None = N
     block = max(1, round(len(durations) ** (1 / 3)))
     starts = len(durations) - block + 1
     picks = np.random.default_rng(0).integers(0, starts, size=(RESAMPLES, -(-len(durations) // block)))
-    rows = (picks[:, :, None] + np.arange(block)).reshape(RESAMPLES, -1)[:, : len(durations)]
-    means = durations[rows].sum(axis=1) / counts[rows].sum(axis=1)
+    parts = np.array_split(picks, _PARTS)
+    means = np.concatenate([_sums(durations, part, block) / _sums(counts, part, block) for part in parts])
     low, high = np.quantile(means, [0.025, 0.975])
     return Estimate(mean, min(float(low), mean), max(float(high), mean))
+
+
+def _sums(values: np.ndarray, picks: np.ndarray, block: int) -> np.ndarray:
+    """Sums of resamples as long as the sample, made of blocks; the last block of each is cut.
+
+    A long run has tens of thousands of steps: no resample is ever written out.
+
+    Args:
+        values: The sample [values].
+        picks: Where each resample's blocks start [resamples, blocks].
+        block: Length of a block.
+
+    Returns:
+        One sum per resample [resamples].
+    """
+    until = np.concatenate(([0.0], np.cumsum(values)))
+    whole, last = picks[:, :-1], picks[:, -1]
+    left = len(values) - whole.shape[1] * block
+    return (until[whole + block] - until[whole]).sum(axis=1) + until[last + left] - until[last]
 
 
 class IdleClock:
