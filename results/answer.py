@@ -47,7 +47,7 @@ def answer_section(evidence: Evidence) -> Element:
 def headline(evidence: Evidence) -> str:
     """The answer in one line."""
     recommendation = evidence.recommendation
-    base = "the baseline" if evidence.has_baseline else f"trial {recommendation.reference['trial_id']}"
+    base = recommendation.reference_name
     if not recommendation.beats_baseline:
         return f"Nothing beats {base}{' yet' if evidence.is_live else ''}"
     balanced = recommendation.pick("balanced")

@@ -15,7 +15,8 @@ from results.comparison import compare
 from results.importance import knob_importance, varied_knobs
 from results.layout import RunFolder
 from results.page import build_report
-from results.pareto import DEFAULT_TIME_WEIGHT, add_scores, pareto_front
+from results.pareto import add_scores, pareto_front, time_weight
+from results.reference import reference_notes
 from results.table import load_trials, write_trials
 from spaces.errors import InputError
 
@@ -35,6 +36,7 @@ def run(arguments: Sequence[str]) -> int:
     Returns:
         The exit status: 0 done, 1 nothing usable came out, 2 wrong usage or input.
     """
+    options = argparse.Namespace()
     try:
         options = _parser().parse_args(arguments)
         with warnings.catch_warnings(record=True) as caught:
@@ -49,7 +51,9 @@ def run(arguments: Sequence[str]) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except OSError as error:
-        print(f"error: {error.filename or 'output'} cannot be written or read: {error.strerror}.", file=sys.stderr)
+        place = error.filename or getattr(options, "output", None) or "output"
+        reason = error.strerror or " ".join(str(error).split()).rstrip(".")
+        print(f"error: {place} cannot be written or read: {reason}.", file=sys.stderr)
         return STATUS_INPUT
 
 
@@ -85,8 +89,9 @@ def _parser() -> argparse.ArgumentParser:
 def _report(options: argparse.Namespace) -> int:
     folder = RunFolder(options.runs[0])
     manifest = folder.read_manifest()
+    weight = time_weight(manifest, folder.manifest)
     if manifest.get("status") != "running":
-        _rebuild_scores(folder, float(manifest.get("time_weight") or DEFAULT_TIME_WEIGHT))
+        _rebuild_scores(folder, weight)
     print(build_report(folder))
     return 0
 
@@ -104,6 +109,7 @@ def _rebuild_scores(folder: RunFolder, weight: float) -> None:
 
 def _table(options: argparse.Namespace) -> int:
     frame = load_trials(options.runs)
+    notes = reference_notes(frame)
     if options.sort not in frame:
         raise InputError(f"--sort must name a column, got {options.sort}. Columns: {', '.join(frame)}.")
     if options.state is not None:
@@ -111,15 +117,18 @@ def _table(options: argparse.Namespace) -> int:
         if options.state not in states:
             raise InputError(f"--state must be one of {', '.join(states)}, got {options.state}.")
         frame = frame[(frame["state"] == options.state).to_numpy()]
+    _print_notes(notes)
     _print_table(frame.sort_values(options.sort, kind="stable"), ["error"] if frame["error"].notna().any() else [])
     return 0 if len(frame) else STATUS_NOTHING
 
 
 def _front(options: argparse.Namespace) -> int:
-    front = pareto_front(load_trials(options.runs))
+    frame = load_trials(options.runs)
+    front = pareto_front(frame)
     if front.empty:
         print("No complete trial, so there is no front.", file=sys.stderr)
         return STATUS_NOTHING
+    _print_notes(reference_notes(frame))
     _print_table(front, ["repeats"] if front["repeats"].gt(1).any() else [])
     return 0
 
@@ -144,20 +153,30 @@ def _compare(options: argparse.Namespace) -> int:
 
 def _export(options: argparse.Namespace) -> int:
     frame = load_trials(options.runs)
-    if options.format == "parquet":
-        if options.output is None:
+    _write_table(frame, options.format, options.output)
+    _print_notes(reference_notes(frame))
+    return 0
+
+
+def _write_table(frame: pd.DataFrame, kind: str, output: str | None) -> None:
+    if kind == "parquet":
+        if output is None:
             raise InputError("Parquet is binary, so it needs a file: add --output FILE.")
-        frame.to_parquet(options.output, index=False)
-        return 0
-    if options.format == "csv":
+        frame.to_parquet(output, index=False)
+        return
+    if kind == "csv":
         text = frame.to_csv(index=False, date_format="%Y-%m-%dT%H:%M:%S.%f+00:00")
     else:
         text = frame.to_json(orient="records", date_format="iso", double_precision=15, indent=1) + "\n"
-    if options.output is None:
+    if output is None:
         sys.stdout.write(text)
     else:
-        Path(options.output).write_text(text, encoding="utf-8")
-    return 0
+        Path(output).write_text(text, encoding="utf-8")
+
+
+def _print_notes(notes: Sequence[str]) -> None:
+    for note in notes:
+        print(f"note: {note}", file=sys.stderr)
 
 
 def _print_table(frame: pd.DataFrame, extra: Sequence[str]) -> None:

@@ -1,7 +1,7 @@
 """Two runs side by side."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import moocore
@@ -13,9 +13,13 @@ from results.columns import CONFIG_PREFIX, FIDELITY, OBJECTIVES, SECONDS_PER_EPO
 from results.fidelity import fidelity_words, main_fidelity
 from results.layout import RunFolder
 from results.pareto import average_repeats, hypervolume, reference_rows
+from results.reference import baseline_lack
 from results.table import load_trials
 
 Path = str | os.PathLike[str]
+
+TASK_SETTINGS = ("data", "features", "seq_len", "pred_len", "percent", "llm_model", "llm_weights")
+"""Settings of a run without which two runs solve different tasks; paths may differ where checksums agree."""
 
 
 def compare(run_a: Path, run_b: Path) -> pd.DataFrame:
@@ -28,39 +32,39 @@ def compare(run_a: Path, run_b: Path) -> pd.DataFrame:
     Returns:
         One row per `measure`: columns `a`, `b`, `ratio` (b over a) and its 95 % interval `ratio_low`, `ratio_high`
         (only for configurations that both ran, at least 2). Hypervolumes share one reference point, the worse of
-        both. `attrs["note"]` says which fidelity was compared; values of different fidelity get no ratio.
+        both. `attrs["note"]` says which fidelity was compared; runs that differ in fidelity, data, language model or
+        task get no ratio and no hypervolume, and the note says why. Where a baseline did not complete, the first
+        complete trial stands in its place: the rows are then called reference, without ratio, and the note says so.
 
     Raises:
         InputError: If a folder is missing or cannot be read.
     """
     loaded = load_trials([run_a, run_b])
-    parts = [main_fidelity(loaded[loaded["run"] == name]) for name in loaded["run"].cat.categories]
+    runs = [loaded[(loaded["run"] == name).to_numpy()] for name in loaded["run"].cat.categories]
+    parts = [main_fidelity(run) for run in runs]
     manifests = [RunFolder(path).read_manifest() for path in (run_a, run_b)]
     rows = [average_repeats(part) for part in parts]
-    same = len({_fidelity_of(part) for part in rows}) == 1 and all(len(part) for part in rows)
+    problems = [*_task_problems(manifests), *_fidelity_problems(parts, rows)]
+    same = not problems
     table = [
         _measure("trials", [len(part) for part in parts]),
         _measure("complete configurations", [len(part) for part in rows]),
     ]
     for name, words in ((SECONDS_PER_EPOCH, "fastest seconds_per_epoch"), (VAL_MSE, "lowest val_mse")):
         table.append(_measure(words, [part[name].min() if len(part) else np.nan for part in rows], ratio=same))
+    bases = [reference_rows(part) for part in parts]
+    substitutes = _substitutes(runs, bases)
     for name in OBJECTIVES:
-        bases = [reference_rows(part) for part in parts]
-        table.append(
-            _measure(f"baseline {name}", [base[name].iloc[0] if len(base) else np.nan for base in bases], ratio=same)
-        )
+        words = f"{'reference' if substitutes else 'baseline'} {name}"
+        values = [base[name].iloc[0] if len(base) else np.nan for base in bases]
+        table.append(_measure(words, values, ratio=same and not substitutes))
     if same:
         corner = _common_reference(manifests, rows)
         table.append(_measure("hypervolume", [hypervolume(part, corner) for part in rows], ratio=True))
         table.append(_measure("front points that the other run dominates", _dominated(rows)))
         table += _shared(rows, manifests)
     frame = pd.DataFrame(table, columns=["measure", "a", "b", "ratio", "ratio_low", "ratio_high"]).set_index("measure")
-    fidelities = [fidelity_words(part) for part in parts]
-    frame.attrs["note"] = (
-        f"Both: {fidelities[0]}."
-        if same
-        else f"Not comparable, the fidelity differs or is missing: a has {fidelities[0]}; b has {fidelities[1]}."
-    )
+    frame.attrs["note"] = " ".join([*(problems or [f"Both: {fidelity_words(parts[0])}."]), *substitutes])
     frame.attrs["runs"] = dict(zip("ab", loaded.attrs["runs"].values(), strict=True))
     return frame
 
@@ -72,6 +76,54 @@ def _measure(words: str, sides: Sequence[float], ratio: bool = False) -> dict[st
 
 def _fidelity_of(rows: pd.DataFrame) -> tuple[str, ...]:
     return tuple(str(value) for value in rows[list(FIDELITY)].iloc[0]) if len(rows) else ()
+
+
+def _fidelity_problems(parts: list[pd.DataFrame], rows: list[pd.DataFrame]) -> list[str]:
+    if len({_fidelity_of(part) for part in rows}) == 1 and all(len(part) for part in rows):
+        return []
+    a, b = (fidelity_words(part) for part in parts)
+    return [f"Not comparable, the fidelity differs or is missing: a has {a}; b has {b}."]
+
+
+def _task_problems(manifests: list[dict[str, Any]]) -> list[str]:
+    """What two runs differ in that makes their errors and times those of different tasks, in one sentence."""
+    a, b = (_task_of(manifest) for manifest in manifests)
+    if a["model checksum"] and a["model checksum"] == b["model checksum"]:
+        a["llm_model"] = b["llm_model"]  # one language model, found under two names
+    differing = [f"{name} ({_words(a[name])}; {_words(b[name])})" for name in a if a[name] != b[name]]
+    if not differing:
+        return []
+    return [f"Not comparable, the runs (a; b) differ in {', '.join(differing)}, so there are no ratios."]
+
+
+def _task_of(manifest: Mapping[str, Any]) -> dict[str, Any]:
+    """What was forecast from what, and with which language model; None where the manifest does not say."""
+    data, backbone, config = (manifest.get(key) or {} for key in ("data", "backbone", "run_config"))
+    settings = {name: config.get(name) for name in TASK_SETTINGS}
+    target = config.get("target") or next(iter(reversed(data.get("columns") or [])), None)
+    return {
+        **settings,
+        "target": None if settings["features"] == "M" else target,
+        "data checksum": data.get("checksum"),
+        "model checksum": backbone.get("checksum"),
+    }
+
+
+def _words(value: Any) -> str:
+    """A setting in a sentence; a checksum by its beginning."""
+    text = "not given" if value is None else str(value)
+    return text if len(text) <= 40 else f"{text[:12]}…"
+
+
+def _substitutes(runs: list[pd.DataFrame], bases: list[pd.DataFrame]) -> list[str]:
+    """One sentence for each run whose baseline did not complete, on what stands in its place."""
+    sentences = []
+    for side, run, base in zip("ab", runs, bases, strict=True):
+        lack = baseline_lack(run, base.iloc[0]) if len(base) else None
+        if lack is not None:
+            trial = base["trial_id"].iloc[0]
+            sentences.append(f"The baseline of {side} {lack}, so its reference is the first complete trial, {trial}.")
+    return sentences
 
 
 def _common_reference(manifests: list[dict[str, Any]], rows: list[pd.DataFrame]) -> dict[str, float]:

@@ -11,7 +11,7 @@ from results.effects import main_effects
 from results.fidelity import fidelity_words, main_fidelity
 from results.importance import knob_importance, varied_knobs
 from results.layout import RunFolder
-from results.pareto import average_repeats, hypervolume_over_time, pareto_front
+from results.pareto import average_repeats, hypervolume_over_time, pareto_front, time_weight
 from results.picks import Recommendation, recommend
 from results.table import load_trials
 
@@ -87,6 +87,11 @@ class Evidence:
         """Whether ratios refer to the baseline."""
         reference = self.recommendation.reference
         return len(reference) > 0 and reference["source"] == BASELINE
+
+    @property
+    def time_weight(self) -> float:
+        """Weight of log time in the joint score."""
+        return time_weight(self.manifest, self.folder.manifest)
 
     @property
     def controls(self) -> list[dict[str, Any]]:

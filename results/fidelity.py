@@ -21,10 +21,20 @@ def main_fidelity(df: pd.DataFrame) -> pd.DataFrame:
         return df
     counts = rows.groupby(list(FIDELITY), dropna=False).size().rename("rows").reset_index()
     best = counts.sort_values(["rows", "train_samples", "val_samples"], na_position="first").iloc[-1]
+    return rows_of_fidelity(df, best)
+
+
+def rows_of_fidelity(df: pd.DataFrame, fidelity: pd.Series) -> pd.DataFrame:
+    """The rows of one fidelity, failed ones included; those that failed before theirs was known belong to every one.
+
+    Args:
+        df: A trials table.
+        fidelity: The columns of `results.columns.FIDELITY`, such as a row of the table.
+    """
     same = pd.Series(True, index=df.index)
     for name in FIDELITY:
-        same &= df[name].isna() if pd.isna(best[name]) else df[name].eq(best[name]).fillna(False)
-    unknown = df[list(FIDELITY)].isna().all(axis=1) & ~df.index.isin(rows.index)
+        same &= df[name].isna() if pd.isna(fidelity[name]) else df[name].eq(fidelity[name]).fillna(False)
+    unknown = df[list(FIDELITY)].isna().all(axis=1) & ~df.index.isin(comparable(df).index)
     return df[(same | unknown).to_numpy(dtype=bool)]
 
 

@@ -149,9 +149,8 @@ def shown_points(rows: pd.DataFrame, evidence: Evidence) -> pd.DataFrame:
     """The rows that are drawn: all, or those with the best joint scores where there are too many."""
     if len(rows) <= MAX_POINTS:
         return rows
-    weight = float(evidence.manifest.get("time_weight") or 0.05)
     logs = np.log(rows[[VAL_MSE, SECONDS_PER_EPOCH]].to_numpy(dtype=float))
-    order = np.argsort(logs @ np.array([1.0, weight]), kind="stable")
+    order = np.argsort(logs @ np.array([1.0, evidence.time_weight]), kind="stable")
     return rows.iloc[np.sort(order[:MAX_POINTS])]
 
 
@@ -251,7 +250,7 @@ def growth_figure(evidence: Evidence) -> Figure:
             {
                 "type": "scatter",
                 "mode": "lines+markers",
-                "x": [seconds / 60 for seconds in growth["elapsed_seconds"]],
+                "x": numbers(growth["elapsed_seconds"] / 60),
                 "y": numbers(growth["hypervolume"]),
                 "text": [html.escape(str(value)) for value in growth["trial_id"]],
                 "customdata": [int(value) for value in growth["trials"]],
@@ -319,7 +318,7 @@ def parallel_rows(evidence: Evidence) -> pd.DataFrame:
         return rows
     front = rows["trial_id"].isin(evidence.front["trial_id"]).to_numpy()
     logs = np.log(rows[[VAL_MSE, SECONDS_PER_EPOCH]].to_numpy(dtype=float))
-    order = np.lexsort((logs @ np.array([1.0, float(evidence.manifest.get("time_weight") or 0.05)]), ~front))
+    order = np.lexsort((logs @ np.array([1.0, evidence.time_weight]), ~front))
     return rows.iloc[np.sort(order[:MAX_LINES])]
 
 

@@ -4,6 +4,8 @@ Only complete rows of one fidelity are compared with each other: a short trial's
 whole run's. Repeats of one configuration (other seeds) count once, with their mean.
 """
 
+import math
+import os
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -40,6 +42,27 @@ AVERAGED = (
     "peak_memory_gib",
 )
 """Columns of which repeats take the mean."""
+
+
+def time_weight(manifest: Mapping[str, Any], file: str | os.PathLike[str] = "manifest.json") -> float:
+    """The weight of log time that a run's joint scores have.
+
+    Args:
+        manifest: The run's manifest; without a `time_weight` it is the default.
+        file: Its file, for the error.
+
+    Raises:
+        InputError: If it is no finite number of at least 0.
+    """
+    value = manifest.get("time_weight")
+    if value is None:
+        return DEFAULT_TIME_WEIGHT
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value) or value < 0:
+        raise InputError(
+            f"time_weight in {file} must be a finite number of at least 0, got {value!r}. "
+            f"Write the weight to score with, or remove it for {DEFAULT_TIME_WEIGHT:g}."
+        )
+    return float(value)
 
 
 def comparable(df: pd.DataFrame) -> pd.DataFrame:
@@ -208,8 +231,8 @@ def hypervolume_over_time(df: pd.DataFrame, reference: Mapping[str, float] | Non
 
     Returns:
         One row per complete trial in the order they ended: `trial_id`, `trials` (trials ended so far, failed ones
-        too), `elapsed_seconds` (since the first one started) and `hypervolume`. Confirmations are left out, and a
-        repeat counts with its own values, so the curve never falls.
+        too), `elapsed_seconds` (since the first one started) and `hypervolume`. Confirmations and rows without a
+        `started_at` are left out, and a repeat counts with its own values, so the curve never falls.
 
     Raises:
         InputError: As `hypervolume`.
@@ -217,7 +240,8 @@ def hypervolume_over_time(df: pd.DataFrame, reference: Mapping[str, float] | Non
     corner = _reference(df, reference)
     ended = df["started_at"] + pd.to_timedelta(df["total_seconds"].astype("float64").fillna(0.0), unit="s")
     timed = df.assign(_elapsed=(ended - df["started_at"].min()).dt.total_seconds())
-    timed = timed[timed["source"].ne(CONFIRM).to_numpy()].sort_values("_elapsed", kind="stable")
+    known = timed["source"].ne(CONFIRM).to_numpy() & timed["_elapsed"].notna().to_numpy()
+    timed = timed[known].sort_values("_elapsed", kind="stable")
     timed = timed.assign(_trials=np.arange(1, len(timed) + 1))
     rows = comparable(timed)
     _require_one_fidelity(rows)

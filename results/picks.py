@@ -1,6 +1,6 @@
 """The three recommendations and the reasons for them."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -8,8 +8,9 @@ import pandas as pd
 
 from results.columns import BASELINE, SECONDS_PER_EPOCH, VAL_MSE, knob_columns, knob_name
 from results.fidelity import main_fidelity
-from results.pareto import DEFAULT_TIME_WEIGHT, average_repeats, joint_score, reference_rows
+from results.pareto import average_repeats, joint_score, reference_rows, time_weight
 from results.ratios import Ratio, mse_change, speedup_ratio
+from results.reference import baseline_lack, reference_name
 from results.wording import change_words, multiple, seconds_words, signed, weight_words
 
 MSE_TOLERANCE = 0.02
@@ -74,6 +75,11 @@ class Recommendation:
         return next(pick for pick in self.picks if pick.name == name)
 
     @property
+    def reference_name(self) -> str:
+        """What ratios refer to, for a sentence: `the baseline` or `trial t0001`; needs a complete trial."""
+        return reference_name(self.reference)
+
+    @property
     def beats_baseline(self) -> bool:
         """Whether some configuration has a better joint score than the reference."""
         return bool(self.picks) and not self.pick("balanced").is_reference
@@ -84,19 +90,22 @@ def recommend(df: pd.DataFrame, manifest: Mapping[str, Any]) -> Recommendation:
 
     Args:
         df: The trials table of one run.
-        manifest: The run's manifest, for its time weight and what it says of the baseline.
+        manifest: The run's manifest, for its time weight, its controls and the weights of its language model.
 
     Returns:
         Picks among the complete configurations of the main fidelity, repeats averaged. fastest: least
         seconds_per_epoch with a val_mse at most `MSE_TOLERANCE` above the reference's; balanced: best joint score;
         accurate: least val_mse.
+
+    Raises:
+        InputError: If the manifest's time weight is none.
     """
+    weight = time_weight(manifest)
     main = main_fidelity(df)
     rows = average_repeats(main)
     if rows.empty:
         return Recommendation(picks=(), reference=pd.Series(dtype=object), considered=0, caveats=())
     reference = reference_rows(main).iloc[0]
-    weight = float(manifest.get("time_weight") or DEFAULT_TIME_WEIGHT)
     rows = rows.assign(joint_score=joint_score(rows, weight))
     tolerated = rows[(rows[VAL_MSE] <= (1 + MSE_TOLERANCE) * reference[VAL_MSE]).to_numpy(dtype=bool)]
     chosen = {
@@ -153,20 +162,39 @@ def _changes(row: pd.Series, reference: pd.Series) -> tuple[tuple[str, str, str]
 
 def _caveats(df: pd.DataFrame, reference: pd.Series, picks: tuple[Pick, ...], manifest: Mapping[str, Any]) -> list[str]:
     caveats = []
-    if reference["source"] != BASELINE:
-        states = df.loc[(df["source"] == BASELINE).to_numpy(), "state"]
-        ended = f"is {states.iloc[0]}" if len(states) else "was not run"
+    lack = baseline_lack(df, reference)
+    if lack is not None:
         caveats.append(
-            f"The baseline {ended}, so every ratio refers to the first complete trial, {reference['trial_id']}."
+            f"The baseline {lack}, so every ratio refers to the first complete trial, {reference['trial_id']}."
         )
     if any(pick.is_preliminary for pick in picks):
         caveats.append(
             "Preliminary: trials saw only a part of the windows, times per epoch are projected and no other seed has "
             "confirmed the picks. Run the search with --confirm 3, or train the commands in full."
         )
+    caveats += _control_caveat(picks, manifest.get("controls") or [])
     if any(pick.row["timing_quality"] == "contended" for pick in picks):
         names = sorted({pick.trial_id for pick in picks if pick.row["timing_quality"] == "contended"})
         caveats.append(f"Other load was seen while {', '.join(names)} was timed; its time is less sure than it looks.")
     if (manifest.get("run_config") or {}).get("llm_weights") == "random":
         caveats.append("The language model has random weights: times are real, accuracy means nothing.")
     return caveats
+
+
+def _control_caveat(picks: tuple[Pick, ...], controls: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Which controls no trial beats, or else those that the balanced pick does not beat; empty where it beats all."""
+    mse = {pick.name: float(pick.row[VAL_MSE]) for pick in picks}
+    better = [control for control in controls if float(control[VAL_MSE]) < mse["accurate"]]
+    than = "every trial"
+    if not better:
+        better = [control for control in controls if float(control[VAL_MSE]) < mse["balanced"]]
+        than = f"the balanced pick, {mse['balanced']:.4f}"
+    if not better:
+        return []
+    names = ", ".join(f"{control['name']} ({float(control[VAL_MSE]):.4f})" for control in better)
+    verb = "control {} has" if len(better) == 1 else "controls {} have"
+    best = next(pick.trial_id for pick in picks if pick.name == "accurate")
+    return [
+        f"The {verb.format(names)} a lower validation MSE than {than} (the best trial, {best}, has "
+        f"{mse['accurate']:.4f}): the settings do not fit the data yet, or the trials were too short to tell."
+    ]

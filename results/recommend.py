@@ -138,7 +138,7 @@ def reasons_text(pick: Pick, recommendation: Recommendation, manifest: Mapping[s
     row = pick.row
     lines = [f"# {pick.title}: trial {pick.trial_id} of {manifest.get('name', 'the run')}", "", pick.reason, ""]
     if not recommendation.beats_baseline:
-        lines += ["Nothing beats the baseline in the joint score.", ""]
+        lines += [f"Nothing beats {recommendation.reference_name} in the joint score.", ""]
     lines += [f"- {caveat}" for caveat in recommendation.caveats]
     lines += [""] if recommendation.caveats else []
     if pick.changes:

@@ -92,7 +92,8 @@ def levers_section(evidence: Evidence) -> Section:
     plans = _plan_rows(evidence)
     if plans:
         heads = ["Plan", "Measured", "Guide expects", "Validation MSE", "Memory, GiB"]
-        children += [el("h3", None, "Plans"), table("Plans against the baseline", heads, plans, numeric=range(1, 5))]
+        caption = f"Plans against {evidence.recommendation.reference_name}"
+        children += [el("h3", None, "Plans"), table(caption, heads, plans, numeric=range(1, 5))]
     levers = lever_table(evidence)
     children.append(el("h3", None, "One lever at a time"))
     if levers.empty:
@@ -166,13 +167,16 @@ def growth_section(evidence: Evidence) -> Section:
     """Hypervolume over wall clock."""
     growth = evidence.growth
     if growth.empty:
-        words = "It needs a complete trial and a reference point in the manifest."
+        words = "It needs a complete trial with a start time and a reference point in the manifest."
         return Section("growth", "How the front grew", [el("p", None, words)])
     point = evidence.manifest["reference_point"]
     words = (
         "The area between the front and a reference point, on logarithms of both objectives; confirmations are left "
         f"out. Reference: {seconds_words(point[SECONDS_PER_EPOCH])} per epoch, validation MSE {point[VAL_MSE]:.4g}."
     )
+    untimed = int(evidence.main["started_at"].isna().sum())
+    if untimed:
+        words += f" Trials without a start time are left out: {untimed}."
     steps = growth[growth["hypervolume"].diff().fillna(1.0).gt(0).to_numpy()].tail(200)
     rows = [
         [row.trial_id, f"{row.elapsed_seconds / 60:.1f} min", str(row.trials), f"{row.hypervolume:.4f}"]

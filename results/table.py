@@ -26,6 +26,9 @@ from spaces.errors import InputError
 
 Path = str | os.PathLike[str]
 
+MAX_IDS = 5
+"""Repeated trial ids that an error names."""
+
 
 def write_trials(folder: RunFolder | Path, rows: Sequence[Mapping[str, Any]]) -> None:
     """Replace trials.csv and trials.parquet; a failed write leaves the old files.
@@ -103,9 +106,29 @@ def typed_table(rows: Iterable[Mapping[str, Any]], defaults: Mapping[str, Any] |
         raise ValueError(f"The trials table has no column {', '.join(unknown)}. Add it to results.columns.")
     values = {name: [row.get(name) for row in rows] for name in [*BY_NAME, *knob_columns(names)]}
     frame = _typed(values, len(rows), defaults or {})
-    if frame["trial_id"].isna().any() or frame["trial_id"].duplicated().any():
-        raise ValueError("Every row needs a trial_id of its own, got one missing or used twice.")
+    _require_own_ids(frame)
     return frame
+
+
+def _require_own_ids(frame: pd.DataFrame) -> None:
+    """Refuse rows that cannot be told apart.
+
+    Raises:
+        ValueError: Naming the trial_id used twice and the number of rows without one.
+    """
+    ids = frame["trial_id"]
+    problems = []
+    if ids.isna().any():
+        problems.append(f"{ids.isna().sum()} without one")
+    repeated = ids[ids.notna() & ids.duplicated()].unique().tolist()
+    if repeated:
+        shown = ", ".join(map(str, repeated[:MAX_IDS]))
+        more = f" and {len(repeated) - MAX_IDS} more" if len(repeated) > MAX_IDS else ""
+        problems.append(f"{shown}{more} used twice")
+    if problems:
+        raise ValueError(
+            f"Every row needs a trial_id of its own, got {' and '.join(problems)}. Rename or remove these rows."
+        )
 
 
 def _typed(values: Mapping[str, Sequence[Any]], length: int, defaults: Mapping[str, Any]) -> pd.DataFrame:
@@ -204,6 +227,7 @@ def _load_one(folder: RunFolder, manifest: Mapping[str, Any]) -> pd.DataFrame:
             values = {str(name): raw[name].astype(object).tolist() for name in raw}
             lacking = {name: [None] * len(raw) for name in BY_NAME if name not in values}
             frame = _typed(_ordered({**values, **lacking}), len(raw), manifest.get("run_defaults") or {})
+            _require_own_ids(frame)
         except (OSError, ValueError, KeyError) as error:
             problems.append(f"{path} cannot be read as a trials table: {' '.join(str(error).split())[:300]}")
             continue

@@ -2,7 +2,6 @@
 
 import pandas as pd
 
-from results.columns import BASELINE
 from results.layout import RunFolder
 from results.page import build_report
 from results.pareto import pareto_front
@@ -43,14 +42,13 @@ def finish(folder: RunFolder, terminal: Terminal) -> bool:
 def _sentences(recommendation: Recommendation, trials: pd.DataFrame, folder: RunFolder) -> list[str]:
     """The picks, what to keep in mind, and where everything is."""
     lines = [""]
+    name = recommendation.reference_name
     if not recommendation.beats_baseline:
-        reference = recommendation.reference
-        name = "the baseline" if reference["source"] == BASELINE else f"trial {reference['trial_id']}"
         lines.append(f"Nothing beats {name} in the joint score.")
     for pick in recommendation.picks:
         change = change_words(pick.mse_change, pick.mse_std)
         note = " (preliminary)" if pick.is_preliminary else ""
-        text = "the baseline itself" if pick.is_reference else f"{multiple(pick.speedup)}, validation MSE {change}"
+        text = f"{name} itself" if pick.is_reference else f"{multiple(pick.speedup)}, validation MSE {change}"
         lines.append(f"{pick.title}: {pick.trial_id}, {text}{note}")
     lines += [f"Note: {caveat}" for caveat in recommendation.caveats]
     lines += ["", f"{len(trials)} trials: {folder.trials_csv}", f"Report: {folder.report}"]

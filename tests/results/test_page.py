@@ -198,6 +198,40 @@ def test_nothing_beats_the_baseline_is_the_headline(tmp_path):
     assert "<h1>Nothing beats the baseline</h1>" in body_of(make_run(tmp_path / "t1", rows))
 
 
+def test_plans_stand_against_the_reference_that_is_used(tmp_path):
+    rows = make_rows(20)
+    rows[0] |= {"state": "failed", "seconds_per_epoch": None, "val_mse": None}
+    rows[3] |= {"source": "plan-b"}
+
+    text = body_of(make_run(tmp_path / "t1", rows))
+
+    assert "Plans against trial t0001" in text
+    assert "Plans against the baseline" not in text
+    assert "The baseline is failed, so every ratio refers to the first complete trial, t0001." in text
+
+
+def test_trials_without_a_start_are_left_out_of_the_growth_and_counted(tmp_path):
+    rows = make_rows(20)
+    rows[4]["started_at"] = None
+
+    text = body_of(make_run(tmp_path / "t1", rows))
+
+    assert "Trials without a start time are left out: 1." in text
+    assert None not in figures_of(text)["growth"]["data"][0]["x"]
+
+
+def test_a_run_without_any_start_has_a_report(tmp_path):
+    folder = make_run(tmp_path / "t1", [{**row, "started_at": None} for row in make_rows(5)])
+
+    assert "It needs a complete trial with a start time" in body_of(folder)
+
+
+def test_a_control_that_no_trial_beats_is_a_caveat(tmp_path):
+    folder = make_run(tmp_path / "t1", make_rows(5), controls=[{"name": "window mean", "val_mse": 0.2}])
+
+    assert "The control window mean (0.2000) has a lower validation MSE than every trial" in body_of(folder)
+
+
 def test_controls_are_shown_beside_the_front(tmp_path):
     controls = [{"name": "last value", "val_mse": 0.43}, {"name": "seasonal naive", "val_mse": 0.9}]
     folder = make_run(tmp_path / "t1", make_rows(20), controls=controls)

@@ -16,6 +16,7 @@ from results.pareto import (
     mark_pareto,
     pareto_front,
     reference_rows,
+    time_weight,
 )
 from results.table import load_trials, typed_table
 from spaces.errors import InputError
@@ -253,3 +254,30 @@ def test_runs_have_fronts_of_their_own(tmp_path):
     both = pareto_front(load_trials([one.path, two.path]))
 
     assert len(both) == sum(len(pareto_front(load_trials(folder.path))) for folder in (one, two))
+
+
+def test_rows_without_a_start_are_left_out_of_the_growth():
+    rows = make_rows(6, failures=False)
+    rows[2]["started_at"] = None
+
+    growth = hypervolume_over_time(typed_table(rows), REFERENCE | {"seconds_per_epoch": 400.0})
+
+    assert set(growth["trial_id"]) == {"t0000", "t0001", "t0003", "t0004", "t0005"}
+    assert growth["elapsed_seconds"].notna().all()
+
+
+def test_a_table_without_any_start_has_no_growth():
+    rows = [{**row, "started_at": None} for row in make_rows(3)]
+
+    assert hypervolume_over_time(typed_table(rows), REFERENCE).empty
+
+
+def test_a_time_weight_of_zero_is_one_and_a_missing_one_is_the_default():
+    assert time_weight({"time_weight": 0}) == 0.0
+    assert time_weight({"time_weight": None}) == time_weight({}) == 0.05
+
+
+@pytest.mark.parametrize("value", ["0.1", -0.1, math.nan, math.inf, True, [0.1]])
+def test_a_time_weight_that_is_none_is_refused_with_its_file(value):
+    with pytest.raises(InputError, match=r"time_weight in runs/a/manifest\.json must be a finite number"):
+        time_weight({"time_weight": value}, "runs/a/manifest.json")

@@ -45,6 +45,13 @@ def test_the_balanced_pick_has_the_best_joint_score_at_the_runs_weight(rows):
     )
 
 
+def test_at_weight_zero_time_does_not_count(rows):
+    pick = recommended(rows, time_weight=0).pick("balanced")
+
+    assert pick.trial_id == "t0003"
+    assert "At time weight 0," in pick.reason
+
+
 def test_a_pick_lists_the_settings_that_differ(rows):
     row = rows[1]
     changes = {knob: (value, was) for knob, value, was in recommended(rows).pick("fastest").changes}
@@ -115,6 +122,48 @@ def test_a_failed_baseline_is_said(rows):
         "The baseline is out_of_memory, so every ratio refers to the first complete trial, t0001."
     )
     assert "baseline" not in recommendation.pick("fastest").reason
+
+
+def test_a_complete_baseline_of_another_fidelity_is_said(rows):
+    rows[0] |= {"is_projected": True, "train_samples": 64}
+
+    assert recommended(rows).caveats[0] == (
+        "The baseline has another fidelity, so every ratio refers to the first complete trial, t0001."
+    )
+
+
+def test_a_complete_baseline_without_usable_figures_is_said(rows):
+    rows[0] |= {"seconds_per_epoch": None}
+
+    assert recommended(rows).caveats[0].startswith("The baseline has no usable figures, so every ratio")
+
+
+def test_a_baseline_that_was_not_run_is_said(rows):
+    assert recommended(rows[1:]).caveats[0].startswith("The baseline was not run, so every ratio")
+
+
+def test_a_control_that_no_trial_beats_is_said(rows):
+    controls = [{"name": "window mean", "val_mse": 0.35}, {"name": "last value", "val_mse": 0.395}]
+
+    caveats = recommended(rows, controls=controls).caveats
+
+    assert caveats == (
+        "The control window mean (0.3500) has a lower validation MSE than every trial (the best trial, t0003, has "
+        "0.3900): the settings do not fit the data yet, or the trials were too short to tell.",
+    )
+
+
+def test_controls_that_the_balanced_pick_does_not_beat_are_said(rows):
+    controls = [{"name": "window mean", "val_mse": 0.41}, {"name": "no language model", "val_mse": 0.395}]
+
+    (caveat,) = recommended(rows, controls=controls).caveats
+
+    assert caveat.startswith("The controls window mean (0.4100), no language model (0.3950) have a lower")
+    assert "than the balanced pick, 0.4120 (the best trial, t0003, has 0.3900)" in caveat
+
+
+def test_controls_that_are_beaten_need_no_caveat(rows):
+    assert recommended(rows, controls=[{"name": "last value", "val_mse": 0.5}]).caveats == ()
 
 
 def test_contended_picks_and_random_weights_are_said(rows):

@@ -156,6 +156,27 @@ def test_what_a_manifest_lacks_is_named(folder):
         write(folder, train_command=None, python="")
 
 
+def test_nothing_beats_a_reference_that_is_no_baseline_is_written(tmp_path):
+    rows = [
+        {**row, "seconds_per_epoch": 9.0 + i, "val_mse": 0.4 + i} for i, row in enumerate(make_rows(4, failures=False))
+    ]
+    rows[0] |= {"state": "failed", "seconds_per_epoch": None, "val_mse": None}
+    folder = make_run(tmp_path / "t1", rows)
+    write(folder)
+
+    reasons = folder.recommendation("balanced").reasons.read_text()
+
+    assert "Nothing beats trial t0001 in the joint score." in reasons
+    assert "Nothing beats the baseline" not in reasons
+
+
+def test_a_control_that_no_trial_beats_is_written(tmp_path):
+    folder = make_run(tmp_path / "t1", make_rows(5), controls=[{"name": "window mean", "val_mse": 0.2}])
+    write(folder)
+
+    assert "- The control window mean (0.2000) has" in folder.recommendation("balanced").reasons.read_text()
+
+
 def test_nothing_beats_the_baseline_is_written(tmp_path):
     rows = [
         {**row, "seconds_per_epoch": 9.0 + i, "val_mse": 0.4 + i} for i, row in enumerate(make_rows(3, failures=False))

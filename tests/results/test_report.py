@@ -1,5 +1,6 @@
 import io
 import json
+import math
 import subprocess
 import sys
 from pathlib import Path
@@ -55,6 +56,56 @@ def test_report_repairs_a_broken_parquet_file(folder, capsys):
 
     assert len(pd.read_parquet(folder.trials_parquet)) == 20
     assert capsys.readouterr().err.count("warning: ") == 1
+
+
+def test_report_scores_with_a_time_weight_of_zero(tmp_path):
+    folder = make_run(tmp_path / "t1", make_rows(20), time_weight=0.0)
+
+    assert main(["report", str(folder.path)]) == 0
+
+    frame = load_trials(folder.path)
+    base = frame.loc[frame["source"] == "baseline", "val_mse"].iloc[0]
+    scored = frame[frame["joint_score"].notna()]
+    assert scored["joint_score"].to_list() == pytest.approx([math.log(mse / base) for mse in scored["val_mse"]])
+    assert "At time weight 0," in folder.recommendation("balanced").reasons.read_text()
+
+
+@pytest.mark.parametrize("status", ["finished", "running"])
+def test_report_refuses_a_time_weight_that_is_none(tmp_path, capsys, status):
+    folder = make_run(tmp_path / "t1", make_rows(3), time_weight="x", status=status)
+
+    assert main(["report", str(folder.path)]) == 2
+    assert f"time_weight in {folder.manifest} must be" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("command", ["table", "front", "export"])
+def test_a_failed_baseline_is_said_beside_the_speed_ups(tmp_path, capsys, command):
+    rows = make_rows(5)
+    whole = make_run(tmp_path / "t1", rows)
+    rows[0] |= {"state": "diverged", "seconds_per_epoch": None, "val_mse": None}
+    failed = make_run(tmp_path / "t2", rows)
+    note = "so speedup_vs_baseline refers to the first complete trial, t0001.\n"
+
+    assert main([command, str(failed.path)]) == 0
+    assert capsys.readouterr().err == f"note: The baseline is diverged, {note}"
+    assert main([command, str(whole.path), str(failed.path)]) == 0
+    assert capsys.readouterr().err == f"note: The baseline of t2 is diverged, {note}"
+    assert main([command, str(whole.path)]) == 0
+    assert capsys.readouterr().err == ""
+
+
+@pytest.mark.parametrize("command", ["report", "table", "front", "importance", "export"])
+def test_repeated_trials_are_refused_in_one_line(folder, capsys, command):
+    folder.trials_parquet.unlink()
+    text = folder.trials_csv.read_text()
+    folder.trials_csv.write_text(text.replace("t0003", "t0002"))
+
+    assert main([command, str(folder.path)]) == 2
+
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1
+    assert f"{folder.trials_csv} cannot be read" in error
+    assert "t0002 used twice" in error
 
 
 def test_table_prints_every_trial(folder, capsys):
@@ -130,6 +181,10 @@ def test_export_writes_what_a_reader_reads_back(folder, tmp_path, capsys):
         (["table", "{run}", "--state", "done"], "--state must be one of complete"),
         (["export", "{run}", "--format", "parquet"], "add --output FILE"),
         (["export", "{run}", "--output", "/nowhere/x.csv"], "cannot be written"),
+        (
+            ["export", "{run}", "--format", "parquet", "--output", "/nowhere/x.parquet"],
+            "/nowhere/x.parquet cannot be written or read: Cannot save file into a non-existent directory",
+        ),
         (["compare", "{run}"], "arguments are required: RUN"),
     ],
 )

@@ -210,6 +210,21 @@ def test_a_trial_id_is_used_once(tmp_path):
         write_trials(tmp_path, [{"trial_id": "a"}, {"trial_id": "a"}])
 
 
+def test_a_table_whose_trials_cannot_be_told_apart_is_an_input_error(tmp_path):
+    folder = make_run(tmp_path / "t1", make_rows(3))
+    folder.trials_parquet.unlink()
+    head, *rows = folder.trials_csv.read_text().splitlines()
+    folder.trials_csv.write_text("\n".join([head, *rows, rows[1], rows[2].replace("t0002", "", 1)]) + "\n")
+
+    with pytest.raises(InputError, match=r"t1/trials\.csv cannot be read .* got 1 without one and t0001 used twice"):
+        load_trials(folder.path)
+
+
+def test_many_repeated_trial_ids_are_named_in_part():
+    with pytest.raises(ValueError, match=r"got t0, t1, t2, t3, t4 and 2 more used twice"):
+        typed_table([{"trial_id": f"t{index % 7}"} for index in range(14)])
+
+
 def test_nan_and_empty_text_are_missing():
     frame = typed_table([{"trial_id": "a", "val_mse": math.nan, "error": "", "config/target": None}])
 
