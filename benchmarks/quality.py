@@ -131,9 +131,16 @@ def _body(runs: list[Trained], config: RunConfig, device: torch.device) -> str:
         f"Validation: {counted} of {len(data.validation)} windows; "
         + ", ".join(f"{name} {error:.4f}" for name, error in naive.items()),
         f"Trained by this command: {sum(not run.was_kept for run in runs)} of {len(runs)} runs; the others were kept",
+        *_rounding_note(runs),
     )
     parts = [head, _runs_table(runs, naive), _verdict(runs, naive)]
     return "\n\n".join(parts)
+
+
+def _rounding_note(runs: list[Trained]) -> list[str]:
+    """Names the precisions whose products were computed in another type."""
+    names = {run.precision for run in runs if run.result.get("matmul_dtype", run.precision) != run.precision}
+    return [f"Products of rounded operands, computed in fp32: {', '.join(sorted(names))}"] if names else []
 
 
 def _runs_table(runs: list[Trained], naive: dict[str, float]) -> str:

@@ -152,6 +152,24 @@ def test_every_operand_of_the_backbone_and_the_mapping_layer_is_a_bf16_value(fol
     assert operands.largest == 0
 
 
+def test_the_word_embeddings_are_rounded_once_in_all(folder, multiply_in):
+    multiply_in(torch.float32)
+    prepared, stepper, _ = set_up(tiny_config(folder, precision="bf16", prompt_prefix="reuse", train_samples=16))
+    words = prepared.model.word_embeddings.shape
+
+    class Casts(TorchDispatchMode):
+        count = 0
+
+        def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+            if func.overloadpacket in (torch.ops.aten._to_copy, torch.ops.aten.copy_):
+                Casts.count += any(isinstance(part, torch.Tensor) and part.shape == words for part in args)
+            return func(*args, **(kwargs or {}))
+
+    with Casts():
+        stepper.train(prepared.windows.passes[0])
+    assert Casts.count == 0
+
+
 @pytest.mark.parametrize("attention", ["eager", "sdpa"])
 @pytest.mark.parametrize("prompt_store_gib", [0.1, 0.0003], ids=["all fits", "some fits"])
 def test_a_store_of_bf16_values_loses_nothing(folder, multiply_in, attention, prompt_store_gib):

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
 
@@ -38,6 +38,13 @@ _PRODUCTS: frozenset[Callable[..., Any]] = frozenset(
 def rounded(x: Tensor, dtype: torch.dtype) -> Tensor:
     """The nearest values that a type can hold, in the type of x; gradients are rounded on their way back too."""
     return x.to(dtype).to(x.dtype)
+
+
+@torch.no_grad()
+def round_parameters(module: nn.Module, dtype: torch.dtype) -> None:
+    """Give every parameter the nearest values that a type can hold, where it lies."""
+    for parameter in module.parameters():
+        parameter.copy_(parameter.to(dtype))
 
 
 class RoundedProducts(TorchFunctionMode):

@@ -4,14 +4,14 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from spaces.errors import InputError
 from timellm.backbones import BackboneSource, check_backbone, load_backbone, load_tokenizer, resolve_backbone
 from timellm.config import RunConfig
 from timellm.data import SeriesData, Split, load_data, stratified_subset, training_order
 from timellm.model.control import PatchAttention
-from timellm.model.rounding import product_dtype
+from timellm.model.rounding import product_dtype, round_parameters
 from timellm.model.timellm import DTYPES, TimeLLM
 from timellm.prompts import PromptTokens, tokenized_prompts
 from timellm.training.batches import WindowBatches
@@ -103,9 +103,10 @@ def _with_backbone(
     prompts = _prompts(config, data, splits, windows, load_tokenizer(source) if config.prompt != "none" else None)
     seed_everything(config.seed)
     dtype = torch.float32 if config.tune_layer_norm else DTYPES[config.precision]
-    backbone = load_backbone(source, llm_layers=config.llm_layers, dtype=dtype, attention=config.attention)
-    if config.prompt_prefix != "recompute":
-        nn.Module.to(backbone, product_dtype(dtype, device))
+    held = dtype if config.prompt_prefix == "recompute" else product_dtype(dtype, device)
+    backbone = load_backbone(source, llm_layers=config.llm_layers, dtype=held, attention=config.attention)
+    if held != dtype:
+        round_parameters(backbone, dtype)
     model = TimeLLM(config, backbone, keeps_on_host=keeps_checkpoints_on_host(config)).to(device).train()
     prefix, longest = _shared_prefix(config, prompts)
     _check_positions(config, source, longest)
