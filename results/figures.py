@@ -18,6 +18,8 @@ from results.wording import seconds_words
 
 Figure = dict[str, Any]
 
+LABEL_SHARE = 0.05
+"""Height of a control's name, as a share of the front's axis."""
 MAX_POINTS = 1500
 """Points off the front that are drawn; a browser slows down beyond."""
 
@@ -222,24 +224,34 @@ def _label_place(row: pd.Series, evidence: Evidence) -> str:
 
 
 def _control_lines(evidence: Evidence) -> tuple[list[Figure], list[Figure]]:
-    shapes, annotations = [], []
-    for control in evidence.controls:
-        level = float(control["val_mse"])
-        line = {"color": "var(--muted)", "width": 1, "dash": "dot"}
-        shapes.append({"type": "line", "xref": "paper", "x0": 0, "x1": 1, "y0": level, "y1": level, "line": line})
-        annotations.append(
-            {
-                "xref": "paper",
-                "x": 1,
-                "y": level,
-                "xanchor": "right",
-                "yanchor": "bottom",
-                "showarrow": False,
-                "text": html.escape(str(control["name"])),
-                "font": {"color": "var(--muted)", "size": 12},
-            }
-        )
-    return shapes, annotations
+    """A dotted line for every control, and its name; lines that lie too close for two names share one label."""
+    line = {"color": "var(--muted)", "width": 1, "dash": "dot"}
+    named = sorted((float(control["val_mse"]), str(control["name"])) for control in evidence.controls)
+    shapes = [
+        {"type": "line", "xref": "paper", "x0": 0, "x1": 1, "y0": level, "y1": level, "line": line}
+        for level, _ in named
+    ]
+    low, high = _mse_range(evidence)
+    labels: list[tuple[float, list[str]]] = []
+    for level, name in named:
+        if labels and level - labels[-1][0] < LABEL_SHARE * (high - low):
+            labels[-1] = (level, [*labels[-1][1], name])
+        else:
+            labels.append((level, [name]))
+    return shapes, [_control_label(level, ", ".join(names)) for level, names in labels]
+
+
+def _control_label(level: float, text: str) -> Figure:
+    return {
+        "xref": "paper",
+        "x": 1,
+        "y": level,
+        "xanchor": "right",
+        "yanchor": "bottom",
+        "showarrow": False,
+        "text": html.escape(text),
+        "font": {"color": "var(--muted)", "size": 12},
+    }
 
 
 def growth_figure(evidence: Evidence) -> Figure:

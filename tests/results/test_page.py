@@ -232,6 +232,16 @@ def test_a_control_that_no_trial_beats_is_a_caveat(tmp_path):
     assert "The control window mean (0.2000) has a lower validation MSE than every trial" in body_of(folder)
 
 
+def test_controls_that_lie_close_share_a_label(tmp_path):
+    controls = [
+        {"name": "window mean", "val_mse": 0.43}, {"name": "last value", "val_mse": 0.4301},
+        {"name": "last day", "val_mse": 0.9},
+    ]  # fmt: skip
+    layout = pareto_figure(gather(make_run(tmp_path / "t1", make_rows(20), controls=controls)))["layout"]
+    assert [label["text"] for label in layout["annotations"]] == ["window mean, last value", "last day"]
+    assert len(layout["shapes"]) == 3
+
+
 def test_controls_are_shown_beside_the_front(tmp_path):
     controls = [{"name": "last value", "val_mse": 0.43}, {"name": "seasonal naive", "val_mse": 0.9}]
     folder = make_run(tmp_path / "t1", make_rows(20), controls=controls)
