@@ -241,12 +241,13 @@ def compiled(forward: Any, config: RunConfig, *, keeps_casts: bool = False) -> A
         keeps_casts: Whether values that are cast to half precision and back are to be rounded; the compiler drops such
             pairs of casts by default.
     """
-    import torch._inductor
+    if not keeps_casts:
+        mode = None if config.compile_mode == "default" else config.compile_mode
+        return torch.compile(forward, mode=mode, dynamic=False)
+    from torch._inductor import list_mode_options
 
-    options = dict(torch._inductor.list_mode_options(config.compile_mode))
-    if keeps_casts:
-        options["emulate_precision_casts"] = True
-    return torch.compile(forward, options=options, dynamic=False)
+    options = {**list_mode_options(config.compile_mode), "emulate_precision_casts": True}
+    return torch.compile(forward, options=options, dynamic=False)  # torch takes a mode or options, not both
 
 
 def _unfreeze_norms(model: PreTrainedModel) -> None:
