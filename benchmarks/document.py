@@ -4,7 +4,7 @@ import datetime
 import re
 import shlex
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import torch
@@ -48,6 +48,12 @@ def conditions(device: torch.device, *notes: str) -> str:
         *notes,
     ]
     return "\n".join(f"- {line}" for line in lines)
+
+
+def rounding_notes(names: Iterable[str]) -> list[str]:
+    """A condition that names whose products were computed in fp32 of rounded operands; empty where nobody's were."""
+    distinct = ", ".join(dict.fromkeys(names))
+    return [f"Products of rounded operands, computed in fp32: {distinct}"] if distinct else []
 
 
 def command_line() -> str:

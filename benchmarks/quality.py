@@ -13,7 +13,7 @@ sys.path[0] = str(Path(__file__).resolve().parents[1])
 
 import torch  # noqa: E402
 
-from benchmarks.document import conditions, device_heading, publish, table  # noqa: E402
+from benchmarks.document import conditions, device_heading, publish, rounding_notes, table  # noqa: E402
 from benchmarks.harness import benchmark_parser, run_settings, show_progress, train_in_worker, whole_numbers  # noqa: E402
 from spaces.errors import InputError  # noqa: E402
 from timellm.check import check_run  # noqa: E402
@@ -131,16 +131,15 @@ def _body(runs: list[Trained], config: RunConfig, device: torch.device) -> str:
         f"Validation: {counted} of {len(data.validation)} windows; "
         + ", ".join(f"{name} {error:.4f}" for name, error in naive.items()),
         f"Trained by this command: {sum(not run.was_kept for run in runs)} of {len(runs)} runs; the others were kept",
-        *_rounding_note(runs),
+        *rounding_notes(run.precision for run in runs if _multiplies_otherwise(run)),
     )
     parts = [head, _runs_table(runs, naive), _verdict(runs, naive)]
     return "\n\n".join(parts)
 
 
-def _rounding_note(runs: list[Trained]) -> list[str]:
-    """Names the precisions whose products were computed in another type."""
-    names = {run.precision for run in runs if run.result.get("matmul_dtype", run.precision) != run.precision}
-    return [f"Products of rounded operands, computed in fp32: {', '.join(sorted(names))}"] if names else []
+def _multiplies_otherwise(run: Trained) -> bool:
+    """Whether the run's products were computed in another type than its precision's."""
+    return run.result.get("matmul_dtype", run.precision) != run.precision
 
 
 def _runs_table(runs: list[Trained], naive: dict[str, float]) -> str:

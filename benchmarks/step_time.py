@@ -12,7 +12,7 @@ import psutil  # noqa: E402
 import torch  # noqa: E402
 
 from benchmarks.arithmetic import flops_of, peak_flops_per_second  # noqa: E402
-from benchmarks.document import conditions, device_heading, publish, table  # noqa: E402
+from benchmarks.document import conditions, device_heading, publish, rounding_notes, table  # noqa: E402
 from benchmarks.harness import (  # noqa: E402
     Interval,
     benchmark_parser,
@@ -174,17 +174,16 @@ def _body(measured: dict[str, Measured], config: RunConfig, device: torch.device
         f"Model: {first.prepared.backbone_label}, {shape}",
         "Peak speed of matrix products: "
         + ", ".join(f"{name} {peaks[DTYPES[name]] / 1e9:.0f} GFLOP/s" for name in ("fp32", "bf16")),
-        *_rounding_note(measured),
+        *rounding_notes(name for name, this in measured.items() if _multiplies_otherwise(this)),
     )
     parts = [head, _training_table(measured), _evaluation_table(measured), _floor_table(measured, peaks)]
     return "\n\n".join(parts)
 
 
-def _rounding_note(measured: dict[str, Measured]) -> list[str]:
-    """Names the variants whose products are computed in another type than the precision's."""
-    models = {name: this.contestant.model for name, this in measured.items()}
-    names = [name for name, model in models.items() if model.product_dtype != model.compute_dtype]
-    return [f"Products of rounded operands, computed in fp32: {', '.join(names)}"] if names else []
+def _multiplies_otherwise(this: Measured) -> bool:
+    """Whether a variant's products are computed in another type than its precision's."""
+    model = this.contestant.model
+    return model.product_dtype != model.compute_dtype
 
 
 def _training_table(measured: dict[str, Measured]) -> str:

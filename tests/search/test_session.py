@@ -8,7 +8,9 @@ import pytest
 from results.layout import RunFolder
 from search import dashboard, session
 from search.interrupts import Interrupts
+from search.options import parse
 from search.plan import Fidelity, Plan
+from search.preparation import run_folder
 from search.resumption import _lock
 from search.session import Session
 from search.trainable import STOP_FILE, ask_to_stop
@@ -106,6 +108,17 @@ def test_a_run_folder_belongs_to_one_search(tmp_path):
             _lock(folder)
     _lock(folder)
     _lock(folder)  # by the same process
+
+
+def test_a_name_whose_search_never_began_is_free_again(tmp_path):
+    folder = RunFolder(tmp_path / "name")
+    folder.path.mkdir()
+    _lock(folder)
+    options, _ = parse(["--runs_dir", str(tmp_path), "--name", "name"])
+    assert run_folder(options).path == folder.path
+    folder.manifest.write_text("{}")
+    with pytest.raises(InputError, match="--name must be new"):
+        run_folder(options)
 
 
 def test_a_ray_that_cannot_start_is_one_line_with_or_without_its_dashboard(monkeypatch):
