@@ -6,8 +6,8 @@ from collections.abc import Callable
 import torch
 from torch.utils.flop_counter import FlopCounterMode, sdpa_backward_flop_count, sdpa_flop_count
 
+from timellm.machine.environment import synchronize
 from timellm.model.timellm import DTYPES
-from timellm.training.environment import synchronize
 
 CPU_PRODUCTS = ((2304, 768, 3072), (1000, 49152, 768), (2048, 2048, 2048))
 GPU_PRODUCTS = ((8192, 8192, 8192), (16384, 768, 3072), (1000, 49152, 768))

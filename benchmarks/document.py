@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 
 from benchmarks.harness import FOLDER, amx_sentence
-from timellm.training.environment import describe_machine, git_revision, package_versions
+from timellm.machine.environment import describe_machine, git_revision, package_versions
 
 SHOWN_VERSIONS = ("python", "torch", "transformers", "accelerate", "numpy")
 GPU_PLACEHOLDER = "GPU"

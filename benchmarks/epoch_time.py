@@ -24,11 +24,11 @@ from benchmarks.harness import (  # noqa: E402
 )
 from benchmarks.series import data_label, made_settings  # noqa: E402
 from benchmarks.variants import OURS, PUBLISHED, PUBLISHED_AMP, STORE, Contestant, Variant  # noqa: E402
-from timellm.config import RunConfig  # noqa: E402
+from timellm.contract.config import RunConfig  # noqa: E402
+from timellm.machine.environment import choose_device, synchronize  # noqa: E402
+from timellm.machine.memory import GIB  # noqa: E402
+from timellm.machine.monitor import DeviceMonitor  # noqa: E402
 from timellm.model.timellm import DTYPES  # noqa: E402
-from timellm.training.environment import choose_device, synchronize  # noqa: E402
-from timellm.training.memory import GIB  # noqa: E402
-from timellm.training.monitor import DeviceMonitor  # noqa: E402
 
 PROG = "epoch_time.py"
 NAME = "epoch_time"

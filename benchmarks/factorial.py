@@ -11,10 +11,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from results.columns import State
 from spaces import Space, load_space
-from spaces.errors import InputError
 from spaces.knobs import Value, value_text
+from timellm.contract.columns import State
+from timellm.contract.errors import InputError
 
 FOLDER = Path(__file__).resolve().parent
 SPACE = FOLDER / "factorial.toml"

@@ -15,11 +15,11 @@ from typing import Any
 import numpy as np
 import torch
 
-from spaces.errors import InputError
 from timellm.arguments import build_parser, config_from
-from timellm.config import RunConfig
-from timellm.training.environment import describe_machine, synchronize, worker_environment
-from timellm.training.timing import RESAMPLES
+from timellm.contract.config import RunConfig
+from timellm.contract.errors import InputError
+from timellm.machine.environment import describe_machine, synchronize, worker_environment
+from timellm.measure.timing import RESAMPLES
 
 FOLDER = Path(__file__).resolve().parent
 

@@ -24,11 +24,11 @@ from benchmarks.harness import (  # noqa: E402
 from benchmarks.levers_list import GUIDE_WORDS, NOISE, Lever, guide_base, guide_rows, levers  # noqa: E402
 from benchmarks.levers_timing import BASE, Outcome, Timed, Timer, train_all  # noqa: E402
 from benchmarks.series import data_label, made_settings  # noqa: E402
-from spaces.errors import InputError  # noqa: E402
 from timellm.check import check_run  # noqa: E402
-from timellm.config import RunConfig  # noqa: E402
+from timellm.contract.config import RunConfig  # noqa: E402
+from timellm.contract.errors import InputError  # noqa: E402
 from timellm.data import load_data  # noqa: E402
-from timellm.training.environment import choose_device  # noqa: E402
+from timellm.machine.environment import choose_device  # noqa: E402
 
 PROG = "levers.py"
 NAME = "levers"

@@ -8,11 +8,11 @@ from types import ModuleType
 from typing import Any
 
 from spaces import load_space
-from spaces.errors import InputError
 from timellm.check import check_run
-from timellm.config import RunConfig
-from timellm.process import available_cores
-from timellm.training.environment import choose_device
+from timellm.contract.config import RunConfig
+from timellm.contract.errors import InputError
+from timellm.machine.environment import choose_device
+from timellm.machine.process import available_cores
 
 NOISE = "the base again"
 """Row that compares the base with itself."""
@@ -175,7 +175,7 @@ def _gain(knob: str, value: Any, reference: Any) -> str:
 
 
 def _guide() -> ModuleType:
-    """`results.guide` by its file: the package around it imports Optuna, which a GPU machine may lack."""
+    """`results.analysis.guide` by its file: the package around it imports Optuna, which a GPU machine may lack."""
     path = Path(__file__).resolve().parents[1] / "results" / "guide.py"
     spec = importlib.util.spec_from_file_location("guide_expectations", path)
     assert spec is not None

@@ -11,11 +11,11 @@ import torch
 from benchmarks.harness import show_progress, time_interleaved, train_in_worker
 from benchmarks.levers_list import Lever
 from benchmarks.variants import Contestant, Variant
-from spaces.errors import InputError
-from timellm.config import RunConfig
-from timellm.training.estimate import estimate_run
-from timellm.training.interleaved import measure_interleaved
-from timellm.training.measurement import Failure, Measured, MeasurePlan
+from timellm.contract.config import RunConfig
+from timellm.contract.errors import InputError
+from timellm.estimate.interleaved import measure_interleaved
+from timellm.estimate.measurement import Failure, Measured, MeasurePlan
+from timellm.estimate.projection import estimate_run
 
 BASE = "base"
 STEPS_HELD = 1

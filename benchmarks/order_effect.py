@@ -18,11 +18,11 @@ from benchmarks.harness import (  # noqa: E402
     show_progress,
     use_worker_environment,
 )
-from results.layout import TrialFolder  # noqa: E402
-from search.worker_process import WorkerProcess, WorkerSettings  # noqa: E402
-from spaces.errors import InputError  # noqa: E402
-from timellm.config import RunConfig  # noqa: E402
-from timellm.training.environment import choose_device, worker_environment  # noqa: E402
+from search.tune.worker_process import WorkerProcess, WorkerSettings  # noqa: E402
+from timellm.contract.config import RunConfig  # noqa: E402
+from timellm.contract.errors import InputError  # noqa: E402
+from timellm.contract.layout import TrialFolder  # noqa: E402
+from timellm.machine.environment import choose_device, worker_environment  # noqa: E402
 
 PROG = "order_effect.py"
 NAME = "order_effect"

@@ -15,9 +15,9 @@ import torch  # noqa: E402
 from benchmarks.document import conditions, device_heading, publish, table  # noqa: E402
 from benchmarks.harness import FOLDER  # noqa: E402
 from benchmarks.overhead_watch import DRIVER, Gap, Observer, gaps_of  # noqa: E402
-from spaces.errors import InputError  # noqa: E402
 from timellm.arguments import OneLineParser  # noqa: E402
-from timellm.process import available_cores  # noqa: E402
+from timellm.contract.errors import InputError  # noqa: E402
+from timellm.machine.process import available_cores  # noqa: E402
 
 PROG = "overhead.py"
 NAME = "overhead"

@@ -24,8 +24,8 @@ from benchmarks.harness import (  # noqa: E402
 )
 from benchmarks.series import data_label, made_settings  # noqa: E402
 from benchmarks.variants import Contestant, find_variant  # noqa: E402
-from timellm.config import RunConfig  # noqa: E402
-from timellm.training.environment import choose_device, synchronize  # noqa: E402
+from timellm.contract.config import RunConfig  # noqa: E402
+from timellm.machine.environment import choose_device, synchronize  # noqa: E402
 
 PROG = "profile_step.py"
 NAME = "profile_step"

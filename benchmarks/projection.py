@@ -20,15 +20,15 @@ from benchmarks.harness import (  # noqa: E402
 )
 from benchmarks.projection_cases import Epoch, Setting, chosen_settings, made_epoch  # noqa: E402
 from benchmarks.series import data_label  # noqa: E402
-from spaces.errors import InputError  # noqa: E402
 from timellm.check import check_run  # noqa: E402
-from timellm.config import RunConfig  # noqa: E402
+from timellm.contract.config import RunConfig  # noqa: E402
+from timellm.contract.errors import InputError  # noqa: E402
 from timellm.data import load_data  # noqa: E402
-from timellm.training.environment import choose_device  # noqa: E402
-from timellm.training.estimate import estimates  # noqa: E402
-from timellm.training.interleaved import measure_interleaved  # noqa: E402
-from timellm.training.measurement import MeasurePlan  # noqa: E402
-from timellm.training.timing import PROCESS_SPREAD  # noqa: E402
+from timellm.estimate.interleaved import measure_interleaved  # noqa: E402
+from timellm.estimate.measurement import MeasurePlan  # noqa: E402
+from timellm.estimate.projection import estimates  # noqa: E402
+from timellm.machine.environment import choose_device  # noqa: E402
+from timellm.measure.timing import PROCESS_SPREAD  # noqa: E402
 
 PROG = "projection.py"
 NAME = "projection"

@@ -4,9 +4,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from benchmarks.series import made_series
-from spaces.errors import InputError
-from timellm.config import RunConfig
-from timellm.process import available_cores
+from timellm.contract.config import RunConfig
+from timellm.contract.errors import InputError
+from timellm.machine.process import available_cores
 
 CHANNELS = ("a", "b", "c", "d")
 

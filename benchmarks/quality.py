@@ -15,12 +15,12 @@ import torch  # noqa: E402
 
 from benchmarks.document import conditions, device_heading, publish, rounding_notes, table  # noqa: E402
 from benchmarks.harness import benchmark_parser, run_settings, show_progress, train_in_worker, whole_numbers  # noqa: E402
-from spaces.errors import InputError  # noqa: E402
 from timellm.check import check_run  # noqa: E402
-from timellm.config import RunConfig  # noqa: E402
+from timellm.contract.config import RunConfig  # noqa: E402
+from timellm.contract.errors import InputError  # noqa: E402
 from timellm.data import load_data, stratified_subset  # noqa: E402
 from timellm.data.naive import naive_errors  # noqa: E402
-from timellm.training.environment import choose_device  # noqa: E402
+from timellm.machine.environment import choose_device  # noqa: E402
 
 PROG = "quality.py"
 NAME = "quality"

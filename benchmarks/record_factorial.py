@@ -19,14 +19,14 @@ sys.path[0] = str(ROOT)
 from benchmarks.document import today  # noqa: E402
 from benchmarks.factorial import TABLE, Conditions, Factorial, Recorded, Validation, recorded_space  # noqa: E402
 from benchmarks.harness import median_of, show_progress, use_worker_environment  # noqa: E402
-from search.halving import rungs_of  # noqa: E402
-from search.plan import Fidelity  # noqa: E402
+from search.decide.halving import rungs_of  # noqa: E402
+from search.decide.plan import Fidelity  # noqa: E402
 from spaces import Space  # noqa: E402
-from spaces.errors import InputError  # noqa: E402
 from spaces.knobs import Value  # noqa: E402
-from timellm.config import RunConfig  # noqa: E402
-from timellm.training.environment import describe_machine, git_revision, package_versions  # noqa: E402
-from timellm.training.run import RunOptions, TrainingRun  # noqa: E402
+from timellm.contract.config import RunConfig  # noqa: E402
+from timellm.contract.errors import InputError  # noqa: E402
+from timellm.machine.environment import describe_machine, git_revision, package_versions  # noqa: E402
+from timellm.run.training import RunOptions, TrainingRun  # noqa: E402
 
 PROG = "record_factorial.py"
 STARTS = 3

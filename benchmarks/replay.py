@@ -13,12 +13,12 @@ import optuna
 import scipy.stats
 
 from benchmarks.factorial import Conditions, Factorial, Key, Recorded, Validation, is_complete
-from results.columns import SAMPLER, SECONDS_PER_EPOCH, VAL_MSE, State
-from search.halving import Halving
-from search.manifest import REFERENCE_MSE, REFERENCE_SECONDS
-from search.samplers import make_sampler
-from search.study import Proposal, SearchStudy, StudyOptions
+from search.decide.halving import Halving
+from search.decide.samplers import make_sampler
+from search.decide.study import Proposal, SearchStudy, StudyOptions
+from search.setup.manifest import REFERENCE_MSE, REFERENCE_SECONDS
 from spaces import Space
+from timellm.contract.columns import SAMPLER, SECONDS_PER_EPOCH, VAL_MSE, State
 
 MakeSampler = Callable[[str, Space, int], optuna.samplers.BaseSampler]
 

@@ -51,11 +51,11 @@ def measure(trials: int) -> tuple[dict[str, float], float]:
     """
     import numpy as np
 
-    from results.layout import RunFolder
-    from results.page import build_report
-    from results.pareto import add_scores
-    from results.table import load_trials, write_trials
+    from results.analysis.pareto import add_scores
+    from results.analysis.table import load_trials, write_trials
+    from results.document.page import build_report
     from tests.results.synthetic import make_manifest, make_rows
+    from timellm.contract.layout import RunFolder
 
     rates = np.random.default_rng(0).uniform(1e-5, 1e-2, trials)
     rows = [{**row, "config/learning_rate": rate} for row, rate in zip(make_rows(trials), rates, strict=True)]

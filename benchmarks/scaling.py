@@ -25,9 +25,9 @@ from benchmarks.harness import (  # noqa: E402
 )
 from benchmarks.series import made_series, made_settings  # noqa: E402
 from benchmarks.variants import Contestant, Variant  # noqa: E402
-from timellm.config import RunConfig  # noqa: E402
-from timellm.training.environment import choose_device  # noqa: E402
-from timellm.training.memory import GIB, MemoryWatch, resident_bytes  # noqa: E402
+from timellm.contract.config import RunConfig  # noqa: E402
+from timellm.machine.environment import choose_device  # noqa: E402
+from timellm.machine.memory import GIB, MemoryWatch, resident_bytes  # noqa: E402
 
 PROG = "scaling.py"
 NAME = "scaling"

@@ -21,11 +21,11 @@ from benchmarks.document import date_in_index, table, today  # noqa: E402
 from benchmarks.factorial import TABLE, Conditions, Factorial, is_complete, recorded_space  # noqa: E402
 from benchmarks.harness import FOLDER, RESAMPLES, Interval, show_progress  # noqa: E402
 from benchmarks.replay import Replay, Replayed  # noqa: E402
-from search.samplers import SAMPLERS  # noqa: E402
+from search.decide.samplers import SAMPLERS  # noqa: E402
 from spaces import load_space  # noqa: E402
-from spaces.errors import InputError  # noqa: E402
 from spaces.schema import SCHEDULERS  # noqa: E402
-from timellm.training.environment import package_versions  # noqa: E402
+from timellm.contract.errors import InputError  # noqa: E402
+from timellm.machine.environment import package_versions  # noqa: E402
 
 PROG = "search_efficiency.py"
 NAME = "search_efficiency"

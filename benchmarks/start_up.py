@@ -31,7 +31,7 @@ PARTS = (
     ("load_backbone", "backbone: load"),
     ("TimeLLM", "network: build and initialise"),
 )
-"""Names in `timellm.training.preparation` that are timed."""
+"""Names in `timellm.run.preparation` that are timed."""
 
 
 def main() -> int:
@@ -45,7 +45,7 @@ def main() -> int:
         show_progress,
         use_worker_environment,
     )
-    from timellm.training.environment import choose_device
+    from timellm.machine.environment import choose_device
 
     parser = benchmark_parser(PROG, "Times the start of a training process.", repeats=7)
     parser.add_argument("--windows", type=int, default=4096, help="training windows of the run (4096)")
@@ -82,8 +82,8 @@ def once() -> None:
 
     seconds["import torch"] = time.time() - mark
     mark = time.time()
-    import timellm.training.preparation as preparation
-    import timellm.training.run as run
+    import timellm.run.preparation as preparation
+    import timellm.run.training as run
     from benchmarks.harness import benchmark_parser, run_settings
 
     seconds["import the training run (transformers, accelerate)"] = time.time() - mark

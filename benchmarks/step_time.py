@@ -26,10 +26,10 @@ from benchmarks.harness import (  # noqa: E402
 )
 from benchmarks.series import data_label, made_settings  # noqa: E402
 from benchmarks.variants import PUBLISHED, PUBLISHED_AMP, VARIANTS, Contestant, answer, find_variant  # noqa: E402
-from timellm.config import RunConfig  # noqa: E402
+from timellm.contract.config import RunConfig  # noqa: E402
+from timellm.machine.environment import choose_device  # noqa: E402
+from timellm.machine.memory import GIB, MemoryWatch, resident_bytes  # noqa: E402
 from timellm.model.timellm import DTYPES  # noqa: E402
-from timellm.training.environment import choose_device  # noqa: E402
-from timellm.training.memory import GIB, MemoryWatch, resident_bytes  # noqa: E402
 
 PROG = "step_time.py"
 NAME = "step_time"

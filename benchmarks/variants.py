@@ -7,14 +7,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from spaces.errors import InputError
-from timellm.config import RunConfig
+from timellm.contract.config import RunConfig
+from timellm.contract.errors import InputError
 from timellm.data import load_data
 from timellm.model.timellm import TimeLLM
-from timellm.training.batches import Batch
-from timellm.training.engine import build_engine
-from timellm.training.preparation import Preparation, prepare
-from timellm.training.stepping import Stepper
+from timellm.optimize.engine import build_engine
+from timellm.run.batches import Batch
+from timellm.run.preparation import Preparation, prepare
+from timellm.run.stepping import Stepper
 
 STEPS_OF_SCHEDULE = 1_000_000
 """So long that the learning rate stays what it is."""

@@ -5,13 +5,13 @@
 commands; `page` builds the report out of `answer`, `sections` and `figures`. `report.py` is the command line.
 """
 
-from results.comparison import compare
-from results.effects import main_effects
-from results.importance import knob_importance
-from results.layout import RunFolder
-from results.page import build_report
-from results.pareto import hypervolume, hypervolume_over_time, joint_score, mark_pareto, pareto_front
-from results.table import load_trials, write_trials
+from results.analysis.comparison import compare
+from results.analysis.effects import main_effects
+from results.analysis.importance import knob_importance
+from results.analysis.pareto import hypervolume, hypervolume_over_time, joint_score, mark_pareto, pareto_front
+from results.analysis.table import load_trials, write_trials
+from results.document.page import build_report
+from timellm.contract.layout import RunFolder
 
 __all__ = [
     "RunFolder",

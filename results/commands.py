@@ -10,15 +10,15 @@ from typing import Any, NoReturn
 
 import pandas as pd
 
-from results.columns import RUN_COLUMN, SECONDS_PER_EPOCH, VAL_MSE, knob_columns
-from results.comparison import compare
-from results.importance import knob_importance, varied_knobs
-from results.layout import RunFolder
-from results.page import build_report
-from results.pareto import add_scores, pareto_front, time_weight
-from results.reference import reference_notes
-from results.table import load_trials, write_trials
-from spaces.errors import InputError
+from results.analysis.comparison import compare
+from results.analysis.importance import knob_importance, varied_knobs
+from results.analysis.pareto import add_scores, pareto_front, time_weight
+from results.analysis.reference import reference_notes
+from results.analysis.table import load_trials, write_trials
+from results.document.page import build_report
+from timellm.contract.columns import RUN_COLUMN, SECONDS_PER_EPOCH, VAL_MSE, knob_columns
+from timellm.contract.errors import InputError
+from timellm.contract.layout import RunFolder
 
 SHOWN = ("trial_id", "source", "state", SECONDS_PER_EPOCH, VAL_MSE, "speedup_vs_baseline", "peak_memory_gib")
 """Columns of the tables on a terminal, beside the knobs that vary."""

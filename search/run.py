@@ -9,15 +9,15 @@ _ROOT = str(Path(__file__).resolve().parent.parent)
 if __name__ == "__main__":
     sys.path[0] = _ROOT
 
-from search.dashboard import set_environment  # noqa: E402
-from search.interrupts import Interrupts  # noqa: E402
-from search.options import Options, parse  # noqa: E402
-from search.worker_process import WORKER_COMMAND  # noqa: E402
-from spaces.errors import InputError  # noqa: E402
+from search.screen.interrupts import Interrupts  # noqa: E402
+from search.setup.options import Options, parse  # noqa: E402
+from search.tune.dashboard import set_environment  # noqa: E402
+from search.tune.worker_process import WORKER_COMMAND  # noqa: E402
+from timellm.contract.errors import InputError  # noqa: E402
 
 if TYPE_CHECKING:
-    from search.preparation import Preparation
-    from search.terminal import Terminal
+    from search.screen.terminal import Terminal
+    from search.setup.preparation import Preparation
 
 DONE, NOTHING, WRONG, INTERRUPTED = 0, 1, 2, 130
 """Exit statuses: done; nothing usable came out; wrong usage or input; ended by the user."""
@@ -43,9 +43,9 @@ def main(arguments: Sequence[str], worker_command: tuple[str, ...] = WORKER_COMM
 
 
 def _search(options: Options, given: set[str], worker_command: tuple[str, ...]) -> int:
-    from search.preparation import prepare, run_folder
-    from search.resumption import earlier_options
-    from search.terminal import Terminal
+    from search.screen.terminal import Terminal
+    from search.setup.preparation import prepare, run_folder
+    from search.setup.resumption import earlier_options
 
     folder = run_folder(options)
     if options.resume is not None:
@@ -58,7 +58,7 @@ def _search(options: Options, given: set[str], worker_command: tuple[str, ...]) 
         if interrupts.count:
             return INTERRUPTED
         if options.dry_run:
-            from search.dry_run import show
+            from search.screen.dry_run import show
 
             show(prepared, terminal)
             return DONE
@@ -66,9 +66,9 @@ def _search(options: Options, given: set[str], worker_command: tuple[str, ...]) 
 
 
 def _run(prepared: "Preparation", terminal: "Terminal", interrupts: Interrupts, worker_command: tuple[str, ...]) -> int:
-    from search.finish import finish
-    from search.resumption import open_run
+    from search.screen.finish import finish
     from search.session import Ended, Session
+    from search.setup.resumption import open_run
 
     folder = prepared.folder
     manifest, ledger = open_run(prepared)

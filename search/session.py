@@ -7,19 +7,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from results.columns import SAMPLER, State
-from results.layout import TrialFolder
-from search.confirmation import REPEATS
-from search.controls import control_config, controls_of
-from search.dashboard import Ray, start_ray, token_path
-from search.halving import Halving, rungs_of
-from search.hardware import PROJECT_ROOT
-from search.interrupts import Interrupts
-from search.ledger import Ledger
-from search.live_report import LiveReport
-from search.manifest import Manifest
-from search.objective import Objective
-from search.plan import (
+from search.decide.confirmation import REPEATS
+from search.decide.controls import control_config, controls_of
+from search.decide.halving import Halving, rungs_of
+from search.decide.ledger import Ledger
+from search.decide.objective import Objective
+from search.decide.plan import (
     PROBE_STEPS,
     Costs,
     Fidelity,
@@ -29,13 +22,20 @@ from search.plan import (
     parse_fidelity,
     probe_config,
 )
-from search.preparation import Preparation
-from search.resources import share_cluster
-from search.samplers import make_sampler
-from search.study import Proposal, SearchStudy, Settings, StudyOptions
-from search.terminal import Limits, Terminal
-from search.worker_process import WORKER_COMMAND, WorkerProcess, WorkerSettings
-from timellm.config import RunConfig
+from search.decide.samplers import make_sampler
+from search.decide.study import Proposal, SearchStudy, Settings, StudyOptions
+from search.screen.interrupts import Interrupts
+from search.screen.live_report import LiveReport
+from search.screen.terminal import Limits, Terminal
+from search.setup.hardware import PROJECT_ROOT
+from search.setup.manifest import Manifest
+from search.setup.preparation import Preparation
+from search.setup.resources import share_cluster
+from search.tune.dashboard import Ray, start_ray, token_path
+from search.tune.worker_process import WORKER_COMMAND, WorkerProcess, WorkerSettings
+from timellm.contract.columns import SAMPLER, State
+from timellm.contract.config import RunConfig
+from timellm.contract.layout import TrialFolder
 
 INTERRUPTED = "The search was interrupted by the user. Go on with --resume."
 _UNMEASURED = 256
@@ -205,7 +205,7 @@ class Session:
 
     def _run_aside(self, name: str, config: RunConfig, interrupts: Interrupts) -> dict[str, Any]:
         """The result of a run that is no trial: no row, its cost in the time budget."""
-        from search.trainable import ask_to_stop, follow, forget_stop
+        from search.tune.trainable import ask_to_stop, follow, forget_stop
 
         folder = TrialFolder(self._prepared.folder.path / name)
         forget_stop(folder.path)
@@ -221,7 +221,7 @@ class Session:
             worker.kill(INTERRUPTED)
 
     def _search(self, plan: Plan, deadline: float | None, interrupts: Interrupts) -> Ended:
-        from search.tuning import Tuning
+        from search.tune.tuning import Tuning
 
         def make_config(proposal: Proposal) -> RunConfig:
             return plan.fidelity.apply(self._prepared.run_config(proposal))

@@ -4,11 +4,11 @@
 library only.
 """
 
-from spaces.errors import InputError
 from spaces.loader import load_space, space_names
 from spaces.narrow import narrow, parse_settings
 from spaces.resolve import Hardware, resolve
 from spaces.space import Knob, Space
+from timellm.contract.errors import InputError
 
 __all__ = [
     "Hardware",

@@ -5,10 +5,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from spaces.errors import InputError
 from spaces.knobs import GUIDE_BASELINE, KNOBS, Value
 from spaces.schema import find_problems
 from spaces.space import Exclusion, Knob, Space
+from timellm.contract.errors import InputError
 
 _FOLDER = Path(__file__).parent
 

@@ -3,10 +3,10 @@
 import dataclasses
 from collections.abc import Mapping, Sequence
 
-from spaces.errors import InputError
 from spaces.knobs import GUIDE_BASELINE, KNOWN, Value
 from spaces.schema import unknown_knob
 from spaces.space import Knob, Space
+from timellm.contract.errors import InputError
 
 
 def parse_settings(texts: Sequence[str]) -> dict[str, tuple[Value, ...]]:

@@ -5,9 +5,9 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from spaces.errors import InputError
 from spaces.knobs import FEATURES, KNOWN, Value, value_text
 from spaces.space import Knob, Space
+from timellm.contract.errors import InputError
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -212,6 +212,6 @@ def _search_problems(search: Mapping[str, Any]) -> Iterator[str]:
                 yield f"search.fidelity must be auto, full or a number of training windows above 0, got {value!r}"
         elif name == "scheduler":
             if value not in SCHEDULERS:
-                yield f"search.scheduler must be one of {', '.join(SCHEDULERS)}, got {value!r}"
+                yield f"search.tune.scheduler must be one of {', '.join(SCHEDULERS)}, got {value!r}"
         else:
             yield f"search.{name} is unknown; [search] has fidelity and scheduler"

@@ -12,11 +12,18 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 PACKAGES = ("spaces", "timellm", "search", "results")
+CONTRACT = "timellm.contract"
+ROOMS = (CONTRACT, "spaces", "timellm", "search.decide", "search", "results")
+"""A module belongs to the first of these that holds it."""
 FORBIDDEN = {
+    CONTRACT: {"spaces", "timellm", "search", "results"},
+    "spaces": {"timellm", "search", "results"},
     "timellm": {"search", "results", "ray", "optuna", "benchmarks", "tests"},
+    "search.decide": {"ray", "search.setup", "search.tune", "search.screen", "benchmarks", "tests"},
     "search": {"benchmarks", "tests"},
-    "results": {"search", "timellm", "ray", "torch", "benchmarks", "tests"},
+    "results": {"search", "spaces", "timellm", "ray", "torch", "benchmarks", "tests"},
 }
+"""What a room may not import. The contract is open to all."""
 MAX_LINES = 450
 
 
@@ -25,12 +32,28 @@ def modules_of(package: str) -> list[Path]:
 
 
 def imported(path: Path) -> Iterator[str]:
-    """Top-level names that a file imports, wherever in it."""
+    """Dotted names that a file imports, wherever in it."""
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.Import):
-            yield from (alias.name.split(".")[0] for alias in node.names)
+            yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom) and node.level == 0:
-            yield str(node.module).split(".")[0]
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+def is_in(name: str, room: str) -> bool:
+    return f"{name}.".startswith(f"{room}.")
+
+
+def room_of(path: Path) -> str | None:
+    module = ".".join(path.relative_to(ROOT).with_suffix("").parts)
+    return next((room for room in ROOMS if is_in(module, room)), None)
+
+
+def reaches_up(room: str, name: str) -> bool:
+    """Whether a room may not import a name."""
+    if is_in(name, room) or (is_in(name, CONTRACT) and room != CONTRACT):
+        return False
+    return any(is_in(name, forbidden) for forbidden in FORBIDDEN[room])
 
 
 def dependency_names() -> set[str]:
@@ -45,22 +68,34 @@ def dependency_names() -> set[str]:
     }
 
 
-def test_spaces_import_the_standard_library_alone():
-    found = {name for path in modules_of("spaces") for name in imported(path)}
+@pytest.mark.parametrize("room", [CONTRACT, "spaces"])
+def test_the_ground_floor_imports_the_standard_library_alone(room):
+    found = {name for path in modules_of(room.replace(".", "/")) for name in imported(path)}
 
-    assert found - sys.stdlib_module_names == {"spaces"}
+    assert {name for name in found if name.split(".")[0] not in sys.stdlib_module_names} == {
+        name for name in found if is_in(name, CONTRACT) or is_in(name, room)
+    }
 
 
-@pytest.mark.parametrize("package", FORBIDDEN)
-def test_imports_point_one_way(package):
+@pytest.mark.parametrize("room", FORBIDDEN)
+def test_imports_point_one_way(room):
     found = {
         f"{path.relative_to(ROOT)} imports {name}"
+        for package in PACKAGES
         for path in modules_of(package)
+        if room_of(path) == room
         for name in imported(path)
-        if name in FORBIDDEN[package]
+        if reaches_up(room, name)
     }
 
     assert found == set()
+
+
+def test_a_room_that_reaches_up_is_found():
+    assert reaches_up(CONTRACT, "spaces.knobs.KNOBS")
+    assert reaches_up("search.decide", "search.tune.searcher.Limits")
+    assert reaches_up("results", "timellm.run.training.TrainingRun")
+    assert not reaches_up("results", "timellm.contract.columns.State")
 
 
 def test_no_package_imports_relatively():

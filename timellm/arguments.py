@@ -11,8 +11,8 @@ from typing import Any, NoReturn
 
 import torch
 
-from spaces.errors import InputError
-from timellm.config import RunConfig, choices, field_types, plain_type
+from timellm.contract.config import RunConfig, choices, field_types, plain_type
+from timellm.contract.errors import InputError
 
 IGNORED = {
     "model_comment": str, "freq": str, "loader": str, "seasonal_patterns": str, "embed": str, "activation": str,

@@ -3,7 +3,7 @@
 import os
 from pathlib import Path
 
-from spaces.errors import InputError
+from timellm.contract.errors import InputError
 
 
 def cache_dir() -> Path:

@@ -3,14 +3,14 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from spaces.errors import InputError
 from timellm.backbones import check_backbone, resolve_backbone
-from timellm.config import RunConfig
+from timellm.contract.config import RunConfig
+from timellm.contract.errors import InputError
 from timellm.data import load_data
+from timellm.machine.environment import choose_device
 from timellm.model.wavelet_embedding import check_wavelet_embedding
+from timellm.optimize.deepspeed_config import load_deepspeed_config
 from timellm.prompts import check_wavelet_prompt
-from timellm.training.deepspeed_config import load_deepspeed_config
-from timellm.training.environment import choose_device
 
 
 def check_run(config: RunConfig, variants: Sequence[Mapping[str, Any]] = ()) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from pathlib import Path
 if __name__ == "__main__":
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
-from spaces.errors import InputError
+from timellm.contract.errors import InputError
 
 PROG = "estimate_training_time.py"
 DESCRIPTION = (
@@ -114,11 +114,11 @@ def _of_setting(text: str, error: InputError) -> list[str]:
 
 
 def _estimate(arguments, texts, settings) -> int:  # type: ignore[no-untyped-def]
-    from timellm.training.environment import describe_machine
-    from timellm.training.estimate import estimates
-    from timellm.training.estimate_text import print_comparison, print_estimate
-    from timellm.training.interleaved import measure_interleaved
-    from timellm.training.measurement import MeasurePlan
+    from timellm.estimate.interleaved import measure_interleaved
+    from timellm.estimate.measurement import MeasurePlan
+    from timellm.estimate.projection import estimates
+    from timellm.estimate.wording import print_comparison, print_estimate
+    from timellm.machine.environment import describe_machine
 
     _check(texts, settings)
     profiles = Path(arguments.checkpoints).absolute() / "estimate" if arguments.profile else None
@@ -159,7 +159,7 @@ def _check(texts, settings) -> None:  # type: ignore[no-untyped-def]
 
 
 if __name__ == "__main__":
-    from timellm.process import restart_with_environment
+    from timellm.machine.process import restart_with_environment
 
     restart_with_environment()
     from timellm.arguments import run_command

@@ -12,7 +12,7 @@ from pathlib import Path
 if __name__ == "__main__":
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
-from spaces.errors import InputError
+from timellm.contract.errors import InputError
 
 PROG = "run_main.py"
 
@@ -20,7 +20,7 @@ PROG = "run_main.py"
 def main() -> int:
     """Parse the flags, train `--itr` times, print the test errors on the last line."""
     from timellm.arguments import build_parser, config_from, ignored_flags, parse_boolean
-    from timellm.process import leave_process_group, world_size
+    from timellm.machine.process import leave_process_group, world_size
 
     parser = build_parser(PROG, "Trains Time-LLM once, or --itr times with different seeds.")
     group = parser.add_argument_group("Output")
@@ -49,10 +49,10 @@ def _train(config, arguments) -> int:  # type: ignore[no-untyped-def]
     import torch
 
     from timellm.check import check_run
-    from timellm.process import process_rank, world_size
-    from timellm.training.environment import describe_machine, git_revision, package_versions
-    from timellm.training.progress import ProgressPrinter
-    from timellm.training.run import RunOptions, TrainingRun
+    from timellm.machine.environment import describe_machine, git_revision, package_versions
+    from timellm.machine.process import process_rank, world_size
+    from timellm.run.progress import ProgressPrinter
+    from timellm.run.training import RunOptions, TrainingRun
 
     world, is_first = world_size(), process_rank() == 0
     here = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
@@ -149,7 +149,7 @@ def _last_line(results) -> str:  # type: ignore[no-untyped-def]
 
 
 if __name__ == "__main__":
-    from timellm.process import restart_with_environment
+    from timellm.machine.process import restart_with_environment
 
     restart_with_environment()
     from timellm.arguments import run_command

@@ -28,8 +28,8 @@ def main(arguments: list[str]) -> int:
 
 
 def _train(job: dict[str, Any], folder: Path, events: Any, should_stop: threading.Event) -> int:
-    from spaces.errors import InputError
-    from timellm.training.result import RunResult
+    from timellm.contract.errors import InputError
+    from timellm.contract.result import RunResult
 
     try:
         result = _run(job, folder, events, should_stop)
@@ -54,8 +54,8 @@ def _run(job: dict[str, Any], folder: Path, events: Any, should_stop: threading.
     import torch
 
     torch.set_num_threads(job["threads"])
-    from timellm.config import RunConfig
-    from timellm.training.run import RunOptions, TrainingRun
+    from timellm.contract.config import RunConfig
+    from timellm.run.training import RunOptions, TrainingRun
 
     options = RunOptions(
         folder=folder,

@@ -15,7 +15,7 @@ import torch  # noqa: E402
 
 from tests.search.fake_worker import fault  # noqa: E402
 from timellm import worker  # noqa: E402
-from timellm.training.stepping import Stepper  # noqa: E402
+from timellm.run.stepping import Stepper  # noqa: E402
 
 
 def go_wrong(what: str) -> None:

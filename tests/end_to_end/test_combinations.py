@@ -8,7 +8,7 @@ import pytest
 
 from spaces import Hardware, InputError, Space, load_space, resolve
 from tests.timellm.tiny_runs import options, tiny_config
-from timellm.training.run import TrainingRun
+from timellm.run.training import TrainingRun
 
 CANDIDATES = 60
 SAMPLE = 12

@@ -14,8 +14,8 @@ import pytest
 
 from results import RunFolder
 from results.commands import run as run_report
-from search.options import parse
 from search.run import main as run_search
+from search.setup.options import parse
 from spaces import load_space, narrow, parse_settings
 from tests.results.synthetic import make_rows, make_run
 from tests.search.searching import ROOT

@@ -5,12 +5,12 @@ import sys
 import pytest
 
 from results import load_trials
-from results.layout import TrialFolder
-from search.trainable import follow
-from search.worker_process import WorkerProcess, WorkerSettings
+from search.tune.trainable import follow
+from search.tune.worker_process import WorkerProcess, WorkerSettings
 from tests.end_to_end.real_searches import FAULTY_WORKER, FIXED, search_tiny
 from tests.search.searching import ROOT
 from tests.timellm.tiny_runs import tiny_config
+from timellm.contract.layout import TrialFolder
 
 FAULTS = {
     "cuda": ("batch_size=2", "cuda out of memory", "out_of_memory", "CUDA out of memory. Tried to allocate 2.00 GiB."),

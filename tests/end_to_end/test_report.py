@@ -8,12 +8,12 @@ import sys
 import pytest
 
 from results import load_trials
-from results.columns import knob_name
-from results.importance import varied_knobs
-from results.layout import PICKS
+from results.analysis.importance import varied_knobs
 from tests.results.chromium import browser, chromium_or_skip
 from tests.results.report_page import accessibility_problems, front_points, hover_over_front, overflowing_plots
 from tests.timellm.tiny_runs import write_series
+from timellm.contract.columns import knob_name
+from timellm.contract.layout import PICKS
 
 
 @pytest.mark.browser

@@ -7,10 +7,10 @@ from typing import Any
 
 import numpy as np
 
-from results.layout import RunFolder
-from results.pareto import add_scores
-from results.table import write_trials
-from timellm.config import RunConfig
+from results.analysis.pareto import add_scores
+from results.analysis.table import write_trials
+from timellm.contract.config import RunConfig
+from timellm.contract.layout import RunFolder
 
 SPEED = {"precision": {"fp32": 1.0, "bf16": 0.5}, "batch_size": {16: 1.15, 32: 1.0, 64: 0.8, 128: 0.7}}
 SPEED |= {"llm_layers": {2: 0.5, 4: 0.75, 6: 1.0}, "prompt_prefix": {"recompute": 1.0, "reuse": 0.45}}

@@ -2,8 +2,8 @@
 
 import pytest
 
-from results.page import build_report
-from results.table import load_trials
+from results.analysis.table import load_trials
+from results.document.page import build_report
 from tests.results.chromium import browser, chromium_or_skip
 from tests.results.report_page import accessibility_problems, front_points, hover_over_front, overflowing_plots
 from tests.results.synthetic import confirm, make_rows, make_run

@@ -3,8 +3,8 @@ from pathlib import Path
 
 import pytest
 
-from results.columns import COLUMNS, DTYPES, STATES, knob_column, knob_columns, knob_kind, knob_name
-from timellm.training.result import RunResult
+from timellm.contract.columns import COLUMNS, DTYPES, STATES, knob_column, knob_columns, knob_kind, knob_name
+from timellm.contract.result import RunResult
 
 PROMISED = """trial_id state source error val_mse val_mae test_mse test_mae seconds_per_epoch seconds_per_epoch_low
 seconds_per_epoch_high is_projected seconds_per_epoch_with_validation seconds_per_batch samples_per_second

@@ -2,9 +2,9 @@ import math
 
 import pytest
 
-from results.comparison import compare
-from spaces.errors import InputError
+from results.analysis.comparison import compare
 from tests.results.synthetic import make_rows, make_run
+from timellm.contract.errors import InputError
 
 
 def twice_as_fast(rows):

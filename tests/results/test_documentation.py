@@ -6,16 +6,16 @@ from pathlib import Path
 
 import pytest
 
-from results.guide import expected_of_lever, expected_of_plan
+from results.analysis.guide import expected_of_lever, expected_of_plan
 from spaces import load_space
 from spaces.knobs import KNOBS, SETTINGS
 from tests.results.synthetic import confirm, make_rows, make_run
-from timellm.config import RunConfig
+from timellm.contract.config import RunConfig
 
 ROOT = Path(__file__).parents[2]
 PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/*.md")])
 COMMANDS = (
-    "search/options.py",
+    "search/setup/options.py",
     "results/commands.py",
     "timellm/arguments.py",
     "timellm/run_main.py",

@@ -1,7 +1,7 @@
 import pytest
 
-from results.effects import NOT_ENOUGH, main_effects
-from results.table import typed_table
+from results.analysis.effects import NOT_ENOUGH, main_effects
+from results.analysis.table import typed_table
 from tests.results.synthetic import ACCURACY, SPEED, make_rows
 
 

@@ -3,8 +3,8 @@ import logging
 import optuna
 import pytest
 
-from results.importance import knob_importance
-from results.table import typed_table
+from results.analysis.importance import knob_importance
+from results.analysis.table import typed_table
 from tests.results.synthetic import make_rows
 
 

@@ -3,8 +3,8 @@ from pathlib import Path
 
 import pytest
 
-from results.layout import PICKS, RunFolder, replace_files, write_atomically
-from spaces.errors import InputError
+from timellm.contract.errors import InputError
+from timellm.contract.layout import PICKS, RunFolder, replace_files, write_atomically
 
 
 def test_every_file_lies_in_the_run_folder(tmp_path):

@@ -1,6 +1,6 @@
 from html.parser import HTMLParser
 
-from results.markup import definition_list, document, el, json_script, table
+from results.document.markup import definition_list, document, el, json_script, table
 
 NASTY = "<script>alert(1)</script> & \"quotes\" 'single' </style> \x1b[31mred\x00"
 

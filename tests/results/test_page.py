@@ -4,14 +4,14 @@ import re
 import plotly.graph_objects as go
 import pytest
 
-from results.evidence import gather
-from results.figures import MAX_POINTS, pareto_figure
-from results.layout import RunFolder
-from results.page import build_report
-from results.sections import lever_table
-from results.standalone import PALETTE, resolve_colours
-from spaces.errors import InputError
+from results.analysis.evidence import gather
+from results.document.figures import MAX_POINTS, pareto_figure
+from results.document.page import build_report
+from results.document.sections import lever_table
+from results.document.standalone import PALETTE, resolve_colours
 from tests.results.synthetic import confirm, make_rows, make_run
+from timellm.contract.errors import InputError
+from timellm.contract.layout import RunFolder
 
 
 def body_of(folder):
@@ -283,7 +283,7 @@ def test_plots_are_files_of_their_own_that_share_the_library(folder):
 def test_every_colour_of_the_plots_is_in_the_style_sheet():
     from importlib import resources
 
-    style = resources.files("results").joinpath("report.css").read_text()
+    style = resources.files("results.document").joinpath("report.css").read_text()
 
     light, dark = style.split("@media (prefers-color-scheme: dark)")[:2]
     assert all(f"{name}:" in light and f"{name}:" in dark.split("* {")[0] for name in PALETTE)

@@ -6,8 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from results.columns import FIDELITY
-from results.pareto import (
+from results.analysis.pareto import (
     add_scores,
     average_repeats,
     hypervolume,
@@ -18,9 +17,10 @@ from results.pareto import (
     reference_rows,
     time_weight,
 )
-from results.table import load_trials, typed_table
-from spaces.errors import InputError
+from results.analysis.table import load_trials, typed_table
 from tests.results.synthetic import confirm, make_rows, make_run
+from timellm.contract.columns import FIDELITY
+from timellm.contract.errors import InputError
 
 REFERENCE = {"seconds_per_epoch": 100.0, "val_mse": 2.0}
 # Few distinct values, so that ties are common.

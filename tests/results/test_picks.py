@@ -1,7 +1,7 @@
 import pytest
 
-from results.picks import recommend
-from results.table import typed_table
+from results.analysis.picks import recommend
+from results.analysis.table import typed_table
 from tests.results.synthetic import confirm, make_manifest, make_rows
 
 

@@ -5,13 +5,13 @@ import sys
 
 import pytest
 
-from results.layout import PICKS
-from results.picks import recommend
-from results.recommend import run_config_of, write_recommendation
-from results.table import load_trials, typed_table
-from spaces.errors import InputError
+from results.analysis.picks import recommend
+from results.analysis.table import load_trials, typed_table
+from results.document.recommend import run_config_of, write_recommendation
 from tests.results.synthetic import make_manifest, make_rows, make_run
-from timellm.config import RunConfig
+from timellm.contract.config import RunConfig
+from timellm.contract.errors import InputError
+from timellm.contract.layout import PICKS
 
 
 @pytest.fixture

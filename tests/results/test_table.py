@@ -5,11 +5,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from results.columns import COLUMNS, STATES
-from results.layout import RunFolder
-from results.table import load_trials, typed_table, write_trials
-from spaces.errors import InputError
+from results.analysis.table import load_trials, typed_table, write_trials
 from tests.results.synthetic import make_manifest, make_row, make_rows, make_run
+from timellm.contract.columns import COLUMNS, STATES
+from timellm.contract.errors import InputError
+from timellm.contract.layout import RunFolder
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\x00"), max_size=20)
 NUMBER = st.floats(allow_nan=False, width=64)
@@ -151,7 +151,7 @@ def test_a_failed_write_leaves_the_old_table(tmp_path, monkeypatch):
     def disk_full(descriptor):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("results.layout.os.fsync", disk_full)
+    monkeypatch.setattr("timellm.contract.layout.os.fsync", disk_full)
     with pytest.raises(OSError, match="No space left"):
         write_trials(folder, make_rows(3))
 

@@ -2,8 +2,8 @@ import math
 
 import pytest
 
-from results.ratios import Ratio
-from results.wording import change_words, factor, multiple, percent, seconds_words, signed, weight_words
+from results.analysis.ratios import Ratio
+from results.analysis.wording import change_words, factor, multiple, percent, seconds_words, signed, weight_words
 
 
 @pytest.mark.parametrize(

@@ -5,9 +5,9 @@ import time
 import psutil
 import pytest
 
-from search import contention
-from search.contention import CpuWatch, LoadWatch, _own_seconds
 from tests.search.searching import wait_for
+from timellm.machine import contention
+from timellm.machine.contention import CpuWatch, LoadWatch, _own_seconds
 
 SPIN = "import time\nend = time.process_time() + 1.0\nwhile time.process_time() < end: pass"
 NOBODY = 2**30
@@ -15,7 +15,7 @@ NOBODY = 2**30
 
 
 def test_the_time_of_the_child_itself_is_taken_off(monkeypatch):
-    monkeypatch.setattr("search.contention._busy_seconds", lambda: 0.0)
+    monkeypatch.setattr("timellm.machine.contention._busy_seconds", lambda: 0.0)
     watch = CpuWatch()
     child = subprocess.Popen([sys.executable, "-c", SPIN])
     child.wait()

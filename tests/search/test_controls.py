@@ -1,5 +1,5 @@
-from search.controls import control_config, controls_of
-from timellm.config import RunConfig
+from search.decide.controls import control_config, controls_of
+from timellm.contract.config import RunConfig
 
 
 def test_the_control_keeps_the_baselines_training_and_drops_its_language_model():

@@ -10,23 +10,23 @@ import psutil
 import pytest
 
 from results import load_trials
-from results.layout import TrialFolder
-from search.resources import plan_resources, share_cluster
 from search.run import main
-from search.train_launcher import conclude
-from search.train_rank import rank_folder
-from search.worker_process import WorkerProcess, WorkerSettings
+from search.setup.resources import plan_resources, share_cluster
+from search.tune.train_launcher import conclude
+from search.tune.train_rank import rank_folder
+from search.tune.worker_process import WorkerProcess, WorkerSettings
 from spaces import InputError
 from tests.search.searching import FAKE_WORKER, ROOT, kill_tree, search, wait_for
 from tests.timellm.tiny_runs import tiny_config
-from timellm.config import RunConfig
+from timellm.contract.config import RunConfig
+from timellm.contract.layout import TrialFolder
 
 CONFIG = RunConfig(batch_size=8, llm_layers=2).to_dict()
 
 RAY = f"""
 import os, sys, time
 sys.path[0] = {str(ROOT)!r}
-from search.dashboard import set_environment, start_ray
+from search.tune.dashboard import set_environment, start_ray
 set_environment()
 import ray
 start_ray(cores=2, gpus=0, address=None, dashboard=False)

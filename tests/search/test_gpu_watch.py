@@ -7,9 +7,9 @@ from types import SimpleNamespace
 import pynvml
 import pytest
 
-from search import gpu_watch
-from search.contention import LoadWatch
-from search.gpu_watch import GpuWatch, gpus_of
+from timellm.machine import gpu_watch
+from timellm.machine.contention import LoadWatch
+from timellm.machine.gpu_watch import GpuWatch, gpus_of
 
 WORKER, OTHER, LATE = os.getpid(), 2**30, 2**30 + 1
 

@@ -1,5 +1,5 @@
-from search.hardware import wavelet_variants
 from search.run import main
+from search.setup.hardware import wavelet_variants
 from spaces import load_space, narrow, parse_settings
 
 

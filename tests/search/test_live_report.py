@@ -2,7 +2,7 @@ import re
 import signal
 
 from results import RunFolder, load_trials
-from search.live_report import HEAD_START, SHARE, LiveReport
+from search.screen.live_report import HEAD_START, SHARE, LiveReport
 from tests.search.searching import kill_tree, search, start, wait_for
 
 

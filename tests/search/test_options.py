@@ -1,6 +1,6 @@
 import pytest
 
-from search.options import parse, seconds_of
+from search.setup.options import parse, seconds_of
 from spaces import InputError
 
 

@@ -2,9 +2,9 @@ import dataclasses
 
 import pytest
 
-from search.plan import Costs, Fidelity, choose_plan, fixed_plan, parse_fidelity, probe_config
+from search.decide.plan import Costs, Fidelity, choose_plan, fixed_plan, parse_fidelity, probe_config
 from spaces import InputError
-from timellm.config import RunConfig
+from timellm.contract.config import RunConfig
 
 WINDOWS = {"train": 100_000, "validation": 10_000, "test": 20_000}
 BASELINE = RunConfig()

@@ -1,8 +1,8 @@
 import pytest
 
-from search.resources import machine_cores, machine_memory_gib, plan_resources, share_cluster
+from search.setup.resources import machine_cores, machine_memory_gib, plan_resources, share_cluster
 from spaces import InputError
-from timellm.config import RunConfig
+from timellm.contract.config import RunConfig
 
 
 def plan(**changes):

@@ -8,17 +8,17 @@ import pytest
 from optuna.trial import TrialState
 from ray.tune.search import Searcher
 
-from results.layout import RunFolder
-from search.confirmation import Confirmation
-from search.ledger import Ledger
-from search.retiming import Retiming
-from search.samplers import make_sampler
-from search.searcher import Limits, StudySearcher
-from search.study import SearchStudy, StudyOptions
-from search.trainable import IS_CONTENDED, OUTCOME, STOP_FILE, ask_to_stop
-from search.worker_process import WorkerSettings
+from search.decide.confirmation import Confirmation
+from search.decide.ledger import Ledger
+from search.decide.retiming import Retiming
+from search.decide.samplers import make_sampler
+from search.decide.study import SearchStudy, StudyOptions
+from search.tune.searcher import Limits, StudySearcher
+from search.tune.trainable import IS_CONTENDED, OUTCOME, STOP_FILE, ask_to_stop
+from search.tune.worker_process import WorkerSettings
 from spaces import Knob, Space
-from timellm.config import RunConfig
+from timellm.contract.config import RunConfig
+from timellm.contract.layout import RunFolder
 
 SPACE = Space(
     name="test",
@@ -170,5 +170,5 @@ def test_what_an_earlier_trial_of_a_folder_was_told_is_forgotten(tmp_path):
 
 def test_a_trial_that_is_handed_out_while_the_search_is_ended_is_told_so(tmp_path, monkeypatch):
     tune = Tune(tmp_path)
-    monkeypatch.setattr("search.searcher.forget_stop", lambda folder: tune.searcher.stop("enough"))
+    monkeypatch.setattr("search.tune.searcher.forget_stop", lambda folder: tune.searcher.stop("enough"))
     assert (Path(tune.ask()["folder"]) / STOP_FILE).read_text() == "enough"

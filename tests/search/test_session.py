@@ -5,17 +5,18 @@ from types import SimpleNamespace
 
 import pytest
 
-from results.layout import RunFolder
-from search import dashboard, session
-from search.interrupts import Interrupts
-from search.options import parse
-from search.plan import Fidelity, Plan
-from search.preparation import run_folder
-from search.resumption import _lock
+from search import session
+from search.decide.plan import Fidelity, Plan
+from search.screen.interrupts import Interrupts
 from search.session import Session
-from search.trainable import STOP_FILE, ask_to_stop
-from spaces.errors import InputError
-from timellm.config import RunConfig
+from search.setup.options import parse
+from search.setup.preparation import run_folder
+from search.setup.resumption import _lock
+from search.tune import dashboard
+from search.tune.trainable import STOP_FILE, ask_to_stop
+from timellm.contract.config import RunConfig
+from timellm.contract.errors import InputError
+from timellm.contract.layout import RunFolder
 
 PLAN = Plan(fidelity=Fidelity.of_samples(256))
 

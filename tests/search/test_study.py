@@ -5,9 +5,9 @@ import math
 import pytest
 from optuna.trial import TrialState
 
-from search.objective import Objective
-from search.samplers import SAMPLERS, make_sampler
-from search.study import SearchStudy, StudyOptions
+from search.decide.objective import Objective
+from search.decide.samplers import SAMPLERS, make_sampler
+from search.decide.study import SearchStudy, StudyOptions
 from spaces import Knob, Space
 from spaces.space import Exclusion
 

@@ -5,8 +5,8 @@ import time
 import pytest
 from rich.console import Console
 
-from search.study import Proposal
-from search.terminal import Limits, Terminal
+from search.decide.study import Proposal
+from search.screen.terminal import Limits, Terminal
 from spaces import load_space
 
 SPACE = load_space("smoke")

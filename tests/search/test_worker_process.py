@@ -8,12 +8,12 @@ import time
 import psutil
 import pytest
 
-from results.layout import TrialFolder
-from search import worker_process
-from search.trainable import ask_to_stop, follow
-from search.worker_process import WorkerProcess, WorkerSettings
+from search.tune import worker_process
+from search.tune.trainable import ask_to_stop, follow
+from search.tune.worker_process import WorkerProcess, WorkerSettings
 from tests.search.searching import FAKE_WORKER, ROOT, wait_for
-from timellm.config import RunConfig
+from timellm.contract.config import RunConfig
+from timellm.contract.layout import TrialFolder
 
 CONFIG = RunConfig(batch_size=8, llm_layers=2).to_dict()
 

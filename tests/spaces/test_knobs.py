@@ -1,7 +1,7 @@
 import pytest
 
 from spaces.knobs import FEATURES, GUIDE_BASELINE, KNOBS, KNOWN, value_text
-from timellm.config import RunConfig, choices, field_types, plain_type
+from timellm.contract.config import RunConfig, choices, field_types, plain_type
 
 _KIND_OF_TYPE = {bool: "boolean", int: "whole", float: "number", str: "text"}
 

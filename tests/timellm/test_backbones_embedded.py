@@ -7,8 +7,8 @@ import pytest
 import torch
 from safetensors import safe_open
 
-from spaces.errors import InputError
 from timellm.backbones import BackboneSource, embedded, load_backbone, load_tokenizer, resolve_backbone
+from timellm.contract.errors import InputError
 
 pytestmark = pytest.mark.skipif(
     embedded.package_file() is None,

@@ -11,7 +11,7 @@ from tests.timellm.tiny_backbones import save_tiny
 
 CODE = """
 import sys
-from spaces.errors import InputError
+from timellm.contract.errors import InputError
 from timellm.backbones import resolve_backbone
 try:
     print(resolve_backbone(sys.argv[1]).folder)

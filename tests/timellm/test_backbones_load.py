@@ -9,9 +9,9 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from spaces.errors import InputError
 from tests.timellm.tiny_backbones import BASE_CLASSES, GOLDEN, HEAD_CLASSES, KINDS, save_tiny, tiny_tokens, whole_model
 from timellm.backbones import BackboneSource, load_backbone, resolve_backbone
+from timellm.contract.errors import InputError
 
 
 def resolve(folder: Path, tmp_path: Path, **options: Any) -> BackboneSource:

@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
-from spaces.errors import InputError
 from tests.timellm.tiny_backbones import KINDS, save_tiny
 from timellm.backbones import BackboneSource, check_backbone, resolve_backbone
-from timellm.config import RunConfig
+from timellm.contract.config import RunConfig
+from timellm.contract.errors import InputError
 
 
 def resolve(llm_model: Any, tmp_path: Path, **options: Any) -> BackboneSource:

@@ -5,10 +5,10 @@ from typing import Any
 
 import pytest
 
-from spaces.errors import InputError
 from tests.timellm.tiny_backbones import save_tiny
 from timellm.backbones import BackboneSource, load_tokenizer, resolve_backbone
 from timellm.backbones import tokenizer as tokenizer_module
+from timellm.contract.errors import InputError
 
 TEXT = "Input statistics: min value -0.123, the trend is upward <|<end_prompt>|>"
 

@@ -14,12 +14,12 @@ from benchmarks.harness import median_of, ratio_of, time_interleaved, whole_numb
 from benchmarks.levers_list import guide_rows, levers
 from benchmarks.overhead_watch import TrialTimes, gaps_of, startup_of
 from benchmarks.projection_cases import Epoch, chosen_settings, made_epoch
-from spaces.errors import InputError
 from tests.timellm.tiny_backbones import save_tiny
-from timellm.config import RunConfig
+from timellm.contract.config import RunConfig
+from timellm.contract.errors import InputError
 from timellm.data import Split, load_data
 from timellm.data.naive import naive_errors
-from timellm.training.environment import worker_environment
+from timellm.machine.environment import worker_environment
 
 ROOT = Path(__file__).parents[2]
 TINY = "--llm_layers 1 --d_ff 8 --num_prototypes 8 --batch_size 2 --threads 1".split()

@@ -2,8 +2,8 @@ from pathlib import Path
 
 import pytest
 
-from spaces.errors import InputError
 from timellm.cache import cache_dir
+from timellm.contract.errors import InputError
 
 
 def test_cache_folder_is_named_by_the_environment_and_created(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

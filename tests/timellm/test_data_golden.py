@@ -6,7 +6,7 @@ import torch
 
 from tests.timellm.etth1 import ett_folder
 from tests.timellm.golden_cases import golden_dir
-from timellm.config import RunConfig
+from timellm.contract.config import RunConfig
 from timellm.data import SeriesData, Split, load_data
 
 _SPLITS = {"train": "train", "val": "validation", "test": "test"}

@@ -5,8 +5,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from spaces.errors import InputError
-from timellm.config import RunConfig
+from timellm.contract.config import RunConfig
+from timellm.contract.errors import InputError
 from timellm.data import load_data, nyc_weather
 from timellm.data.nyc_weather import read_weather, weather_path
 

@@ -7,8 +7,8 @@ import pandas as pd
 import pytest
 import torch
 
-from spaces.errors import InputError
-from timellm.config import RunConfig
+from timellm.contract.config import RunConfig
+from timellm.contract.errors import InputError
 from timellm.data import SeriesData, load_data
 
 Write = Callable[..., Path]

@@ -3,7 +3,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from spaces.errors import InputError
+from timellm.contract.errors import InputError
 from timellm.data.tables import Table, file_checksum, read_series
 
 _GOOD = "date,a,b\n2020-01-01,1,2\n2020-01-02,3,4\n2020-01-03,5,6\n"

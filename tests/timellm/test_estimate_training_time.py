@@ -10,11 +10,11 @@ from pathlib import Path
 import psutil
 import pytest
 
-from spaces.errors import InputError
 from tests.timellm.tiny_runs import tiny_config
 from timellm import estimate_training_time
-from timellm.config import RunConfig
-from timellm.training.result import RunResult
+from timellm.contract.config import RunConfig
+from timellm.contract.errors import InputError
+from timellm.contract.result import RunResult
 
 COMMAND = Path(estimate_training_time.__file__)
 QUICK = ["--measure_batches", "4", "--warmup_batches", "1", "--num_threads", "1"]

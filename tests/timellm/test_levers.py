@@ -16,9 +16,9 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from tests.timellm.tiny_runs import CPU, options, set_up, tiny_config
 from timellm.arguments import build_parser, config_from
-from timellm.training import engine as engines
-from timellm.training.kernels import attention_kernel
-from timellm.training.run import TrainingRun
+from timellm.optimize import engine as engines
+from timellm.run.kernels import attention_kernel
+from timellm.run.training import TrainingRun
 
 BACKBONES = [
     ("gpt2", "recompute"),
@@ -59,7 +59,7 @@ class Products(TorchDispatchMode):
 def test_the_backbone_computes_in_the_precision_and_what_is_trained_stays_fp32(
     folder, monkeypatch, kind, prompt_prefix, precision, dtype
 ):
-    monkeypatch.setattr("timellm.training.preparation.product_dtype", lambda dtype, device: dtype)
+    monkeypatch.setattr("timellm.run.preparation.product_dtype", lambda dtype, device: dtype)
     config = tiny_config(folder, kind, precision=precision, prompt_prefix=prompt_prefix, train_samples=8)
     prepared, stepper, _ = set_up(config)
     model, products = prepared.model, Products()

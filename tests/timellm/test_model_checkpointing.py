@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from tests.timellm.tiny_runs import CPU, tiny_config
-from timellm.training.preparation import prepare
+from timellm.run.preparation import prepare
 
 BACKBONES = [
     ("gpt2", "recompute"),

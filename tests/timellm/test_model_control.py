@@ -1,11 +1,11 @@
 import pytest
 import torch
 
-from spaces.errors import InputError
 from tests.timellm.tiny_runs import options, set_up, tiny_config
+from timellm.contract.errors import InputError
 from timellm.data.naive import naive_errors
 from timellm.data.splits import Split
-from timellm.training.run import TrainingRun
+from timellm.run.training import TrainingRun
 
 
 @pytest.fixture(scope="module")

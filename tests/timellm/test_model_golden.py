@@ -3,7 +3,7 @@ import pytest
 import torch
 
 from tests.timellm.golden_cases import GoldenCase, golden_cases
-from timellm.config import RunConfig
+from timellm.contract.config import RunConfig
 from timellm.model.timellm import CAUSAL, PromptBatch, TimeLLM
 
 KINDS = {"gpt2": "GPT2", "llama": "Llama", "bert": "Bert"}

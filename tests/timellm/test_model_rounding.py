@@ -4,11 +4,11 @@ from torch.nn import functional as F
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from tests.timellm.tiny_runs import CPU, options, set_up, tiny_config
-from timellm.config import RunConfig
+from timellm.contract.config import RunConfig
 from timellm.model import rounding
 from timellm.model.rounding import RoundedProducts, product_dtype, rounded
 from timellm.model.timellm import compiled
-from timellm.training.run import TrainingRun
+from timellm.run.training import TrainingRun
 
 BF16 = torch.bfloat16
 ONE_ULP = 2**-7
@@ -25,7 +25,7 @@ def multiply_in(monkeypatch):
     """Chooses the type that products of bf16 operands are computed in, whatever this machine does faster."""
 
     def choose(dtype):
-        monkeypatch.setattr("timellm.training.preparation.product_dtype", lambda _, device: dtype)
+        monkeypatch.setattr("timellm.run.preparation.product_dtype", lambda _, device: dtype)
 
     return choose
 

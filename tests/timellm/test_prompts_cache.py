@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from spaces.errors import InputError
+from timellm.contract.errors import InputError
 from timellm.prompts.cache import TokenStore, load_or_build
 
 _IDS = [[1, 2, 3, 4], [1, 2, 9], [1, 2, 3, 4, 5]]

@@ -5,10 +5,10 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from spaces.errors import InputError
 from tests.timellm.etth1 import ett_folder
 from tests.timellm.gpt2_tokenizer import gpt2_tokenizer
-from timellm.config import RunConfig
+from timellm.contract.config import RunConfig
+from timellm.contract.errors import InputError
 from timellm.data import load_data, stratified_subset
 from timellm.prompts import check_wavelet_prompt, prompt_texts
 from timellm.prompts.dwt import band_names, band_periods, stability, wavelet_statistics

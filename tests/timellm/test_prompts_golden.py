@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from tests.timellm.golden_cases import GoldenCase, golden_cases
-from timellm.config import RunConfig
+from timellm.contract.config import RunConfig
 from timellm.prompts import prompt_texts
 from timellm.prompts.statistics import normalise_windows
 

@@ -4,7 +4,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from timellm.config import RunConfig
+from timellm.contract.config import RunConfig
 from timellm.prompts import prompt_texts
 from timellm.prompts.decimals import written
 from timellm.prompts.statistics import normalise_windows

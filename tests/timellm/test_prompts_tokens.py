@@ -7,9 +7,9 @@ import pytest
 import torch
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
-from spaces.errors import InputError
 from tests.timellm.golden_cases import golden_dir
-from timellm.config import RunConfig
+from timellm.contract.config import RunConfig
+from timellm.contract.errors import InputError
 from timellm.data import Split
 from timellm.prompts import PromptTokens, prompt_texts, tokenized_prompts, tokens
 from timellm.prompts.statistics import normalise_windows

@@ -105,7 +105,7 @@ def test_plan_a_of_the_guide_trains_on_a_file_of_ettm1s_shape(monkeypatch, capsy
 
 
 def test_the_device_and_the_notes_are_printed_behind_the_run(monkeypatch, capsys, folder, tmp_path):
-    monkeypatch.setattr("timellm.training.run.starvation_note", lambda config, percent: f"Waited {percent:.0f} %.")
+    monkeypatch.setattr("timellm.run.training.starvation_note", lambda config, percent: f"Waited {percent:.0f} %.")
     _, out, _ = run(monkeypatch, capsys, *tiny_flags(folder), "--checkpoints", tmp_path)
     lines = out.splitlines()
     place = next(number for number, line in enumerate(lines) if line.startswith("cpu: "))

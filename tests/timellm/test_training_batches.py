@@ -6,10 +6,10 @@ import pytest
 import torch
 
 from tests.timellm.tiny_runs import CPU, options, set_up, tiny_config
-from timellm.training import batches as module
-from timellm.training.batches import starvation_note
-from timellm.training.run import TrainingRun
-from timellm.training.timing import StepClock
+from timellm.measure.timing import StepClock
+from timellm.run import batches as module
+from timellm.run.batches import starvation_note
+from timellm.run.training import TrainingRun
 
 
 @pytest.fixture(scope="module")
@@ -57,7 +57,7 @@ def test_the_note_comes_above_a_fifth_of_the_step_time(folder):
 
 def test_waits_count_where_steps_do(monkeypatch):
     clock, now = StepClock(CPU, warmup_steps=1), [0.0]
-    monkeypatch.setattr("timellm.training.timing.time.perf_counter", lambda: now[0])
+    monkeypatch.setattr("timellm.measure.timing.time.perf_counter", lambda: now[0])
 
     def step(wait: float, work: float) -> None:
         clock.idle.mark()

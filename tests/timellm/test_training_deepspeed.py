@@ -3,11 +3,11 @@ import json
 import numpy as np
 import pytest
 
-from spaces.errors import InputError
 from tests.timellm.tiny_runs import options, set_up, tiny_config
-from timellm.training.deepspeed_config import generated_deepspeed_config, load_deepspeed_config
-from timellm.training.engine import DeepSpeedEngine
-from timellm.training.run import DEEPSPEED_CONFIG, TrainingRun
+from timellm.contract.errors import InputError
+from timellm.optimize.deepspeed_config import generated_deepspeed_config, load_deepspeed_config
+from timellm.optimize.engine import DeepSpeedEngine
+from timellm.run.training import DEEPSPEED_CONFIG, TrainingRun
 
 CPU_CHECKPOINTING = json.dumps({"activation_checkpointing": {"cpu_checkpointing": True}})
 

@@ -4,7 +4,7 @@ import torch
 
 from tests.timellm.tiny_runs import tiny_config
 from tests.timellm.two_processes import train, train_together
-from timellm.training.stepping import shares
+from timellm.run.stepping import shares
 
 GLOBAL_BATCH = 16
 

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from tests.timellm.tiny_runs import set_up, tiny_config
-from timellm.training.engine import build_optimizer, create_state
+from timellm.optimize.engine import build_optimizer, create_state
 
 
 def trained(network, config, rows, *, is_early):

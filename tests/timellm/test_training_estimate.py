@@ -4,10 +4,10 @@ from typing import Any
 
 import pytest
 
-from timellm.config import RunConfig
-from timellm.training.estimate import estimate_run, estimates, speedup
-from timellm.training.estimate_text import print_comparison, print_estimate
-from timellm.training.measurement import Failure, Measured, Round
+from timellm.contract.config import RunConfig
+from timellm.estimate.measurement import Failure, Measured, Round
+from timellm.estimate.projection import estimate_run, estimates, speedup
+from timellm.estimate.wording import print_comparison, print_estimate
 
 
 def measured(*rounds: list[float], **changes: Any) -> Measured:

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from filelock import FileLock, Timeout
 
-from timellm.training.extensions import VARIABLE, load_extensions
+from timellm.optimize.extensions import VARIABLE, load_extensions
 
 
 class Builder:

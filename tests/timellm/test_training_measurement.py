@@ -5,13 +5,13 @@ from pathlib import Path
 
 import pytest
 
-from spaces.errors import InputError
 from tests.timellm.tiny_runs import CPU, tiny_config
-from timellm.training import measurement as module
-from timellm.training.interleaved import measure_interleaved
-from timellm.training.measurement import Failure, Measured, Measurement, MeasurePlan
-from timellm.training.memory import MemoryWatch
-from timellm.training.timing import StepClock
+from timellm.contract.errors import InputError
+from timellm.estimate import measurement as module
+from timellm.estimate.interleaved import measure_interleaved
+from timellm.estimate.measurement import Failure, Measured, Measurement, MeasurePlan
+from timellm.machine.memory import MemoryWatch
+from timellm.measure.timing import StepClock
 
 
 def measure(config, plan: MeasurePlan) -> Measured:  # type: ignore[no-untyped-def]
@@ -75,7 +75,7 @@ def test_more_batches_than_the_data_set_has_are_measured(tmp_path: Path) -> None
 
 
 def test_settings_take_turns_in_as_many_rounds() -> None:
-    from timellm.config import RunConfig
+    from timellm.contract.config import RunConfig
 
     assert MeasurePlan.of(100, 10, [RunConfig()]).rounds == 1
     assert MeasurePlan.of(100, 10, [RunConfig(), RunConfig()]).rounds == 10

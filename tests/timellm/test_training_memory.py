@@ -5,8 +5,8 @@ import time
 import psutil
 import torch
 
-from timellm.training import memory
-from timellm.training.memory import GIB, MemoryWatch, ResidentMemory
+from timellm.machine import memory
+from timellm.machine.memory import GIB, MemoryWatch, ResidentMemory
 
 CPU = torch.device("cpu")
 

@@ -12,11 +12,11 @@ import pytest
 import torch
 
 from tests.timellm.tiny_runs import options, tiny_config
-from timellm.training import monitor as module
-from timellm.training.memory import GIB
-from timellm.training.monitor import FIGURES, DeviceMonitor
-from timellm.training.periodic import descendants
-from timellm.training.run import TrainingRun
+from timellm.machine import monitor as module
+from timellm.machine.memory import GIB
+from timellm.machine.monitor import FIGURES, DeviceMonitor
+from timellm.machine.periodic import descendants
+from timellm.run.training import TrainingRun
 
 CPU = torch.device("cpu")
 GPU = torch.device("cuda")

@@ -8,10 +8,10 @@ import torch
 
 from tests.timellm.tiny_runs import CPU, set_up, tiny_config
 from timellm.model.reuse import remember
-from timellm.training.engine import PlainEngine, build_engine
-from timellm.training.evaluate import evaluate
-from timellm.training.preparation import prepare
-from timellm.training.stepping import Stepper
+from timellm.optimize.engine import PlainEngine, build_engine
+from timellm.run.evaluate import evaluate
+from timellm.run.preparation import prepare
+from timellm.run.stepping import Stepper
 
 
 @pytest.fixture(scope="module")

@@ -11,9 +11,9 @@ import pytest
 import torch
 
 from tests.timellm.tiny_runs import CPU, options, set_up, tiny_config
+from timellm.measure.profiling import OTHER, PROFILE, TRACE, StepProfile, StepProfiler, time_by_part
 from timellm.model.parts import PARTS, PREFIX, part
-from timellm.training.profiling import OTHER, PROFILE, TRACE, StepProfile, StepProfiler, time_by_part
-from timellm.training.run import TrainingRun
+from timellm.run.training import TrainingRun
 
 
 def profiled(folder: Path, steps: int = 8, **changes: Any) -> tuple[StepProfile, Any, list[float]]:

@@ -7,10 +7,10 @@ import torch
 from safetensors import safe_open
 
 from tests.timellm.tiny_runs import options, set_up, tiny_config
-from timellm.training.errors import Diverged
-from timellm.training.evaluate import Scores
-from timellm.training.result import RunResult
-from timellm.training.run import CHECKPOINT, TrainingRun
+from timellm.contract.result import RunResult
+from timellm.run.errors import Diverged
+from timellm.run.evaluate import Scores
+from timellm.run.training import CHECKPOINT, TrainingRun
 
 UNKNOWN_OF_A_CPU = ("power_watts", "temperature_celsius")
 
@@ -118,7 +118,7 @@ def test_validation_comes_every_n_epochs_and_after_the_last(folder, tmp_path, va
 def test_patience_counts_validations_that_no_longer_improve(folder, tmp_path, monkeypatch):
     scripted = iter([3.0, 1.0, 2.0, 1.5, 0.5])
     monkeypatch.setattr(
-        "timellm.training.run.evaluate", lambda *_, **__: Scores(mse=next(scripted), mae=1.0, windows=10, seconds=1.0)
+        "timellm.run.training.evaluate", lambda *_, **__: Scores(mse=next(scripted), mae=1.0, windows=10, seconds=1.0)
     )
     config = tiny_config(folder, train_epochs=20, patience=2, validate_every=2, percent=15)
     result, events = run(config, tmp_path)
@@ -146,7 +146,7 @@ def test_out_of_memory_names_the_peak_and_the_remedies(folder, tmp_path, monkeyp
     def fail(*_):
         raise error
 
-    monkeypatch.setattr("timellm.training.run.Stepper.train", fail)
+    monkeypatch.setattr("timellm.run.training.Stepper.train", fail)
     result, _ = run(tiny_config(folder, train_samples=8), tmp_path)
     assert result.state == "out_of_memory"
     assert result.peak_memory_gib > 0

@@ -1,8 +1,8 @@
 import pytest
 import torch
 
-from timellm.config import RunConfig
-from timellm.training.schedule import build_schedule, learning_rate_factor
+from timellm.contract.config import RunConfig
+from timellm.optimize.schedule import build_schedule, learning_rate_factor
 
 
 def rates(config, steps, taken):

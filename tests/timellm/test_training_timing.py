@@ -6,8 +6,8 @@ import tracemalloc
 import numpy as np
 import pytest
 
-from timellm.training import timing
-from timellm.training.timing import PROCESS_SPREAD, Estimate, bootstrap_mean
+from timellm.measure import timing
+from timellm.measure.timing import PROCESS_SPREAD, Estimate, bootstrap_mean
 
 
 def test_another_process_is_less_certain_than_this_one() -> None:

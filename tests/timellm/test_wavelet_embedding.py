@@ -11,9 +11,9 @@ import transformers
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from spaces.errors import InputError
 from tests.timellm.tiny_backbones import GOLDEN
-from timellm.config import RunConfig
+from timellm.contract.config import RunConfig
+from timellm.contract.errors import InputError
 from timellm.model.layers import PatchEmbedding
 from timellm.model.timellm import PromptBatch, TimeLLM
 from timellm.model.wavelet_embedding import (

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.timellm.tiny_runs import tiny_config
-from timellm.training.environment import worker_environment
+from timellm.machine.environment import worker_environment
 
 ROOT = Path(__file__).parents[2]
 

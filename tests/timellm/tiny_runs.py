@@ -8,11 +8,11 @@ import pandas as pd
 import torch
 
 from tests.timellm.tiny_backbones import save_tiny
-from timellm.config import RunConfig
-from timellm.training.engine import build_engine
-from timellm.training.preparation import Preparation, prepare
-from timellm.training.run import RunOptions
-from timellm.training.stepping import Stepper
+from timellm.contract.config import RunConfig
+from timellm.optimize.engine import build_engine
+from timellm.run.preparation import Preparation, prepare
+from timellm.run.stepping import Stepper
+from timellm.run.training import RunOptions
 
 CPU = torch.device("cpu")
 

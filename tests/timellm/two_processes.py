@@ -14,9 +14,9 @@ from typing import Any
 import torch
 
 from tests.timellm.tiny_runs import CPU, set_up
-from timellm.config import RunConfig
-from timellm.process import leave_process_group, worker_environment
-from timellm.training.evaluate import evaluate
+from timellm.contract.config import RunConfig
+from timellm.machine.process import leave_process_group, worker_environment
+from timellm.run.evaluate import evaluate
 
 ROOT = Path(__file__).parents[2]
 

@@ -8,10 +8,10 @@ import subprocess
 import sys
 from pathlib import Path
 
-from spaces.errors import InputError
 from timellm.backbones.checksum import file_checksum, file_state, write_json
 from timellm.backbones.registry import EMBEDDED_REQUIREMENT
 from timellm.backbones.weights import read_json
+from timellm.contract.errors import InputError
 
 GGUF_SHA256 = "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"
 """sha256 of the weights in the package."""

@@ -3,10 +3,10 @@
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Literal
 
-from spaces.errors import InputError
 from timellm.backbones.registry import Kind
 from timellm.backbones.source import BackboneSource, layer_problems, unusable_settings
 from timellm.backbones.weights import TensorReaders, tensor_readers, weight_files
+from timellm.contract.errors import InputError
 
 if TYPE_CHECKING:
     import torch

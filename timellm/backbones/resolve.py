@@ -3,7 +3,6 @@
 from pathlib import Path
 from typing import Any, Literal
 
-from spaces.errors import InputError
 from timellm import cache as cache_folder
 from timellm.backbones.checksum import combined_checksum
 from timellm.backbones.embedded import GGUF_SHA256, embedded_folder
@@ -11,6 +10,7 @@ from timellm.backbones.hub import cached_snapshot, downloaded_snapshot, hub_cach
 from timellm.backbones.registry import EMBEDDED_REQUIREMENT, KNOWN, KnownBackbone
 from timellm.backbones.source import BackboneSource, kind_of, shape_of
 from timellm.backbones.weights import read_json, weight_files
+from timellm.contract.errors import InputError
 
 Weights = Literal["pretrained", "random"]
 

@@ -4,9 +4,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from spaces.errors import InputError
 from timellm.backbones.registry import KINDS, Kind
-from timellm.config import RunConfig
+from timellm.contract.config import RunConfig
+from timellm.contract.errors import InputError
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig

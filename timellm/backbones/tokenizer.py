@@ -4,11 +4,11 @@ import importlib.util
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from spaces.errors import InputError
 from timellm.backbones.hub import downloaded_snapshot
 from timellm.backbones.registry import KNOWN
 from timellm.backbones.source import BackboneSource
 from timellm.backbones.weights import read_json
+from timellm.contract.errors import InputError
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast

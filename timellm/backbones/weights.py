@@ -9,7 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from spaces.errors import InputError
+from timellm.contract.errors import InputError
 
 if TYPE_CHECKING:
     import torch

@@ -2,8 +2,8 @@
 
 from dataclasses import dataclass
 
-from spaces.errors import InputError
-from timellm.config import RunConfig
+from timellm.contract.config import RunConfig
+from timellm.contract.errors import InputError
 
 SPLIT_NAMES = ("train", "validation", "test")
 _HOURS_PER_MONTH = 30 * 24

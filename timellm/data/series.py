@@ -6,8 +6,8 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from spaces.errors import InputError
-from timellm.config import RunConfig
+from timellm.contract.config import RunConfig
+from timellm.contract.errors import InputError
 from timellm.data.borders import Borders, published_borders
 from timellm.data.nyc_weather import read_weather, weather_path
 from timellm.data.splits import Split

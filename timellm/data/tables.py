@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from spaces.errors import InputError
+from timellm.contract.errors import InputError
 
 _HEADER_LINES = 1
 _ENCODING = "utf-8-sig"

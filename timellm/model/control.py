@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from timellm.config import RunConfig
+from timellm.contract.config import RunConfig
 from timellm.model.layers import FlattenHead, normalize_window
 from timellm.model.timellm import DTYPES, PromptBatch, Prototypes, build_patch_embedding, compiled
 

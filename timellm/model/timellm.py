@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from timellm.config import RunConfig
+from timellm.contract.config import RunConfig
 from timellm.model.checkpointing import RunBlock, checkpoint_on_device, checkpoint_on_host, run_as_it_is
 from timellm.model.frozen import frozen_blocks
 from timellm.model.layers import FlattenHead, PatchEmbedding, ReprogrammingLayer, normalize_window

@@ -13,7 +13,7 @@ from pathlib import Path
 import filelock
 import numpy as np
 
-from spaces.errors import InputError
+from timellm.contract.errors import InputError
 
 FORMAT_VERSION = 1
 """Part of every key: raise it when the words of a prompt or the files change."""

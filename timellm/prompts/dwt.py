@@ -6,8 +6,8 @@ import numpy as np
 import pywt
 from torch import Tensor
 
-from spaces.errors import InputError
-from timellm.config import RunConfig
+from timellm.contract.config import RunConfig
+from timellm.contract.errors import InputError
 from timellm.prompts.decimals import written
 from timellm.prompts.statistics import WindowStatistics
 

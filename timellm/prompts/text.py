@@ -2,7 +2,7 @@
 
 from torch import Tensor
 
-from timellm.config import RunConfig
+from timellm.contract.config import RunConfig
 from timellm.prompts.decimals import Digits, written
 from timellm.prompts.dwt import dwt_prompts, wavelet_statistics
 from timellm.prompts.statistics import WindowStatistics, normalised_statistics

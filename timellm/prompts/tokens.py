@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
-from timellm.config import RunConfig
+from timellm.contract.config import RunConfig
 from timellm.data import Split
 from timellm.prompts.cache import FORMAT_VERSION, TokenStore, default_cache_dir, load_or_build
 from timellm.prompts.dwt import check_wavelet_prompt

@@ -1,0 +1,51 @@
+"""Which rows of a table may be compared, and what is said about the others."""
+
+import pandas as pd
+
+from results.analysis.pareto import comparable
+from timellm.contract.columns import FIDELITY
+
+
+def main_fidelity(df: pd.DataFrame) -> pd.DataFrame:
+    """All rows of the fidelity that holds most complete rows; of several such the one with most training windows.
+
+    Args:
+        df: A trials table.
+
+    Returns:
+        Those rows, failed ones included. Rows that failed before their fidelity was known belong to every one. A
+        table without complete rows is returned whole.
+    """
+    rows = comparable(df)
+    if rows.empty:
+        return df
+    counts = rows.groupby(list(FIDELITY), dropna=False).size().rename("rows").reset_index()
+    best = counts.sort_values(["rows", "train_samples", "val_samples"], na_position="first").iloc[-1]
+    return rows_of_fidelity(df, best)
+
+
+def rows_of_fidelity(df: pd.DataFrame, fidelity: pd.Series) -> pd.DataFrame:
+    """The rows of one fidelity, failed ones included; those that failed before theirs was known belong to every one.
+
+    Args:
+        df: A trials table.
+        fidelity: The columns of `timellm.contract.columns.FIDELITY`, such as a row of the table.
+    """
+    same = pd.Series(True, index=df.index)
+    for name in FIDELITY:
+        same &= df[name].isna() if pd.isna(fidelity[name]) else df[name].eq(fidelity[name]).fillna(False)
+    unknown = df[list(FIDELITY)].isna().all(axis=1) & ~df.index.isin(comparable(df).index)
+    return df[(same | unknown).to_numpy(dtype=bool)]
+
+
+def fidelity_words(df: pd.DataFrame) -> str:
+    """The fidelity of the first complete row in words, such as `512 training and 256 validation windows, projected`."""
+    rows = comparable(df)
+    if rows.empty:
+        return "no complete trial"
+    first = rows.iloc[0]
+    train, validation = (
+        "all" if pd.isna(first[name]) else f"{int(first[name]):,}" for name in ("train_samples", "val_samples")
+    )
+    kind = "projected" if pd.notna(first["is_projected"]) and first["is_projected"] else "measured whole"
+    return f"{train} training and {validation} validation windows, {kind}"

@@ -1,0 +1,59 @@
+"""Numbers as words, the same in terminal, report and files."""
+
+import math
+
+from results.analysis.ratios import Ratio
+
+MISSING = "–"
+"""Stands where there is no value."""
+
+
+def seconds_words(seconds: float) -> str:
+    """A duration in its natural unit: `0.274 s`, `14.3 s`, `3 min 20 s`, `2 h 05 min`."""
+    if seconds is None or not math.isfinite(seconds):
+        return MISSING
+    if seconds < 1:
+        return f"{seconds:.3f} s"
+    if seconds < 99.95:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    if minutes < 60:
+        return f"{minutes} min {rest:02d} s"
+    hours, minutes = divmod(round(seconds / 60), 60)
+    return f"{hours:,} h {minutes:02d} min"
+
+
+def factor(value: float) -> str:
+    """A ratio with three figures: `14.1`, `3.12`, `0.87`."""
+    if not math.isfinite(value):
+        return MISSING
+    return f"{value:.0f}" if value >= 99.5 else f"{value:.3g}" if value >= 10 else f"{value:.2f}"
+
+
+def multiple(ratio: Ratio) -> str:
+    """A speed-up and its interval: `3.10× as fast (95 % interval 2.95 to 3.26)`."""
+    words = f"{factor(ratio.value)}× as fast"
+    return f"{words} (95 % interval {factor(ratio.low)} to {factor(ratio.high)})" if ratio.is_known else words
+
+
+def percent(value: float) -> str:
+    """A signed change: `+1.3 %`, `−0.4 %`."""
+    if not math.isfinite(value):
+        return MISSING
+    sign = "+" if value > 0 else "−" if value < 0 else "±"
+    return f"{sign}{abs(value):.1f} %"
+
+
+def signed(value: float) -> str:
+    """A number with three decimals and its sign; zero has none."""
+    return "0.000" if abs(value) < 0.0005 else f"{value:+.3f}".replace("-", "−")
+
+
+def change_words(change: float, deviation: float) -> str:
+    """A change and its spread over seeds, both in percent: `+1.3 % ± 0.4 %`."""
+    return f"{percent(change)} ± {deviation:.1f} %" if math.isfinite(deviation) else percent(change)
+
+
+def weight_words(weight: float) -> str:
+    """What a time weight trades, in one sentence."""
+    return f"At time weight {weight:g}, five times faster makes up for {100 * (5**weight - 1):.1f} % more MSE."

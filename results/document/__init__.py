@@ -1,0 +1,1 @@
+"""The report and the recommendations, written out of the analysis."""

@@ -1,0 +1,182 @@
+"""Writes the recommended settings of a run as commands, JSON and DeepSpeed configurations."""
+
+import json
+import shlex
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from results.analysis.picks import Pick, Recommendation
+from results.analysis.wording import MISSING, change_words, multiple, seconds_words
+from timellm.contract.columns import knob_columns, knob_name
+from timellm.contract.errors import InputError
+from timellm.contract.layout import RunFolder, replace_files
+
+FIDELITY_SETTINGS = ("train_samples", "val_samples")
+"""Settings that shorten a trial; a recommended run is whole."""
+
+_NEEDED = ("run_defaults", "run_config", "train_command", "project_root", "python")
+
+
+def write_recommendation(folder: RunFolder, recommendation: Recommendation, manifest: Mapping[str, Any]) -> None:
+    """Write recommended/{fastest,balanced,accurate}/ and recommended/command.sh, the balanced one.
+
+    Args:
+        folder: The run folder.
+        recommendation: What `results.analysis.picks.recommend` chose; without picks nothing is written.
+        manifest: The run's manifest.
+
+    Raises:
+        InputError: If the manifest lacks what a command is made of, or a knob is no setting of a run.
+        OSError: If the disk refuses.
+    """
+    if not recommendation.picks:
+        return
+    missing = [name for name in _NEEDED if not manifest.get(name)]
+    if missing:
+        raise InputError(f"{folder.manifest} must hold {', '.join(missing)} for a command to be written.")
+    contents: dict[Path, str | bytes] = {}
+    for pick in recommendation.picks:
+        files = folder.recommendation(pick.name)
+        config = run_config_of(pick.row, manifest)
+        command = command_script(pick, config, manifest)
+        contents[files.command] = command
+        contents[files.run_config] = json.dumps(config, indent=2) + "\n"
+        contents[files.deepspeed_config] = _deepspeed_file(folder, pick, config)
+        contents[files.reasons] = reasons_text(pick, recommendation, manifest)
+        if pick.name == "balanced":
+            contents[folder.recommended_command] = command
+    replace_files(contents)
+    for path in contents:
+        if path.suffix == ".sh":
+            path.chmod(0o755)
+
+
+def run_config_of(row: pd.Series, manifest: Mapping[str, Any]) -> dict[str, Any]:
+    """The whole training run of a row, as a run configuration.
+
+    Args:
+        row: A row of the trials table.
+        manifest: The run's manifest: its `run_config` holds what the row's knobs do not set.
+
+    Returns:
+        Every setting by name; those that shorten a trial are back at their defaults.
+
+    Raises:
+        InputError: If a knob is no setting of a run.
+    """
+    defaults = manifest["run_defaults"]
+    knobs = {knob_name(name): row[name] for name in knob_columns(row.index) if pd.notna(row[name])}
+    unknown = sorted(set(knobs) - set(defaults))
+    if unknown:
+        raise InputError(f"Every knob must be a setting of a run, but run_defaults has no {', '.join(unknown)}.")
+    if pd.notna(row["seed"]):
+        knobs["seed"] = row["seed"]
+    settings = {name: _plain(value, defaults[name]) for name, value in knobs.items()}
+    whole = {name: defaults[name] for name in FIDELITY_SETTINGS if name in defaults}
+    return {**defaults, **manifest["run_config"], **settings, **whole}
+
+
+def command_script(pick: Pick, config: Mapping[str, Any], manifest: Mapping[str, Any]) -> str:
+    """A shell script that trains a pick from anywhere and passes further flags on; flags given later win."""
+    defaults = manifest["run_defaults"]
+    script, *rest = manifest["train_command"][1:]
+    lines = [f'exec "${{PYTHON:-$python}}" {shlex.join([script, *rest])}']
+    for name, value in config.items():
+        if value == defaults.get(name):
+            continue
+        if value is None:
+            raise InputError(f"{name} has no flag for an empty value, its default is {defaults.get(name)!r}.")
+        text = str(value).lower() if isinstance(value, bool) else str(value)
+        lines.append(f"  --{name} {shlex.quote(text)}")
+    title = f"{pick.title} pick of run {manifest.get('name', '')}, trial {pick.trial_id}"
+    return "\n".join(
+        [
+            "#!/usr/bin/env bash",
+            f"# {' '.join(title.split())}. Further flags are passed on and win over those below.",
+            "# TIMELLM_ROOT names another checkout of the project, PYTHON another interpreter.",
+            "set -euo pipefail",
+            f"root={shlex.quote(str(manifest['project_root']))}",
+            f"python={shlex.quote(str(manifest['python']))}",
+            'cd "${TIMELLM_ROOT:-$root}"',
+            " \\\n".join([*lines, '  "$@"']),
+            "",
+        ]
+    )
+
+
+def deepspeed_config_of(config: Mapping[str, Any]) -> dict[str, Any]:
+    """A ZeRO-2 configuration for a run.
+
+    Clipping is always written, DeepSpeed clips at 1.0 otherwise; mixed precision is autocast, so that the trained
+    parameters stay fp32.
+    """
+    zero: dict[str, Any] = {"stage": 2, "contiguous_gradients": True, "overlap_comm": False}
+    if config["offload_optimizer"] == "cpu":
+        zero["offload_optimizer"] = {"device": "cpu", "pin_memory": config["pin_memory"]}
+    settings: dict[str, Any] = {
+        "train_micro_batch_size_per_gpu": config["batch_size"],
+        "gradient_accumulation_steps": config["accumulation_steps"],
+        "gradient_clipping": config["max_grad_norm"],
+        "zero_optimization": zero,
+        "zero_allow_untested_optimizer": True,
+        "zero_force_ds_cpu_optimizer": False,
+    }
+    if config["precision"] != "fp32":
+        dtype = {"bf16": "bfloat16", "fp16": "float16"}[config["precision"]]
+        settings["torch_autocast"] = {"enabled": True, "dtype": dtype}
+    if config["gradient_checkpointing"]:
+        settings["activation_checkpointing"] = {"partition_activations": False, "cpu_checkpointing": False}
+    return settings
+
+
+def reasons_text(pick: Pick, recommendation: Recommendation, manifest: Mapping[str, Any]) -> str:
+    """why.md: the reason, what changes against the reference, what was measured, what to keep in mind."""
+    row = pick.row
+    lines = [f"# {pick.title}: trial {pick.trial_id} of {manifest.get('name', 'the run')}", "", pick.reason, ""]
+    if not recommendation.beats_baseline:
+        lines += [f"Nothing beats {recommendation.reference_name} in the joint score.", ""]
+    lines += [f"- {caveat}" for caveat in recommendation.caveats]
+    lines += [""] if recommendation.caveats else []
+    if pick.changes:
+        lines += ["| setting | value | was |", "|---|---|---|"]
+        lines += ["| " + " | ".join(_cell(part) for part in change) + " |" for change in pick.changes]
+        lines.append("")
+    memory = MISSING if pd.isna(row["peak_memory_gib"]) else f"{row['peak_memory_gib']:.1f} GiB"
+    mse = "" if pick.is_reference else f" ({change_words(pick.mse_change, pick.mse_std)})"
+    seeds = int(row["repeats"])
+    lines += [
+        "| measured | |",
+        "|---|---|",
+        f"| seconds per epoch | {seconds_words(row['seconds_per_epoch'])} |",
+        *([] if pick.is_reference else [f"| against the reference | {multiple(pick.speedup)} |"]),
+        f"| validation MSE | {row['val_mse']:.4f}{mse} |",
+        f"| peak memory | {memory} |",
+        f"| seeds | {seeds}{'' if seeds > 1 else ', so the spread of the MSE is not known'} |",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _cell(text: str) -> str:
+    """Text as a cell of a Markdown table."""
+    return " ".join(text.split()).replace("|", "\\|")
+
+
+def _deepspeed_file(folder: RunFolder, pick: Pick, config: Mapping[str, Any]) -> bytes | str:
+    """The file the trial trained with, or one made for its settings where it did not use DeepSpeed."""
+    own = folder.trial(pick.trial_id).deepspeed_config
+    if config["offload_optimizer"] != "off" and own.is_file():
+        return own.read_bytes()
+    return json.dumps(deepspeed_config_of(config), indent=2) + "\n"
+
+
+def _plain(value: Any, default: Any) -> Any:
+    """A table's value as the type its setting has."""
+    if isinstance(value, np.generic):
+        value = value.item()
+    if isinstance(default, float):
+        return float(value)
+    return value

@@ -1,0 +1,74 @@
+"""What a search minimises: two objectives, or one that joins them."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from timellm.contract.columns import PEAK_MEMORY_GIB, SECONDS_PER_EPOCH, VAL_MSE, State
+
+RUNS = "runs"
+MEMORY = "peak_memory"
+"""Names of the constraints in the study; a trial is feasible where all are zero or less."""
+
+_FIRST_WORST = {VAL_MSE: 1.0, SECONDS_PER_EPOCH: 60.0}
+"""Told for a failure before anything succeeded: the variance of scaled data, and a minute."""
+_LEAST_EXCESS = 0.05
+
+
+@dataclass(frozen=True, slots=True)
+class Objective:
+    """The objectives of a search and what the study is told of a trial."""
+
+    kind: Literal["pareto", "joint"] = "pareto"
+    """pareto: val_mse and seconds_per_epoch; joint: the logarithm of the first plus a share of the second's."""
+    time_weight: float = 0.05
+    """Weight of log time in the joint objective."""
+
+    @property
+    def names(self) -> list[str]:
+        """Names of the objectives in the study."""
+        if self.kind == "pareto":
+            return [VAL_MSE, SECONDS_PER_EPOCH]
+        return [f"log_{VAL_MSE}_plus_{self.time_weight:g}_log_{SECONDS_PER_EPOCH}"]
+
+    def values(self, row: Mapping[str, Any]) -> list[float] | None:
+        """The objectives of a row that has them; None for any other.
+
+        The joint one is the joint score but for a constant, so it needs no baseline.
+        """
+        found = [row.get(VAL_MSE), row.get(SECONDS_PER_EPOCH)]
+        if row.get("state") not in (State.COMPLETE, State.STOPPED_EARLY):
+            return None
+        if any(value is None or not math.isfinite(value) or value <= 0 for value in found):
+            return None
+        mse, seconds = (float(value) for value in found if value is not None)
+        return [mse, seconds] if self.kind == "pareto" else [math.log(mse) + self.time_weight * math.log(seconds)]
+
+    def worst(self, seen: list[list[float]]) -> list[float]:
+        """What is told for a trial without objectives: the worst values seen, each on its own."""
+        if seen:
+            return [max(values) for values in zip(*seen, strict=True)]
+        mse, seconds = _FIRST_WORST[VAL_MSE], _FIRST_WORST[SECONDS_PER_EPOCH]
+        return [mse, seconds] if self.kind == "pareto" else [math.log(mse) + self.time_weight * math.log(seconds)]
+
+
+def constraints(row: Mapping[str, Any], limit_gib: float | None) -> dict[str, float]:
+    """The constraints of a finished row, the same names for every row of a search.
+
+    Args:
+        row: A row of the trials table.
+        limit_gib: Memory limit of a trial; None leaves the memory constraint out.
+
+    Returns:
+        `runs`: -1 for a trial that has its objectives, 1 for any other. `peak_memory`: peak over limit, less one;
+        above zero after an out-of-memory end, zero where the peak is unknown.
+    """
+    ended_well = row.get("state") in (State.COMPLETE, State.STOPPED_EARLY)
+    found = {RUNS: -1.0 if ended_well else 1.0}
+    if limit_gib:
+        peak = row.get(PEAK_MEMORY_GIB)
+        known = peak is not None and math.isfinite(peak) and peak > 0
+        excess = float(peak) / limit_gib - 1 if known and peak is not None else 0.0
+        found[MEMORY] = max(excess, _LEAST_EXCESS) if row.get("state") == State.OUT_OF_MEMORY else excess
+    return found

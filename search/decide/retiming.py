@@ -1,0 +1,61 @@
+"""Times trials again whose clocks were disturbed by other load: once each, at once, if the time budget allows it."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from timellm.contract.columns import State
+from timellm.contract.layout import TrialFolder
+from timellm.machine.contention import CLEAN
+
+_FOLDER = "retimed"
+
+
+class Retiming:
+    """Decides which trials are timed again and which of the two timings counts.
+
+    Load that stays would double the price of every trial: after a second timing that was disturbed too, none is made
+    until a trial comes out clean by itself.
+    """
+
+    def __init__(self) -> None:
+        self._pays = True
+
+    def is_wanted(self, row: Mapping[str, Any]) -> bool:
+        """Whether a trial shall be timed again.
+
+        Args:
+            row: Its first row.
+        """
+        if row["state"] != State.COMPLETE:
+            return False
+        if row["timing_quality"] == CLEAN:
+            self._pays = True
+            return False
+        return self._pays
+
+    def counts(self, outcome: Mapping[str, Any]) -> bool:
+        """Whether a second timing takes the place of the first: only if it is complete and clean.
+
+        Args:
+            outcome: Fields of the worker's result.
+        """
+        self._pays = outcome.get("state") == State.COMPLETE and outcome.get("timing_quality") == CLEAN
+        return self._pays
+
+
+def retimed_folder(folder: TrialFolder) -> TrialFolder:
+    """Files of a trial's second timing, within the folder of the first."""
+    return TrialFolder(folder.path / _FOLDER)
+
+
+def start_note(trial_id: str) -> str:
+    """What is printed before a second timing."""
+    return f"{trial_id}: other load was noticed while it was timed, so it is timed again."
+
+
+def end_note(trial_id: str, counts: bool) -> str:
+    """What is printed and kept after a second timing."""
+    if counts:
+        folder = f"trials/{trial_id}/{_FOLDER}"
+        return f"{trial_id} was timed twice, the first time beside other load; the second time counts ({folder})."
+    return f"{trial_id} was timed twice, and not cleanly the second time either; the first time counts."

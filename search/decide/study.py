@@ -1,0 +1,316 @@
+"""The Optuna study of a search: what to try next, and what came of it. Knows nothing of Ray."""
+
+import contextlib
+import itertools
+import random
+import sqlite3
+import warnings
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import optuna
+import sqlalchemy
+from optuna.trial import TrialState
+
+from search.decide.objective import Objective, constraints
+from search.decide.parameters import encode, parameters, suggest
+from spaces import Space
+from spaces.knobs import Value
+from timellm.contract.columns import BASELINE, SAMPLER, State
+
+Settings = dict[str, Value]
+
+_PATIENCE = 8
+"""Suggestions in a row that are known or excluded before an untried configuration is drawn at random."""
+_DRAWS = 2000
+_COUNTABLE = 200_000
+
+
+@dataclass(frozen=True, slots=True)
+class Proposal:
+    """A trial to run."""
+
+    trial_id: str
+    """Name in the table and of its folder."""
+    source: str
+    """baseline, the name of a plan, sampler or confirm."""
+    settings: Settings
+    """Every setting of the space."""
+    seed: int | None = None
+    """Seed of the run, where it is not the search's."""
+
+
+@dataclass(kw_only=True)
+class StudyOptions:
+    """What a study is made from.
+
+    Attributes:
+        name: Name of the study, unique in its storage.
+        storage: SQLite file; None keeps the study in memory.
+        sampler: The Optuna sampler.
+        objective: What is minimised.
+        limit_gib: Memory limit of a trial, the constraint that the sampler learns; None for none.
+        refusal: Why settings of a source cannot be run, or None; asked before anything is proposed.
+        seed: Seed of the draws made when the sampler repeats itself.
+    """
+
+    name: str
+    sampler: optuna.samplers.BaseSampler
+    storage: Path | None = None
+    objective: Objective = field(default_factory=Objective)
+    limit_gib: float | None = None
+    refusal: Callable[[Settings, str], str | None] = lambda settings, source: None
+    seed: int = 0
+
+
+class SearchStudy:
+    """Asks the sampler for new configurations and tells it how they ended.
+
+    Every proposal is new: what was tried before is answered from the table. No trial of the study stays in state
+    running, and none is told anything that is not finite.
+
+    Args:
+        space: A resolved space.
+        options: What the study is made from. A study of that name in the storage is continued.
+        rows: Rows of an earlier session of the same search.
+    """
+
+    def __init__(self, space: Space, options: StudyOptions, rows: Sequence[Mapping[str, Any]] = ()) -> None:
+        self._space, self._options = space, options
+        self._parameters = parameters(space)
+        self._known: dict[tuple[Any, ...], Mapping[str, Any]] = {}
+        self._open: dict[str, tuple[optuna.Trial, Settings]] = {}
+        self._seen_values: list[list[float]] = []
+        self._random = random.Random(options.seed)
+        self._storage = open_storage(options.storage) if options.storage else None
+        optuna.logging.set_verbosity(optuna.logging.WARNING)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+            self.study = optuna.create_study(
+                storage=self._storage,
+                sampler=options.sampler,
+                study_name=options.name,
+                directions=["minimize"] * len(options.objective.names),
+                load_if_exists=True,
+            )
+            self.study.set_metric_names(options.objective.names)
+        for row in rows:
+            self._remember(row, settings_of(row, space))
+        self._next_number = 1 + max((int(str(row["trial_id"]).lstrip("t")) for row in rows), default=0)
+        self.is_new = not self.study.get_trials(deepcopy=False)
+        if self.is_new:
+            self._enqueue_first_trials()
+        else:
+            self._take_up(rows)
+
+    def propose(self) -> Proposal | None:
+        """The next configuration to try; None if every one has been tried."""
+        for attempt in itertools.count(1):
+            if attempt > _PATIENCE:
+                untried = self._untried()
+                if untried is None:
+                    return None
+                self._enqueue(untried, source=SAMPLER)
+            trial = self.study.ask()
+            settings = suggest(trial, self._space, self._parameters)
+            reason = self._refusal(settings, trial.user_attrs.get("source", SAMPLER))
+            if reason is not None:
+                trial.set_user_attr("refused", reason)
+                self.study.tell(trial, state=TrialState.FAIL)
+            elif (known := self._known.get(_key(settings))) is not None:
+                trial.set_user_attr("duplicate_of", known["trial_id"])
+                self._tell(trial, known)
+            elif any(_key(settings) == _key(running) for _, running in self._open.values()):
+                trial.set_user_attr("duplicate_of", "a running trial")
+                self.study.tell(trial, state=TrialState.FAIL)
+            else:
+                return self._opened(trial, settings)
+        raise AssertionError
+
+    def finish(self, trial_id: str, row: Mapping[str, Any]) -> None:
+        """Tell the study how a proposal ended.
+
+        Args:
+            trial_id: The proposal's.
+            row: Its row of the trials table.
+        """
+        if trial_id not in self._open:
+            return
+        trial, settings = self._open.pop(trial_id)
+        trial.set_user_attr("state", str(row["state"]))
+        if row["state"] == State.INTERRUPTED:
+            self.study.tell(trial, state=TrialState.FAIL)
+            return
+        self._remember(row, settings)
+        self._tell(trial, row)
+
+    def _opened(self, trial: optuna.Trial, settings: Settings) -> Proposal:
+        source = trial.user_attrs.get("source", SAMPLER)
+        trial_id = trial.user_attrs.get("trial_id")
+        if trial_id is None:
+            trial_id = f"t{self._next_number:04d}"
+            self._next_number += 1
+            trial.set_user_attr("trial_id", trial_id)
+        if "source" not in trial.user_attrs:
+            trial.set_user_attr("source", source)
+        trial.set_user_attr("settings", settings)
+        self._open[trial_id] = (trial, settings)
+        return Proposal(trial_id=trial_id, source=source, settings=settings)
+
+    def new_trial_id(self) -> str:
+        """A name for a trial that is none of the study's, such as a confirmation."""
+        self._next_number += 1
+        return f"t{self._next_number - 1:04d}"
+
+    def inform(self, rows: Iterable[Mapping[str, Any]], run: str) -> int:
+        """Let the sampler learn from trials of another search; they are no trials of this one.
+
+        Args:
+            rows: Rows of its table, at the fidelity of this search.
+            run: Its name.
+
+        Returns:
+            How many of them have objectives and lie in this space.
+        """
+        count = 0
+        for row in rows:
+            settings = {knob.name: row.get(f"config/{knob.name}") for knob in self._space.knobs}
+            is_inside = all(knob.holds(settings[knob.name]) for knob in self._space.knobs)
+            is_fixed = all(
+                _spelt(row.get(f"config/{name}")) == _spelt(value) for name, value in self._space.fixed.items()
+            )
+            values = self._options.objective.values(row)
+            if is_inside and is_fixed and values is not None:
+                full = self._space.settings(settings)  # type: ignore[arg-type]
+                self._add(full, values, row, {"warm_start": f"{run}/{row['trial_id']}"})
+                self._seen_values.append(values)
+                count += 1
+        return count
+
+    def close(self) -> None:
+        """Leave one ordinary file: what was written ahead is moved into it."""
+        if self._storage is None or self._options.storage is None:
+            return
+        self._storage.remove_session()
+        self._storage.engine.dispose()
+        with contextlib.closing(sqlite3.connect(self._options.storage)) as connection:
+            connection.execute("PRAGMA journal_mode=DELETE")
+
+    def _tell(self, trial: optuna.Trial, row: Mapping[str, Any]) -> None:
+        for name, value in constraints(row, self._options.limit_gib).items():
+            trial.set_constraint(name, value)
+        values = self._options.objective.values(row)
+        self.study.tell(trial, values or self._options.objective.worst(self._seen_values))
+
+    def _remember(self, row: Mapping[str, Any], settings: Settings) -> None:
+        if row["state"] == State.INTERRUPTED:
+            return
+        self._known.setdefault(_key(settings), row)
+        values = self._options.objective.values(row)
+        if values is not None:
+            self._seen_values.append(values)
+
+    def _enqueue_first_trials(self) -> None:
+        for source, values in {BASELINE: self._space.baseline, **self._space.plans}.items():
+            self._enqueue(self._space.settings(values), source=source)
+
+    def _enqueue(self, settings: Settings, **attributes: Any) -> None:
+        self.study.enqueue_trial(encode(settings, self._space, self._parameters), user_attrs=attributes)
+
+    def _take_up(self, rows: Sequence[Mapping[str, Any]]) -> None:
+        """Continue an earlier session: close what it left open and line up again what it did not end."""
+        by_id = {row["trial_id"]: row for row in rows}
+        unfinished: dict[str, tuple[Settings, str]] = {}
+        trials = self.study.get_trials(deepcopy=True)
+        waiting = {trial.user_attrs.get("trial_id") for trial in trials if trial.state == TrialState.WAITING}
+        for frozen in trials:
+            attributes = frozen.user_attrs
+            trial_id, settings = attributes.get("trial_id"), attributes.get("settings")
+            if frozen.state == TrialState.RUNNING:
+                self.study.tell(frozen.number, state=TrialState.FAIL)
+            if trial_id is None or settings is None or "duplicate_of" in attributes:
+                continue
+            self._next_number = max(self._next_number, 1 + int(trial_id.lstrip("t")))
+            row = by_id.get(trial_id)
+            if row is None or row["state"] == State.INTERRUPTED:
+                unfinished[trial_id] = (settings, attributes.get("source", SAMPLER))
+            elif frozen.state == TrialState.RUNNING:
+                self._add_finished(frozen, row)
+        for trial_id, (settings, source) in unfinished.items():
+            if trial_id in waiting:
+                continue
+            self._enqueue(settings, trial_id=trial_id, source=source)
+
+    def _add_finished(self, frozen: optuna.trial.FrozenTrial, row: Mapping[str, Any]) -> None:
+        """Add a trial whose row was written but whose end the study was not told."""
+        values = self._options.objective.values(row) or self._options.objective.worst(self._seen_values)
+        attributes = {**frozen.user_attrs, "state": str(row["state"])}
+        self._add(settings_of(row, self._space), values, row, attributes)
+
+    def _add(self, settings: Settings, values: list[float], row: Mapping[str, Any], attributes: dict[str, Any]) -> None:
+        names = {self._parameters[name].name: self._parameters[name] for name in self._space.active(settings)}
+        trial = optuna.trial.create_trial(
+            values=values,
+            params=encode(settings, self._space, self._parameters),
+            distributions={name: parameter.distribution for name, parameter in names.items()},
+            user_attrs=attributes,
+        )
+        for name, value in constraints(row, self._options.limit_gib).items():
+            trial.set_constraint(name, value)
+        self.study.add_trial(trial)
+
+    def _untried(self) -> Settings | None:
+        """Settings that were neither tried nor refused, drawn at random; None if there are none."""
+        for _ in range(_DRAWS):
+            settings = self._draw()
+            if self._is_untried(settings):
+                return settings
+        if self._space.size > _COUNTABLE:
+            return None
+        left = [settings for settings in self._space.configurations() if self._is_untried(settings)]
+        return self._random.choice(left) if left else None
+
+    def _is_untried(self, settings: Settings) -> bool:
+        running: Iterable[Settings] = (open_settings for _, open_settings in self._open.values())
+        return (
+            _key(settings) not in self._known
+            and not any(_key(settings) == _key(other) for other in running)
+            and self._refusal(settings, SAMPLER) is None
+        )
+
+    def _refusal(self, settings: Settings, source: str) -> str | None:
+        return self._space.exclusion(settings) or self._options.refusal(settings, source)
+
+    def _draw(self) -> Settings:
+        drawn = {name: parameter.draw(self._random) for name, parameter in self._parameters.items()}
+        return self._space.settings(drawn)
+
+
+def open_storage(path: Path) -> optuna.storages.RDBStorage:
+    """A study's SQLite file, written ahead: a trial's dozen small commits then take milliseconds, not a second."""
+    storage = optuna.storages.RDBStorage(f"sqlite:///{path}")
+
+    @sqlalchemy.event.listens_for(storage.engine, "connect")
+    def configure(connection: Any, record: Any) -> None:
+        connection.execute("PRAGMA journal_mode=WAL")
+        connection.execute("PRAGMA synchronous=NORMAL")
+
+    storage.engine.dispose()
+    return storage
+
+
+def settings_of(row: Mapping[str, Any], space: Space) -> Settings:
+    """The space's settings in a row of the trials table."""
+    names = [*space.fixed, *(knob.name for knob in space.knobs)]
+    return {name: row[f"config/{name}"] for name in names}
+
+
+def _key(settings: Settings) -> tuple[Any, ...]:
+    return tuple(sorted((name, _spelt(value)) for name, value in settings.items()))
+
+
+def _spelt(value: Any) -> str:
+    """A value as text; a whole number is the same whether a table has kept it as 0 or as 0.0."""
+    return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)

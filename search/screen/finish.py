@@ -1,0 +1,55 @@
+"""The end of a search: recommendations, report, and a summary that fits one screen."""
+
+import pandas as pd
+
+from results.analysis.pareto import pareto_front
+from results.analysis.picks import Recommendation, recommend
+from results.analysis.table import load_trials
+from results.analysis.wording import change_words, multiple
+from results.document.page import build_report
+from search.screen.terminal import Terminal
+from timellm.contract.layout import RunFolder
+
+
+def finish(folder: RunFolder, terminal: Terminal) -> bool:
+    """Write recommendations and report, and print what came out.
+
+    Args:
+        folder: The run folder, with its table and manifest.
+        terminal: Where to print.
+
+    Returns:
+        Whether anything usable came out: a complete trial.
+
+    Raises:
+        OSError: If the disk refuses.
+    """
+    trials, manifest = load_trials(folder.path), folder.read_manifest()
+    recommendation = recommend(trials, manifest)
+    build_report(folder)
+    if not recommendation.picks:
+        terminal.say(f"No trial was completed, so nothing can be recommended. The reasons are in {folder.trials_csv}.")
+        return False
+    front = pareto_front(trials).astype(object)
+    terminal.summary(
+        "Pareto front: no other trial is both faster and more accurate",
+        front.where(front.notna(), None).to_dict("records"),
+        _sentences(recommendation, trials, folder),
+    )
+    return True
+
+
+def _sentences(recommendation: Recommendation, trials: pd.DataFrame, folder: RunFolder) -> list[str]:
+    """The picks, what to keep in mind, and where everything is."""
+    lines = [""]
+    name = recommendation.reference_name
+    if not recommendation.beats_baseline:
+        lines.append(f"Nothing beats {name} in the joint score.")
+    for pick in recommendation.picks:
+        change = change_words(pick.mse_change, pick.mse_std)
+        note = " (preliminary)" if pick.is_preliminary else ""
+        text = f"{name} itself" if pick.is_reference else f"{multiple(pick.speedup)}, validation MSE {change}"
+        lines.append(f"{pick.title}: {pick.trial_id}, {text}{note}")
+    lines += [f"Note: {caveat}" for caveat in recommendation.caveats]
+    lines += ["", f"{len(trials)} trials: {folder.trials_csv}", f"Report: {folder.report}"]
+    return [*lines, f"Train it: bash {folder.recommended_command}"]

@@ -1,0 +1,1 @@
+"""All that is settled before a search starts: flags, machine, resources, manifest, resumption."""

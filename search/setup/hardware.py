@@ -1,0 +1,165 @@
+"""What this machine, the data and the language model are, found by a short process of its own.
+
+`python -m search.setup.hardware` reads a run configuration and its variants as JSON and writes what it found as JSON:
+torch is imported there, so that the search itself stays light.
+"""
+
+import importlib.util
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from search.setup.resources import machine_cores
+from spaces import Hardware, Space
+from timellm.contract.errors import InputError
+
+PROJECT_ROOT = Path(__file__).resolve().parents[2]
+"""Folder that the packages are in."""
+
+
+_MOST_THREADS = 256
+
+
+class FactFinder:
+    """Finds the facts of a search in a process of its own, while other things are done.
+
+    Args:
+        config: The run configuration that data and language model are checked for, from `RunConfig.to_dict`.
+        variants: Settings of other runs, as far as they differ, whose wavelets are checked too.
+    """
+
+    def __init__(self, config: Mapping[str, Any], variants: Sequence[Mapping[str, Any]] = ()) -> None:
+        paths = [str(PROJECT_ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "search.setup.hardware"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
+            env={**os.environ, "PYTHONPATH": os.pathsep.join(paths)},
+        )
+        assert self._process.stdin is not None
+        self._process.stdin.write(json.dumps({"config": config, "variants": variants}))
+        self._process.stdin.close()
+        self._process.stdin = None
+
+    def facts(self) -> dict[str, Any]:
+        """Wait for the facts.
+
+        Returns:
+            `machine`, `versions`, `git_revision`, `features`, `gpu_memory_gib`, `data`, `backbone`, and `environments`:
+            the environment of a worker by its number of threads.
+
+        Raises:
+            InputError: With everything that is wrong with the data or the language model.
+        """
+        output, errors = self._process.communicate()
+        if self._process.returncode:
+            last = next((line for line in reversed(errors.splitlines()) if line.strip()), "no output")
+            raise InputError(f"The data and the language model must be readable, but checking them failed: {last}")
+        found = json.loads(output.splitlines()[-1])
+        if found.get("problems"):
+            raise InputError(found["problems"])
+        return found
+
+
+def hardware_of(facts: Mapping[str, Any]) -> Hardware:
+    """What decides which values of a space can be tried, from `FactFinder.facts`."""
+    return Hardware(
+        cores=facts["machine"]["cores"],
+        features=frozenset(facts["features"]),
+        llm_layers=facts["backbone"].get("layers"),
+        hidden_size=facts["backbone"].get("hidden_size"),
+    )
+
+
+def wavelet_variants(space: Space) -> list[dict[str, Any]]:
+    """Settings with each wavelet that a trial may have, at the lowest level that it may have."""
+    prompts = [prompt for prompt in _possible(space, "prompt") if str(prompt).startswith("dwt")]
+    switched = {"prompt": prompts, "use_swt": [True] if True in _possible(space, "use_swt") else []}
+    names = {"prompt": ("dwt_wavelet", "dwt_prompt_level"), "use_swt": ("swt_wavelet", "swt_level")}
+    variants = []
+    for switch, (wavelet, level) in names.items():
+        levels = _possible(space, level)
+        lowest = {level: min(levels)} if levels else {}
+        for value in _possible(space, wavelet) if switched[switch] else ():
+            variants.append({switch: switched[switch][0], wavelet: value, **lowest})
+    return variants
+
+
+def _possible(space: Space, name: str) -> tuple[Any, ...]:
+    """The values of a setting that a space names, or the ends of its range."""
+    if knob := space.knob(name):
+        return knob.values or knob.ends or ()
+    return (space.fixed[name],) if name in space.fixed else ()
+
+
+def _features(device: str, backbone: Mapping[str, Any]) -> list[str]:
+    """Features of the device that runs on this machine would use."""
+    import torch
+
+    if device != "cpu" and torch.cuda.is_available():
+        features = {"cuda", "fp16"} | ({"bf16"} if torch.cuda.is_bf16_supported() else set())
+    else:
+        features = {"bf16"}
+    if any(shutil.which(name) for name in ("g++", "c++", "clang++")):
+        features.add("compiler")
+    if importlib.util.find_spec("deepspeed"):
+        features.add("deepspeed")
+    if backbone.get("kind") != "bert":
+        features.add("causal")
+    return sorted(features)
+
+
+def _slowdown(device: str) -> dict[str, float]:
+    """Time of a matrix product in bf16, relative to fp32: a CPU without matrix units for it is no faster, or slower."""
+    import torch
+
+    from timellm.model.rounding import slowdown
+
+    if device != "cpu" and torch.cuda.is_available():
+        return {}
+    return {"bf16": round(slowdown(torch.bfloat16), 2)}
+
+
+def _find(values: Mapping[str, Any]) -> dict[str, Any]:
+    import torch
+
+    from timellm.check import check_run
+    from timellm.contract.config import RunConfig
+    from timellm.machine.environment import describe_machine, git_revision, package_versions, worker_environment
+
+    config = RunConfig.from_dict(values["config"])
+    checked = check_run(config, values["variants"])
+    most_threads = max(_MOST_THREADS, machine_cores())
+    memory = [torch.cuda.get_device_properties(i).total_memory / 2**30 for i in range(torch.cuda.device_count())]
+    return {
+        **checked,
+        "machine": {**describe_machine(), "cores": machine_cores()},
+        "versions": package_versions(),
+        "git_revision": git_revision(),
+        "environments": {str(threads): worker_environment(threads) for threads in range(1, most_threads + 1)},
+        "slowdown": _slowdown(config.device),
+        "features": _features(config.device, checked["backbone"]),
+        "gpu_memory_gib": round(min(memory), 2) if memory else None,
+    }
+
+
+def main() -> int:
+    """Print what was found, or the problems of the input."""
+    try:
+        found = _find(json.load(sys.stdin))
+    except InputError as error:
+        found = {"problems": list(error.problems)}
+    print(json.dumps(found))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

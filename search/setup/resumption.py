@@ -1,0 +1,147 @@
+"""Opens a run folder: a new one, or an earlier one that is gone on with."""
+
+import dataclasses
+import fcntl
+import os
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from search.decide.ledger import Ledger
+from search.setup.manifest import Manifest
+from search.setup.options import Options
+from search.setup.preparation import Preparation
+from timellm.contract.errors import InputError
+from timellm.contract.layout import RunFolder
+
+_RAISED = {"time_budget", "num_trials"}
+"""Flags that a resumed search may change the meaning of: its limits."""
+_OF_THE_MACHINE = {"runs_dir", "name", "resume", "address", "dashboard", "dry_run", "trial_timeout", "confirm"}
+"""Flags that belong to a session, not to the search."""
+
+
+_LOCKS: dict[Path, int] = {}
+"""Open files whose locks keep other searches out, by run folder."""
+
+
+def earlier_options(options: Options, given: set[str], folder: RunFolder) -> Options:
+    """The options of a resumed search: those it was started with, but for what is given anew.
+
+    Args:
+        options: The command line.
+        given: Names of the flags on it.
+        folder: The run folder.
+
+    Raises:
+        InputError: If a flag is given that would make it another search.
+    """
+    earlier = folder.read_manifest().get("options") or {}
+    known = {field.name for field in dataclasses.fields(Options)}
+    kept = {name: value for name, value in earlier.items() if name in known}
+    kept["set"] = tuple(kept.get("set") or ())
+    problems = []
+    for name in given - _RAISED - _OF_THE_MACHINE:
+        if getattr(options, name) != kept.get(name):
+            problems.append(
+                f"--resume goes on with the same search, but --{name} was {_spelt(kept.get(name))} "
+                f"and is {_spelt(getattr(options, name))}. Start a new search for that, with another --name."
+            )
+    if problems:
+        raise InputError(problems)
+    anew = {name: getattr(options, name) for name in given & (_RAISED | _OF_THE_MACHINE)}
+    return dataclasses.replace(options, **{**kept, "name": None, "dry_run": options.dry_run, **anew})
+
+
+def open_run(prepared: Preparation) -> tuple[Manifest, Ledger]:
+    """The manifest and the table of a search, new or resumed; the folder is this process's until it ends.
+
+    Raises:
+        InputError: If the folder cannot be written or is another search's, or the space of a resumed search has
+            changed.
+    """
+    folder, options = prepared.folder, prepared.options
+    description = {"options": options, "space": prepared.space, "facts": prepared.facts, "config": prepared.config}
+    try:
+        folder.path.mkdir(parents=True, exist_ok=True)
+        _lock(folder)
+        if options.resume is None:
+            if folder.manifest.exists():
+                raise InputError(f"--name must be new, but {folder.path} has just been taken. Use another name.")
+            manifest = Manifest.create(folder, **description)  # type: ignore[arg-type]
+            manifest.values["notes"] = list(prepared.notes)
+            manifest.update([])
+            return manifest, Ledger(folder, options.time_weight)
+        manifest = Manifest(folder, folder.read_manifest())
+        _require_same(manifest.values, prepared)
+        manifest.describe(**description)  # type: ignore[arg-type]
+        ledger = Ledger.reopen(folder, options.time_weight)
+        manifest.update(ledger.rows)
+        return manifest, ledger
+    except OSError as error:
+        raise InputError(f"The run folder must be writable, but {folder.path} is not: {error.strerror}.") from None
+
+
+def _lock(folder: RunFolder) -> None:
+    """Keep other searches out of a run folder for as long as this process lives.
+
+    Raises:
+        InputError: If another search runs there.
+    """
+    earlier = _LOCKS.pop(folder.path, None)
+    if earlier is not None:
+        os.close(earlier)
+    descriptor = os.open(folder.lock, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(descriptor)
+        raise InputError(
+            f"A run folder belongs to one search, but another one runs in {folder.path}. Wait for it, or end it first."
+        ) from None
+    except OSError:
+        pass  # a file system without locks
+    _LOCKS[folder.path] = descriptor
+
+
+def _require_same(earlier: Mapping[str, Any], prepared: Preparation) -> None:
+    """Refuse a search whose space, task, data or language model are not the earlier ones."""
+    problems = []
+    pairs = {
+        "the space": (earlier.get("space"), prepared.space.to_dict()),
+        "the settings": (earlier.get("run_config"), prepared.config.to_dict()),
+        "the data": (_checksum(earlier.get("data")), _checksum(prepared.facts["data"])),
+        "the language model": (_checksum(earlier.get("backbone")), _checksum(prepared.facts["backbone"])),
+    }
+    for what, (before, after) in pairs.items():
+        problems += [f"{what} differs in {change}" for change in _differences(before, after)]
+    if problems:
+        raise InputError(
+            f"--resume {prepared.folder.name} needs the same search, but {'; '.join(problems)}. "
+            "Undo the change, or start a new search with another --name."
+        )
+
+
+def _checksum(facts: Any) -> Any:
+    return facts.get("checksum") if isinstance(facts, dict) else None
+
+
+def _differences(before: Any, after: Any, path: str = "") -> Iterator[str]:
+    """Each place where two JSON values differ, with both values."""
+    if isinstance(before, dict) and isinstance(after, dict):
+        for name in dict.fromkeys([*before, *after]):
+            yield from _differences(before.get(name), after.get(name), f"{path}.{name}" if path else str(name))
+    elif _is_named(before) and _is_named(after):
+        named = [{item["name"]: item for item in items} for items in (before, after)]
+        yield from _differences(named[0], named[1], path)
+    elif before != after:
+        yield f"{path or 'its value'}: it was {_spelt(before)} and is {_spelt(after)}"
+
+
+def _is_named(items: Any) -> bool:
+    return isinstance(items, list) and bool(items) and all(isinstance(item, dict) and "name" in item for item in items)
+
+
+def _spelt(value: Any) -> str:
+    if value is None:
+        return "absent"
+    return ", ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)

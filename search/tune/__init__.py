@@ -1,0 +1,1 @@
+"""Ray: the cluster, the Tune experiment, its trials and their worker processes."""

@@ -1,0 +1,108 @@
+"""One process of a training on several devices, in an actor of Ray Train: it starts a worker and follows it."""
+
+import contextlib
+import json
+import socket
+import time
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from search.tune.worker_process import WorkerProcess, WorkerSettings
+from timellm.contract.columns import State
+from timellm.contract.layout import TrialFolder, write_atomically
+
+INTERRUPT_FILE = "interrupt"
+"""File in a trial's folder that asks the first process to end in good order; the others end with it."""
+
+_SECONDS_BETWEEN_LOOKS = 0.1
+
+
+class ProcessEnded(Exception):  # noqa: N818 - an interrupted process did not fail
+    """One of the processes did not complete, so that Ray Train ends the others."""
+
+
+def rank_folder(folder: Path, rank: int) -> TrialFolder:
+    """Files of one process: the first one's are the trial's, each other has a folder within."""
+    return TrialFolder(folder / f"rank{rank}" if rank else folder)
+
+
+def outcome_file(folder: Path, rank: int) -> Path:
+    """What is known of one process once it has ended."""
+    return folder / f"outcome{rank}.json"
+
+
+def train_rank(job: Mapping[str, Any]) -> None:
+    """Run one process of a training, with its place among the others in its environment.
+
+    Args:
+        job: The trial's job file.
+
+    Raises:
+        ProcessEnded: If it did not complete.
+    """
+    from ray import train
+    from ray.train.collective import broadcast_from_rank_zero
+    from ray.util import get_node_ip_address
+
+    context, folder = train.get_context(), Path(job["run_dir"])
+    rank = context.get_world_rank()
+    with _reserved_port() as port:
+        address = broadcast_from_rank_zero([get_node_ip_address(), port] if rank == 0 else None)
+        place = {
+            "RANK": rank,
+            "WORLD_SIZE": context.get_world_size(),
+            "LOCAL_RANK": context.get_local_rank(),
+            "LOCAL_WORLD_SIZE": context.get_local_world_size(),
+            "MASTER_ADDR": address[0],
+            "MASTER_PORT": address[1],
+        }
+        outcome = _follow(_worker(job, rank, place), folder, rank)
+    write_atomically(outcome_file(folder, rank), json.dumps(outcome) + "\n")
+    if outcome["state"] != State.COMPLETE:
+        raise ProcessEnded(f"Process {rank} ended as {outcome['state']}: {outcome.get('error')}")
+
+
+def _worker(job: Mapping[str, Any], rank: int, place: Mapping[str, Any]) -> WorkerProcess:
+    launch = job["launch"]
+    settings = WorkerSettings(
+        command=tuple(launch["command"]),
+        project_root=launch["project_root"],
+        threads=job["threads"],
+        environment={**launch["environment"], **{name: str(value) for name, value in place.items()}},
+        max_memory_gib=job["max_memory_gib"],
+        min_timed_steps=job["min_timed_steps"],
+        rungs=tuple(job["rungs"]),
+    )
+    config = dict(job["config"])
+    if config["device"] == "cuda":
+        config["device"] = f"cuda:{place['LOCAL_RANK']}"
+    return WorkerProcess(settings, rank_folder(Path(job["run_dir"]), rank), config)
+
+
+def _follow(worker: WorkerProcess, folder: Path, rank: int) -> dict[str, Any]:
+    """Wait for a process to end; its outcome, when it was, and whether it left a result itself."""
+    try:
+        while worker.is_running():
+            worker.new_events()
+            if rank == 0 and (folder / INTERRUPT_FILE).exists():
+                worker.interrupt("The trial was told to end.")
+            time.sleep(_SECONDS_BETWEEN_LOOKS)
+        ended_at = time.time()
+        has_result = rank_folder(folder, rank).result.is_file()
+        known = {"began_at": worker.started_at, "ended_at": ended_at, "has_result": has_result}
+        return {**worker.outcome(), **known}
+    finally:
+        worker.kill("The process that watched the worker ended.")
+
+
+@contextlib.contextmanager
+def _reserved_port() -> Iterator[int]:
+    """A port that nobody else is given meanwhile, but that the worker may listen on.
+
+    Linux lets two sockets have one port if both allow it and only one of them listens.
+    """
+    with socket.socket() as holder:
+        holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        holder.bind(("", 0))
+        yield holder.getsockname()[1]

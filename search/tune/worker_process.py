@@ -1,0 +1,296 @@
+"""One worker process: started for a job, followed by its events, ended in good order or by force."""
+
+import ctypes
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from search.setup.resources import machine_cores
+from timellm.contract.columns import State
+from timellm.contract.layout import TrialFolder, write_atomically
+from timellm.machine.contention import LoadWatch
+from timellm.machine.gpu_watch import gpus_of
+
+WORKER_COMMAND = (sys.executable, "-m", "timellm.worker")
+"""Command that trains; the path of a job file follows."""
+
+LAUNCHER_COMMAND = (sys.executable, "-m", "search.tune.train_launcher")
+"""Command that stands in for it where a trial has several devices."""
+
+SECONDS_TO_STOP = 60.0
+"""A worker that was asked to end and has not after this long is killed."""
+
+_FULL_BYTES = 2**16
+"""A disk with less room than this is full."""
+
+_PR_SET_PDEATHSIG = 1
+_LIBC = ctypes.CDLL(None, use_errno=True) if sys.platform == "linux" else None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class WorkerSettings:
+    """How workers are started; the same for every trial of a search."""
+
+    command: tuple[str, ...] = WORKER_COMMAND
+    """Program and first arguments; the path of the job file follows."""
+    project_root: str
+    """Folder that the worker's packages are found in."""
+    threads: int
+    """CPU threads of a worker."""
+    environment: Mapping[str, str] = field(default_factory=dict)
+    """Environment variables beside those of this process."""
+    max_memory_gib: float | None = None
+    """Memory limit of a worker, GiB; None for none."""
+    min_timed_steps: int = 4
+    """Optimizer steps that the timing is over at least."""
+    rungs: tuple[int, ...] = ()
+    """Training windows seen after which a worker validates besides the ends of epochs."""
+    trial_timeout: float | None = None
+    """Seconds after which a worker counts as hung; None for never."""
+    launch: Mapping[str, Any] | None = None
+    """What Ray Train needs to run it on several devices: `devices`, `resources` of each, `address`; None on one."""
+
+
+class WorkerProcess:
+    """A training in a process group of its own, which dies with this process.
+
+    Args:
+        settings: How it is started.
+        folder: The trial's folder; files of an earlier attempt in it are removed.
+        config: The run's settings, from `RunConfig.to_dict`.
+
+    Raises:
+        OSError: If the folder cannot be written or the program not be started.
+    """
+
+    def __init__(self, settings: WorkerSettings, folder: TrialFolder, config: Mapping[str, Any]) -> None:
+        self._settings, self._folder = settings, folder
+        self._asked_to_stop: str | None = None
+        self._kill_at = float("inf")
+        self._killed_for: str | None = None
+        self._events_read = 0
+        self._partial = b""
+        _clear(folder)
+        job = {
+            "config": dict(config),
+            "run_dir": str(folder.path),
+            "threads": settings.threads,
+            "max_memory_gib": settings.max_memory_gib,
+            "min_timed_steps": settings.min_timed_steps,
+            "rungs": list(settings.rungs),
+        }
+        if settings.launch is not None:
+            job["launch"] = _launch(settings)
+        write_atomically(folder.job, json.dumps(job, indent=2) + "\n")
+        self.started_at = time.time()
+        self._oom_kills = _oom_kills()
+        environment = _environment(settings)
+        gpus = gpus_of(str(config["device"]), environment)
+        self._load = LoadWatch(gpus, spare_cores=_spare_cores(settings, bool(gpus)))
+        with folder.log.open("ab") as log:
+            self._process = subprocess.Popen(
+                [*(LAUNCHER_COMMAND if settings.launch else settings.command), str(folder.job)],
+                cwd=settings.project_root,
+                env=environment,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+                preexec_fn=_die_with_parent,
+            )
+
+    @property
+    def pid(self) -> int:
+        """Process id, which is the id of its group too."""
+        return self._process.pid
+
+    @property
+    def seconds(self) -> float:
+        """Seconds since the start."""
+        return time.time() - self.started_at
+
+    def is_running(self) -> bool:
+        """Whether it runs; one that has run or taken to end too long is killed first."""
+        limit = self._settings.trial_timeout
+        if time.time() > self._kill_at:
+            self.kill(self._asked_to_stop or "The trial was told to end.")
+        if limit is not None and self.seconds > limit and self._process.poll() is None:
+            self.kill(
+                f"The trial was ended after {limit:g} s, the limit of --trial_timeout. Raise it if trials need longer."
+            )
+        return self._process.poll() is None
+
+    @property
+    def timing_quality(self) -> str:
+        """clean, or contended where other load has been seen since the first training step."""
+        return self._load.quality(self.pid)
+
+    def new_events(self) -> list[dict[str, Any]]:
+        """Events since the last call, in order; to be called often, for the load of others is watched here too."""
+        events = self._read_events()
+        if any(event.get("event") == "training" for event in events) and self._process.poll() is None:
+            self._load.begin(self.pid)
+        self._load.look(self.pid)
+        return events
+
+    def _read_events(self) -> list[dict[str, Any]]:
+        try:
+            with self._folder.events.open("rb") as file:
+                file.seek(self._events_read)
+                fresh = file.read()
+        except FileNotFoundError:
+            return []
+        self._events_read += len(fresh)
+        *lines, self._partial = (self._partial + fresh).split(b"\n")
+        return [event for line in lines if (event := _event(line)) is not None]
+
+    def interrupt(self, reason: str) -> None:
+        """Ask it to end in good order, once; it then reports state interrupted."""
+        if self._asked_to_stop is None and self._process.poll() is None:
+            self._asked_to_stop, self._kill_at = reason, time.time() + SECONDS_TO_STOP
+            self._process.send_signal(signal.SIGTERM)
+
+    def kill(self, reason: str) -> None:
+        """End it and all its children at once."""
+        if self._process.poll() is None:
+            self._killed_for = self._killed_for or reason
+        self._sweep()
+        self._process.wait()
+
+    def outcome(self) -> dict[str, Any]:
+        """What it measured, once it has ended: the fields of result.json, `state` and `error` always among them."""
+        status = self._process.wait()
+        self._sweep()
+        result = _read_result(self._folder)
+        if result is None:
+            result = {**self._last_validation(), **self._death(status)}
+        elif result.get("state") == State.INTERRUPTED and self._asked_to_stop:
+            result["error"] = self._asked_to_stop
+        result.setdefault("started_at", iso(self.started_at))
+        result.setdefault("timing_quality", self.timing_quality)
+        if result.get("total_seconds") is None:
+            result["total_seconds"] = round(self.seconds, 3)
+        return result
+
+    def _sweep(self) -> None:
+        """Kill what is left of the process group: loader workers outlive a killed parent for a while."""
+        try:
+            os.killpg(self._process.pid, signal.SIGKILL)
+        except (ProcessLookupError, PermissionError):
+            return
+
+    def _last_validation(self) -> dict[str, Any]:
+        self._events_read, self._partial = 0, b""
+        found = [event for event in self._read_events() if event.get("event") == "validation"]
+        names = ("val_mse", "val_mae", "seconds_per_epoch")
+        return {name: found[-1].get(name) for name in names} if found else {}
+
+    def _death(self, status: int) -> dict[str, Any]:
+        """State and error of a worker that left no result."""
+        last = _last_line(self._folder.log)
+        where = f"See {self._folder.log}."
+        if self._killed_for:
+            state = State.FAILED if "trial_timeout" in self._killed_for else State.INTERRUPTED
+            return {"state": str(state), "error": self._killed_for}
+        if self._asked_to_stop:
+            return {"state": str(State.INTERRUPTED), "error": self._asked_to_stop}
+        if status == -signal.SIGKILL and _oom_kills() > self._oom_kills:
+            error = (
+                "The operating system killed the worker, for the machine's memory ended. "
+                "Use a smaller --max_memory_gib, batch_size or num_workers."
+            )
+            return {"state": str(State.OUT_OF_MEMORY), "error": error}
+        if status < 0:
+            name = signal.Signals(-status).name if -status in set(signal.Signals) else str(-status)
+            return {"state": str(State.FAILED), "error": f"The worker was killed by {name} from outside. {where}"}
+        error = f"The worker ended with status {status}: {last}"
+        if not last or shutil.disk_usage(self._folder.path).free < _FULL_BYTES:
+            error = (
+                f"The worker ended with status {status} and could not write why: the disk of {self._folder.path} is "
+                "full, or files have reached their limit (ulimit -f). Free the disk or raise the limit."
+            )
+        return {"state": str(State.FAILED), "error": error}
+
+
+def _clear(folder: TrialFolder) -> None:
+    folder.path.mkdir(parents=True, exist_ok=True)
+    for path in (folder.result, folder.events, folder.log):
+        path.unlink(missing_ok=True)
+
+
+def _launch(settings: WorkerSettings) -> dict[str, Any]:
+    """What the launcher must know to start the worker of each device."""
+    return {
+        **(settings.launch or {}),
+        "command": list(settings.command),
+        "project_root": settings.project_root,
+        "environment": dict(settings.environment),
+    }
+
+
+def _spare_cores(settings: WorkerSettings, on_gpu: bool) -> int:
+    """Cores that a worker leaves to others: to its neighbours, where several train together."""
+    if settings.launch is not None:
+        return machine_cores()  # its processes are not children of the launcher; each is watched where it runs
+    return max(0, machine_cores() - settings.threads) if on_gpu or "RANK" in settings.environment else 0
+
+
+def _environment(settings: WorkerSettings) -> dict[str, str]:
+    paths = [settings.project_root, *filter(None, [os.environ.get("PYTHONPATH")])]
+    return {**os.environ, **settings.environment, "PYTHONPATH": os.pathsep.join(paths), "PYTHONUNBUFFERED": "1"}
+
+
+def _die_with_parent() -> None:
+    """In the child: let the kernel kill it when its parent dies, and listen to signals that the parent blocks."""
+    signal.pthread_sigmask(signal.SIG_SETMASK, ())
+    if _LIBC is not None:
+        _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
+def _event(line: bytes) -> dict[str, Any] | None:
+    try:
+        event = json.loads(line)
+    except ValueError:
+        return None
+    return event if isinstance(event, dict) else None
+
+
+def _read_result(folder: TrialFolder) -> dict[str, Any] | None:
+    """The worker's own result; None if it left none that can be read."""
+    try:
+        result = json.loads(folder.result.read_text())
+    except (OSError, ValueError):
+        return None
+    return result if isinstance(result, dict) and result.get("state") in set(State) else None
+
+
+def _last_line(log: Path) -> str:
+    try:
+        lines = log.read_text(errors="replace").split("\n")
+    except OSError:
+        return ""
+    return next((line.strip()[:500] for line in reversed(lines) if line.strip()), "")
+
+
+def _oom_kills() -> int:
+    """How often the kernel has killed a process for lack of memory: in this control group, or else at all."""
+    for path, key in (("/sys/fs/cgroup/memory.events", "oom_kill"), ("/proc/vmstat", "oom_kill")):
+        try:
+            words = dict(line.split(maxsplit=1) for line in Path(path).read_text().splitlines())
+            return int(words[key])
+        except (OSError, KeyError, ValueError):
+            continue
+    return 0
+
+
+def iso(seconds: float) -> str:
+    """A Unix time, ISO 8601, UTC."""
+    return time.strftime("%Y-%m-%dT%H:%M:%S+00:00", time.gmtime(seconds))

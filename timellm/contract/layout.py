@@ -1,0 +1,209 @@
+"""The files of a run folder: every name is decided here once."""
+
+import json
+import os
+import secrets
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from timellm.contract.errors import InputError
+
+PICKS = ("fastest", "balanced", "accurate")
+"""The three recommendations, in the order they are shown."""
+
+
+class RunFolder:
+    """Paths in one run folder; nothing is created or read until asked.
+
+    Args:
+        path: The folder, existing or not.
+    """
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        self.path = Path(path).absolute()
+
+    def __repr__(self) -> str:
+        return f"RunFolder({str(self.path)!r})"
+
+    @property
+    def name(self) -> str:
+        """Name of the run."""
+        return self.path.name
+
+    @property
+    def manifest(self) -> Path:
+        """Resolved plan, versions, hardware, seeds, checksums."""
+        return self.path / "manifest.json"
+
+    @property
+    def lock(self) -> Path:
+        """Locked by the search that runs here."""
+        return self.path / ".lock"
+
+    @property
+    def trials_csv(self) -> Path:
+        """The trials table as CSV."""
+        return self.path / "trials.csv"
+
+    @property
+    def trials_parquet(self) -> Path:
+        """The trials table as Parquet."""
+        return self.path / "trials.parquet"
+
+    @property
+    def study(self) -> Path:
+        """The Optuna study, SQLite."""
+        return self.path / "study.db"
+
+    @property
+    def ray(self) -> Path:
+        """The Ray Tune experiment and its TensorBoard logs."""
+        return self.path / "ray"
+
+    @property
+    def report(self) -> Path:
+        """The report, one HTML file."""
+        return self.path / "report.html"
+
+    @property
+    def plots(self) -> Path:
+        """The report's plots, one file each."""
+        return self.path / "plots"
+
+    @property
+    def recommended(self) -> Path:
+        """The recommended settings."""
+        return self.path / "recommended"
+
+    @property
+    def recommended_command(self) -> Path:
+        """The balanced recommendation as a command."""
+        return self.recommended / "command.sh"
+
+    @property
+    def trials(self) -> Path:
+        """One folder per trial."""
+        return self.path / "trials"
+
+    def recommendation(self, pick: str) -> "PickFolder":
+        """Files of one of the `PICKS`."""
+        return PickFolder(self.recommended / pick)
+
+    def trial(self, trial_id: str) -> "TrialFolder":
+        """Files of one trial."""
+        return TrialFolder(self.trials / trial_id)
+
+    def read_manifest(self) -> dict[str, Any]:
+        """The manifest.
+
+        Raises:
+            InputError: If the folder or its manifest is missing or cannot be read.
+        """
+        if not self.path.is_dir():
+            raise InputError(f"A run folder is needed, but {self.path} does not exist. Check its name and --runs_dir.")
+        try:
+            manifest = json.loads(self.manifest.read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            raise InputError(
+                f"A run folder holds manifest.json, but {self.path} does not. Name the folder of one run."
+            ) from None
+        except (OSError, ValueError) as error:
+            raise InputError(f"{self.manifest} must be readable JSON, got: {error}.") from None
+        if not isinstance(manifest, dict):
+            raise InputError(f"{self.manifest} must hold a JSON object, got {type(manifest).__name__}.")
+        return manifest
+
+    def write_manifest(self, manifest: dict[str, Any]) -> None:
+        """Replace the manifest atomically."""
+        write_atomically(self.manifest, json.dumps(manifest, indent=2) + "\n")
+
+
+@dataclass(frozen=True, slots=True)
+class TrialFolder:
+    """Files of one trial."""
+
+    path: Path
+
+    @property
+    def job(self) -> Path:
+        """What the worker was asked to do."""
+        return self.path / "job.json"
+
+    @property
+    def result(self) -> Path:
+        """What the worker measured."""
+        return self.path / "result.json"
+
+    @property
+    def events(self) -> Path:
+        """Progress of the worker, one JSON object a line."""
+        return self.path / "events.jsonl"
+
+    @property
+    def log(self) -> Path:
+        """Standard output and error of the worker."""
+        return self.path / "run.log"
+
+    @property
+    def deepspeed_config(self) -> Path:
+        """The DeepSpeed configuration it trained with, if any."""
+        return self.path / "ds_config_zero2.json"
+
+
+@dataclass(frozen=True, slots=True)
+class PickFolder:
+    """Files of one recommendation."""
+
+    path: Path
+
+    @property
+    def command(self) -> Path:
+        """Shell script that trains it."""
+        return self.path / "command.sh"
+
+    @property
+    def run_config(self) -> Path:
+        """Its run configuration, every field."""
+        return self.path / "run.json"
+
+    @property
+    def deepspeed_config(self) -> Path:
+        """A DeepSpeed configuration for it."""
+        return self.path / "ds_config_zero2.json"
+
+    @property
+    def reasons(self) -> Path:
+        """Why it was picked, in words."""
+        return self.path / "why.md"
+
+
+def write_atomically(path: Path, content: str | bytes) -> None:
+    """Replace one file; see `replace_files`."""
+    replace_files({path: content})
+
+
+def replace_files(contents: Mapping[Path, str | bytes]) -> None:
+    """Replace files, each in one step; if writing any of them fails, all keep their old content.
+
+    Args:
+        contents: What each file shall hold: text (written as UTF-8) or bytes. Folders are created.
+
+    Raises:
+        OSError: If the disk refuses.
+    """
+    staged: dict[Path, Path] = {}
+    try:
+        for path, content in contents.items():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            staged[path] = path.with_name(f".{path.name}.{os.getpid()}.{secrets.token_hex(4)}.tmp")
+            with staged[path].open("wb") as file:
+                file.write(content.encode() if isinstance(content, str) else content)
+                file.flush()
+                os.fsync(file.fileno())
+        for path, temporary in staged.items():
+            temporary.replace(path)
+    finally:
+        for temporary in staged.values():
+            temporary.unlink(missing_ok=True)

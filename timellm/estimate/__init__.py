@@ -1,0 +1,1 @@
+"""Times without a training: measured steps, interleaved variants, the projection to an epoch and a run."""

@@ -1,0 +1,1 @@
+"""The machine a run is on: processes and their environment, devices, memory, and other load."""

@@ -1,0 +1,108 @@
+"""Notices other load on the CPU and the GPUs while a worker is timed: its clock is then not to be trusted."""
+
+import os
+import resource
+import time
+from collections.abc import Sequence
+
+import psutil
+
+from timellm.machine.gpu_watch import GpuWatch
+
+TOLERATED_SHARE = 0.1
+"""Share of the cores, or of a GPU's time, that others may use while a trial still counts as clean."""
+
+CLEAN, CONTENDED = "clean", "contended"
+
+
+class LoadWatch:
+    """Watches what others do to the CPU and the GPUs of one worker, from its start or from that of its timed part.
+
+    Args:
+        gpus: Index or UUID of each GPU that the worker computes on.
+        spare_cores: Cores that the worker does not use, so that others may.
+    """
+
+    def __init__(self, gpus: Sequence[str] = (), spare_cores: int = 0) -> None:
+        self._cpu, self._gpu = CpuWatch(spare_cores), GpuWatch(gpus)
+
+    def begin(self, pid: int) -> None:
+        """Forget what was before: the timed part of the worker with this process id begins."""
+        self._cpu.begin(pid)
+        self._gpu.begin()
+
+    def look(self, pid: int) -> None:
+        """To be called often while the worker runs: a GPU tells only of its last moments."""
+        self._gpu.look(pid)
+
+    def quality(self, pid: int) -> str:
+        """clean, or contended; while the worker runs or once it has been waited for."""
+        share = max(self._cpu.other_share(pid), self._gpu.other_share())
+        return CONTENDED if share > TOLERATED_SHARE else CLEAN
+
+
+class CpuWatch:
+    """Compares what the cores did with what one child process and its children used.
+
+    Args:
+        spare_cores: Cores that the child does not use: as much load of others does not disturb it.
+    """
+
+    def __init__(self, spare_cores: int = 0) -> None:
+        self._spare = spare_cores
+        self._began, self._busy, self._own = time.monotonic(), _busy_seconds(), _children_seconds()
+
+    def begin(self, pid: int) -> None:
+        """Count from now on."""
+        self._began, self._busy, self._own = time.monotonic(), _busy_seconds(), _own_seconds(pid)
+
+    def other_share(self, pid: int) -> float:
+        """Share of the cores that others used beyond the spare ones, from 0."""
+        seconds = max(time.monotonic() - self._began, 1e-9)
+        others = (_busy_seconds() - self._busy) - (_own_seconds(pid) - self._own)
+        return max(0.0, others / seconds - self._spare) / len(_cores())
+
+
+def _cores() -> list[int]:
+    """The cores that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return sorted(os.sched_getaffinity(0))
+    return list(range(os.cpu_count() or 1))
+
+
+def _busy_seconds() -> float:
+    """CPU time that those cores have spent on anything, other virtual machines included, seconds."""
+    every = psutil.cpu_times(percpu=True)
+    names = ("user", "nice", "system", "irq", "softirq", "steal")
+    return sum(getattr(every[core], name, 0.0) for core in _cores() for name in names)
+
+
+def _own_seconds(pid: int) -> float:
+    """CPU time of a child and its children, those of earlier children of this process included, seconds.
+
+    It does not jump when the child ends: what a process used moves to its parent when it has been waited for.
+    """
+    return _children_seconds() + _tree_seconds(pid)
+
+
+def _tree_seconds(pid: int) -> float:
+    """CPU time of a process and its children, those they have waited for included; 0 once it is gone."""
+    try:
+        root = psutil.Process(pid)
+        tree = [root, *root.children(recursive=True)]
+    except psutil.Error:
+        return 0.0
+    total = 0.0
+    for process in tree:
+        try:
+            times = process.cpu_times()
+        except psutil.Error:
+            continue
+        total += times.user + times.system + times.children_user + times.children_system
+    return total
+
+
+def _children_seconds() -> float:
+    """CPU time of children that have been waited for, and of theirs, seconds."""
+    usage = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return usage.ru_utime + usage.ru_stime

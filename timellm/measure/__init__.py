@@ -1,0 +1,1 @@
+"""Clocks: steady steps and their interval, profiles."""

@@ -1,0 +1,269 @@
+"""Who turns a loss into an update: Accelerate, or DeepSpeed's ZeRO-2."""
+
+import contextlib
+import math
+import os
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+import torch
+from accelerate import Accelerator, DistributedDataParallelKwargs
+from torch import Tensor, nn
+
+from timellm.contract.config import RunConfig
+from timellm.machine.process import world_size
+from timellm.model.mapping import MappingLayer
+from timellm.model.timellm import TimeLLM
+from timellm.optimize.deepspeed_config import load_deepspeed_config
+from timellm.optimize.extensions import load_extensions
+from timellm.optimize.schedule import build_schedule
+
+
+class Engine(ABC):
+    """Gradients and updates of one run.
+
+    Attributes:
+        model: What to call for a forward pass; wraps the network.
+        shares_prototypes: Whether the mapping layer may run once per optimizer step instead of once per micro batch.
+        compile_seconds: Time that compiling extensions took.
+        world: Processes that train together.
+        rank: Number of this one.
+        settings: DeepSpeed's configuration; None without DeepSpeed.
+    """
+
+    model: Any
+    shares_prototypes: bool
+    compile_seconds: float = 0.0
+    world: int = 1
+    rank: int = 0
+    settings: dict[str, Any] | None = None
+
+    @abstractmethod
+    def backward(self, loss: Tensor, *, is_last: bool) -> None:
+        """Add a micro batch's gradients; `is_last` marks the last one before `step`."""
+
+    @abstractmethod
+    def step(self) -> None:
+        """Clip, update, advance the schedule, and forget the gradients."""
+
+    @property
+    @abstractmethod
+    def learning_rate(self) -> float:
+        """Learning rate of the next update."""
+
+    def micro_batch(self, *, is_last: bool) -> contextlib.AbstractContextManager[Any]:
+        """What a micro batch's forward and backward pass run in; `is_last` marks the last one before `step`."""
+        return contextlib.nullcontext()
+
+    def gather(self, values: Tensor) -> Tensor:
+        """Sum a tensor over all processes, in place."""
+        if self.world > 1:
+            torch.distributed.all_reduce(values)
+        return values
+
+    def largest(self, value: float, device: torch.device) -> float:
+        """The largest of all processes' numbers."""
+        if self.world == 1:
+            return value
+        values = torch.tensor([value], dtype=torch.float64, device=device)
+        torch.distributed.all_reduce(values, op=torch.distributed.ReduceOp.MAX)
+        return values.item()
+
+    def agree(self, decision: bool, device: torch.device) -> bool:
+        """What the first process decides: clocks differ, and all must take the same steps."""
+        if self.world == 1:
+            return decision
+        values = torch.tensor([decision], dtype=torch.uint8, device=device)
+        torch.distributed.broadcast(values, 0)
+        return bool(values.item())
+
+    def share(self, tensors: Iterable[Tensor]) -> None:
+        """Give every process the first one's tensors, in place."""
+        if self.world > 1:
+            for tensor in tensors:
+                torch.distributed.broadcast(tensor, 0)
+
+
+class PlainEngine(Engine):
+    """One device, or several by distributed data parallel, through Accelerate."""
+
+    def __init__(self, config: RunConfig, model: TimeLLM, device: torch.device, steps: int) -> None:
+        mixed = "fp16" if config.precision == "fp16" else "no"
+        frozen_buffers = DistributedDataParallelKwargs(broadcast_buffers=False)
+        self._accelerator = Accelerator(
+            mixed_precision=mixed, cpu=device.type == "cpu", kwargs_handlers=[frozen_buffers]
+        )
+        self.world, self.rank = self._accelerator.num_processes, self._accelerator.process_index
+        self._max_norm = config.max_grad_norm
+        self._parameters = [parameter for _, parameter in model.trained_parameters()]
+        self.shares_prototypes = config.prompt_prefix != "recompute" and self.world == 1
+        self._mapping_layers = [module for module in model.modules() if isinstance(module, MappingLayer)]
+        optimizer = build_optimizer(config, self._parameters)
+        create_state(optimizer)
+        self._drop_gradients(optimizer)
+        self._schedule = build_schedule(config, optimizer, steps)
+        self.model, self._optimizer = self._accelerator.prepare(model, optimizer)
+
+    def micro_batch(self, *, is_last: bool) -> contextlib.AbstractContextManager[Any]:
+        """Synchronise between processes with the last micro batch only."""
+        return contextlib.nullcontext() if is_last else self._accelerator.no_sync(self.model)
+
+    def backward(self, loss: Tensor, *, is_last: bool) -> None:
+        """Scaled in fp16."""
+        self._accelerator.backward(loss)
+
+    def step(self) -> None:
+        """Skip the update when a scaled fp16 gradient overflowed, as the gradient scaler decides."""
+        if self._max_norm > 0:
+            self._accelerator.clip_grad_norm_(self._parameters, self._max_norm)
+        self._optimizer.step()
+        self._drop_gradients(self._optimizer)
+        self._schedule.step()
+
+    def _drop_gradients(self, optimizer: torch.optim.Optimizer) -> None:
+        """Mapping layers keep the memory of theirs where they run once a step, and never as compiled code."""
+        if self.shares_prototypes:
+            for layer in self._mapping_layers:
+                layer.drop_gradient()
+        optimizer.zero_grad(set_to_none=True)
+
+    @property
+    def learning_rate(self) -> float:
+        """Learning rate of the next update."""
+        return float(self._schedule.get_last_lr()[0])
+
+
+class DeepSpeedEngine(Engine):
+    """ZeRO-2, with or without the optimizer on the CPU."""
+
+    shares_prototypes = False
+
+    def __init__(self, config: RunConfig, model: TimeLLM, device: torch.device, steps: int) -> None:
+        started = time.perf_counter()
+        if device.type == "cpu":
+            os.environ.setdefault("DS_ACCELERATOR", "cpu")
+        import deepspeed
+
+        settings = load_deepspeed_config(config)
+        self.settings = settings
+        offloads = settings["zero_optimization"].get("offload_optimizer", {}).get("device") == "cpu"
+        load_extensions(_extension_builders(offloads=offloads))
+        _join_process_group(device)
+        self.world, self.rank = torch.distributed.get_world_size(), torch.distributed.get_rank()
+        parameters = [parameter for _, parameter in model.trained_parameters()]
+        if offloads:
+            from deepspeed.ops.adam import DeepSpeedCPUAdam
+
+            optimizer: Any = DeepSpeedCPUAdam(
+                parameters,
+                lr=config.scaled_learning_rate,
+                weight_decay=config.weight_decay,
+                adamw_mode=config.optimizer == "adamw",
+            )
+        else:
+            optimizer = build_optimizer(config, parameters)
+        with _local_rank():
+            self.model, self._optimizer, _, _ = deepspeed.initialize(
+                model=model, optimizer=optimizer, model_parameters=parameters, config=settings, dist_init_required=False
+            )
+        self._schedule = build_schedule(config, optimizer, steps)
+        self.compile_seconds = time.perf_counter() - started
+
+    def backward(self, loss: Tensor, *, is_last: bool) -> None:
+        """The loss is already divided by the global batch."""
+        self.model.set_gradient_accumulation_boundary(is_last)
+        self.model.backward(loss, scale_wrt_gas=False)
+
+    def step(self) -> None:
+        """DeepSpeed clips by its own configuration."""
+        self.model.step()
+        self._schedule.step()
+
+    @property
+    def learning_rate(self) -> float:
+        """Learning rate of the next update."""
+        return float(self._schedule.get_last_lr()[0])
+
+
+def build_engine(config: RunConfig, model: TimeLLM, device: torch.device, steps: int) -> Engine:
+    """The engine that the run's settings ask for; lr_scaling counts the global batch of all processes.
+
+    Args:
+        config: The run's settings.
+        model: The network, on its device.
+        device: Where it runs.
+        steps: Optimizer steps of the whole run.
+    """
+    if (world := world_size()) > 1:
+        factor = {"none": 1.0, "sqrt": math.sqrt(world), "linear": world}[config.lr_scaling]
+        config = config.replace(learning_rate=config.learning_rate * factor)
+    uses_deepspeed = config.offload_optimizer != "off" or config.deepspeed_config is not None
+    return (DeepSpeedEngine if uses_deepspeed else PlainEngine)(config, model, device, steps)
+
+
+def create_state(optimizer: torch.optim.Optimizer) -> None:
+    """Create the moments of every parameter before the first step.
+
+    Left to itself Adam creates them at the end of that step, in the memory that its temporaries have just left, so the
+    second step has to take new memory, which on a CPU can cost half a second. An update by nothing creates them.
+
+    Args:
+        optimizer: Adam or AdamW whose parameters have no gradients. They have zeros afterwards.
+    """
+    rates = [group["lr"] for group in optimizer.param_groups]
+    for group in optimizer.param_groups:
+        group["lr"] = 0.0
+        for parameter in group["params"]:
+            parameter.grad = torch.zeros_like(parameter)
+    optimizer.step()
+    for group, rate in zip(optimizer.param_groups, rates, strict=True):
+        group["lr"] = rate
+    for state in optimizer.state.values():  # weight decay may have left its mark
+        for moment in state.values():
+            moment.zero_()
+
+
+def build_optimizer(config: RunConfig, parameters: list[nn.Parameter]) -> torch.optim.Optimizer:
+    """Adam or AdamW over the trained parameters."""
+    kind = torch.optim.AdamW if config.optimizer == "adamw" else torch.optim.Adam
+    return kind(
+        parameters,
+        lr=config.scaled_learning_rate,
+        weight_decay=config.weight_decay,
+        fused=True if config.uses_fused_optimizer else None,
+    )
+
+
+def _extension_builders(*, offloads: bool) -> list[Any]:
+    """Builders of what DeepSpeed compiles here: sums over shared memory, and Adam on the CPU."""
+    from deepspeed.accelerator import get_accelerator
+
+    names = ["ShareMemCommBuilder", *(["CPUAdamBuilder"] if offloads else [])]
+    builders = [get_accelerator().create_op_builder(name) for name in names]
+    return [builder for builder in builders if builder is not None]
+
+
+@contextlib.contextmanager
+def _local_rank() -> Iterator[None]:
+    """DeepSpeed insists on LOCAL_RANK; left behind, it would tell child processes that a launcher started them."""
+    launched = "LOCAL_RANK" in os.environ
+    os.environ.setdefault("LOCAL_RANK", "0")
+    try:
+        yield
+    finally:
+        if not launched:
+            del os.environ["LOCAL_RANK"]
+
+
+def _join_process_group(device: torch.device) -> None:
+    """Join the launcher's process group, or make one of this process alone, which needs no port."""
+    import deepspeed
+
+    backend = "gloo" if device.type == "cpu" else "nccl"
+    # DeepSpeed's own communication on a CPU must be compiled, and waits for ever for a neighbour that has died.
+    deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
+    if not torch.distributed.is_initialized() and "RANK" not in os.environ:
+        torch.distributed.init_process_group(backend, store=torch.distributed.HashStore(), rank=0, world_size=1)
+    deepspeed.init_distributed(dist_backend=backend, auto_mpi_discovery=False)

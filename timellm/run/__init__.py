@@ -1,0 +1,1 @@
+"""One whole training run: prepared, trained, validated, tested."""

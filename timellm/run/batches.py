@@ -1,0 +1,144 @@
+"""From window numbers to batches on the device."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from timellm.contract.config import RunConfig
+from timellm.data import Split
+from timellm.model.timellm import PromptBatch
+from timellm.prompts import PromptTokens
+
+STARVED_PERCENT = 20.0
+"""Share of the step time, spent waiting for batches, above which a run says so."""
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Windows of one micro batch.
+
+    Attributes:
+        indices: Numbers of the windows in their split [rows].
+        x: Scaled inputs [rows, seq_len].
+        y: Scaled targets [windows, pred_len]; rows beyond them repeat a window, only to keep the shape.
+        prompt: Prompt tokens of the rows, without the prefix that the model keeps.
+    """
+
+    indices: Tensor
+    x: Tensor
+    y: Tensor
+    prompt: PromptBatch
+
+
+class WindowBatches:
+    """Cuts batches of one split, on the device itself or in loader workers.
+
+    Args:
+        config: The run's settings: padding, workers.
+        split: Windows to cut.
+        prompts: Their prompt tokens; None for no prompt.
+        prefix_length: Leading prompt tokens that the model keeps and batches leave out.
+        device: Where batches go.
+        fixed_tokens: Pad every batch to this many prompt tokens, so that shapes never change; None pads to the
+            batch's longest.
+        fixed_rows: Repeat a window until a batch has this many rows, likewise; None leaves it as it is.
+    """
+
+    def __init__(
+        self,
+        config: RunConfig,
+        split: Split,
+        prompts: PromptTokens | None,
+        prefix_length: int,
+        device: torch.device,
+        fixed_tokens: int | None = None,
+        fixed_rows: int | None = None,
+    ) -> None:
+        self._config, self._device, self._fixed_rows = config, device, fixed_rows
+        self._on_device = config.num_workers == 0
+        self._source = _WindowSource(
+            split.to(device) if self._on_device else split,
+            prompts,
+            prefix_length,
+            fixed_tokens,
+        )
+
+    def __call__(self, groups: list[Tensor]) -> Iterator[Batch]:
+        """Yield one batch per group of window numbers."""
+        padded = [self._padded(group) for group in groups]
+        parts = (self._source[group] for group in padded) if self._on_device else self._load(padded)
+        for group, tensors in zip(groups, parts, strict=True):
+            yield self._to_device(tensors, len(group))
+
+    def cut_here(self, group: Tensor) -> Batch:
+        """The batch of a group of window numbers, cut by this process, whoever loads the others."""
+        return self._to_device(self._source[group], len(group))
+
+    def _padded(self, group: Tensor) -> Tensor:
+        missing = (self._fixed_rows or 0) - len(group)
+        return torch.cat((group, group[-1:].expand(missing))) if missing > 0 else group
+
+    def _load(self, groups: list[Tensor]) -> DataLoader:
+        pinned = self._config.pin_memory and self._device.type == "cuda"
+        return DataLoader(
+            self._source,
+            batch_size=None,
+            sampler=groups,  # type: ignore[arg-type]
+            num_workers=self._config.num_workers,
+            prefetch_factor=self._config.prefetch_factor,
+            pin_memory=pinned,
+            worker_init_fn=_use_one_thread,
+            generator=torch.Generator(),  # the global one belongs to dropout
+        )
+
+    def _to_device(self, parts: tuple[Tensor, ...], windows: int) -> Batch:
+        indices, x, y, ids, lengths = (part.to(self._device, non_blocking=True) for part in parts)
+        masked = self._config.prompt_padding == "masked"
+        return Batch(indices, x, y[:windows], PromptBatch(ids, lengths if masked else None))
+
+
+class _WindowSource(Dataset):
+    """Indexed by a tensor of window numbers; picklable, so that loader workers can hold it."""
+
+    def __init__(self, split: Split, prompts: PromptTokens | None, prefix: int, fixed_tokens: int | None) -> None:
+        self._split, self._prompts, self._prefix = split, prompts, prefix
+        self._fixed_tokens = fixed_tokens
+
+    def __getitem__(self, group: Tensor) -> tuple[Tensor, ...]:
+        x, y = self._split.gather(group)
+        if self._prompts is None:
+            none = torch.zeros(len(group), 0, dtype=torch.int64)
+            return group, x, y, none, none.sum(dim=1)
+        ids, lengths = self._prompts.gather(group, width=self._fixed_tokens)
+        return group, x, y, ids[:, self._prefix :], lengths - self._prefix
+
+
+def micro_batches(order: Tensor, size: int) -> list[Tensor]:
+    """Cut window numbers [windows] into groups of a size; the last may be smaller."""
+    return list(order.split(size))
+
+
+def starvation_note(config: RunConfig, wait_percent: float) -> str | None:
+    """What to do about a device that waits for its batches; None where it hardly does.
+
+    Args:
+        config: The run's settings.
+        wait_percent: Share of the steady steps' time in which the device waited, percent.
+    """
+    if wait_percent <= STARVED_PERCENT:
+        return None
+    if config.num_workers == 0:
+        remedy = "Use loader processes: --num_workers 2 or more."
+    else:
+        remedy = (
+            f"Use more --num_workers (now {config.num_workers}, at most one per core), a larger --prefetch_factor "
+            f"(now {config.prefetch_factor}), or --num_workers 0, which holds the windows on the device."
+        )
+    return f"The device waited for its batches in {wait_percent:.0f} % of the step time. {remedy}"
+
+
+def _use_one_thread(worker: int) -> None:
+    torch.set_num_threads(1)

@@ -1,0 +1,72 @@
+"""Errors over validation and test windows: every window counts once, whatever the batch size."""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from timellm.machine.environment import synchronize
+from timellm.optimize.engine import Engine
+from timellm.run.batches import WindowBatches, micro_batches
+
+
+@dataclass(frozen=True)
+class Scores:
+    """Errors over a set of windows, in scaled units.
+
+    Attributes:
+        mse: Mean squared error.
+        mae: Mean absolute error.
+        windows: Windows they are over.
+        seconds: Wall clock of the pass.
+    """
+
+    mse: float
+    mae: float
+    windows: int
+    seconds: float
+
+
+@torch.no_grad()
+def evaluate(
+    network: Any,
+    batches: WindowBatches,
+    windows: Tensor,
+    batch_size: int,
+    device: torch.device,
+    *,
+    shares_prototypes: bool,
+    between_batches: Callable[[], None] = lambda: None,
+    engine: Engine | None = None,
+) -> Scores:
+    """Score a model on windows, in order.
+
+    Args:
+        network: The TimeLLM.
+        batches: Cuts the windows.
+        windows: Their numbers [windows].
+        batch_size: Windows per forward pass.
+        device: Synchronised before the clock is read.
+        shares_prototypes: Compute the prototypes once, instead of in every batch as published.
+        between_batches: Called after each batch; may raise to stop.
+        engine: Processes that share the windows, each scored by one of them (default: this one alone).
+    """
+    was_training = network.training
+    network.eval()
+    synchronize(device)
+    started = time.perf_counter()
+    prototypes = network.prototypes() if shares_prototypes else None
+    mine = windows if engine is None else windows[engine.rank :: engine.world]
+    sums = torch.zeros(3, dtype=torch.float64, device=device)  # squared errors, absolute errors, values
+    for batch in batches(micro_batches(mine, batch_size) if len(mine) else []):
+        error = (network(batch.x, batch.prompt, prototypes)[: len(batch.y)] - batch.y).double()
+        sums[0] += error.square().sum()
+        sums[1] += error.abs().sum()
+        sums[2] += error.numel()
+        between_batches()
+    squared, absolute, values = (sums if engine is None else engine.gather(sums)).tolist()
+    network.train(was_training)
+    return Scores(squared / values, absolute / values, len(windows), time.perf_counter() - started)

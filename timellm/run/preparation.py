@@ -1,0 +1,210 @@
+"""What a run needs before its first step: data, tokens, network, batches."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from timellm.backbones import BackboneSource, check_backbone, load_backbone, load_tokenizer, resolve_backbone
+from timellm.contract.config import RunConfig
+from timellm.contract.errors import InputError
+from timellm.data import SeriesData, Split, load_data, stratified_subset, training_order
+from timellm.machine.environment import seed_everything
+from timellm.model.control import PatchAttention
+from timellm.model.rounding import product_dtype, round_parameters
+from timellm.model.timellm import DTYPES, TimeLLM
+from timellm.optimize.deepspeed_config import keeps_checkpoints_on_host
+from timellm.prompts import PromptTokens, tokenized_prompts
+from timellm.run.batches import WindowBatches
+from timellm.run.prompt_store import PromptStore
+
+
+@dataclass(frozen=True)
+class Windows:
+    """Which windows a run uses.
+
+    Attributes:
+        epoch_windows: Training windows of the data set; one pass over them is an epoch.
+        passes: Training windows in the order they are seen, one tensor [windows] per planned pass.
+        timing: More training windows, for timing alone [windows].
+        validation: Validation windows [windows].
+        all_validation: Validation windows of the data set.
+    """
+
+    epoch_windows: int
+    passes: list[Tensor]
+    timing: Tensor
+    validation: Tensor
+    all_validation: int
+
+
+@dataclass(frozen=True)
+class Preparation:
+    """Everything that is built before training.
+
+    Attributes:
+        data: The data set.
+        model: The network, on its device, its prompt prefix kept.
+        windows: Which windows are used.
+        train: Cuts training batches.
+        validation: Cuts validation batches.
+        test: Cuts test batches.
+        store: Keeps the prompts' keys and values, where the run asks for it.
+        backbone_label: Name of the language model, and whether its weights are random.
+    """
+
+    data: SeriesData
+    model: TimeLLM
+    windows: Windows
+    train: WindowBatches
+    validation: WindowBatches
+    test: WindowBatches
+    store: PromptStore | None
+    backbone_label: str
+
+
+def prepare(config: RunConfig, device: torch.device, timing_windows: int) -> Preparation:
+    """Load the data and the language model and build the network.
+
+    Args:
+        config: The run's settings.
+        device: Where it runs.
+        timing_windows: Training windows to hold ready, at least, for timing.
+
+    Raises:
+        InputError: If the data or the language model do not fit the settings.
+    """
+    data = load_data(config)
+    windows = choose_windows(config, data, timing_windows)
+    splits = {"train": data.train, "validation": data.validation, "test": data.test}
+    if config.has_no_backbone:
+        seed_everything(config.seed)
+        model: Any = PatchAttention(config).to(device).train()
+        prompts: dict[str, PromptTokens] = {}
+        kept, longest, label = 0, 0, "no language model"
+    else:
+        model, prompts, kept, longest, label = _with_backbone(config, data, splits, windows, device)
+    if config.compile_mode != "off":
+        model.compile_forward()
+    train, validation, test = (
+        _cutter(config, name, split, prompts.get(name), kept, longest, device) for name, split in splits.items()
+    )
+    store = _build_store(config, data, windows, model, longest - kept, device)
+    return Preparation(data, model, windows, train, validation, test, store, label)
+
+
+def _with_backbone(
+    config: RunConfig, data: SeriesData, splits: dict[str, Split], windows: Windows, device: torch.device
+) -> tuple[TimeLLM, dict[str, PromptTokens], int, int, str]:
+    """The network, its prompts, how many of their tokens it keeps, the longest prompt's length, and its label."""
+    source = resolve_backbone(config.llm_model, config.llm_path, config.llm_weights)
+    check_backbone(config, source)
+    prompts = _prompts(config, data, splits, windows, load_tokenizer(source) if config.prompt != "none" else None)
+    seed_everything(config.seed)
+    dtype = torch.float32 if config.tune_layer_norm else DTYPES[config.precision]
+    held = dtype if config.prompt_prefix == "recompute" else product_dtype(dtype, device)
+    backbone = load_backbone(source, llm_layers=config.llm_layers, dtype=held, attention=config.attention)
+    if held != dtype:
+        round_parameters(backbone, dtype)
+    model = TimeLLM(config, backbone, keeps_on_host=keeps_checkpoints_on_host(config)).to(device).train()
+    prefix, longest = _shared_prefix(config, prompts)
+    _check_positions(config, source, longest)
+    if prefix is not None:
+        model.keep_prefix(prefix.to(device))
+    return model, prompts, 0 if prefix is None else len(prefix), longest, source.label
+
+
+def _cutter(
+    config: RunConfig,
+    name: str,
+    split: Split,
+    prompts: PromptTokens | None,
+    kept: int,
+    longest: int,
+    device: torch.device,
+) -> WindowBatches:
+    """Batches of a split; of one shape, where something relies on it."""
+    compiled = config.compile_mode != "off"
+    rows = config.batch_size if name == "train" else config.eval_batch_size or config.batch_size
+    tokens = longest if compiled or config.prompt_prefix == "store" else None
+    return WindowBatches(config, split, prompts, kept, device, tokens, rows if compiled else None)
+
+
+def choose_windows(config: RunConfig, data: SeriesData, timing_windows: int) -> Windows:
+    """The seeded permutation of each pass, or the part of it that train_samples asks for."""
+    count = len(data.train)
+    if config.train_samples is None:
+        passes = [training_order(count, epoch, config.seed) for epoch in range(config.train_epochs)]
+        timing = passes[0][:timing_windows]
+    else:
+        wanted = max(config.train_samples, timing_windows)
+        order = torch.cat([training_order(count, epoch, config.seed) for epoch in range(-(-wanted // count))])
+        passes, timing = [order[: config.train_samples]], order[:timing_windows]
+    validation = (
+        torch.arange(len(data.validation))
+        if config.val_samples is None
+        else stratified_subset(data.validation, config.val_samples)
+    )
+    return Windows(count, passes, timing, validation, len(data.validation))
+
+
+def _prompts(
+    config: RunConfig, data: SeriesData, splits: dict[str, Split], windows: Windows, tokenizer: Any
+) -> dict[str, PromptTokens]:
+    """Tokens of every split that the run reads; of the windows it reads, where those are few."""
+    if tokenizer is None:
+        return {}
+    needed: dict[str, Tensor | None] = {"train": None, "validation": None, "test": None}
+    if config.train_samples is not None:
+        needed["train"] = torch.cat([*windows.passes, windows.timing]).unique()
+        del needed["test"]
+    if config.val_samples is not None:
+        needed["validation"] = windows.validation
+    return {
+        name: tokenized_prompts(
+            config,
+            splits[name],
+            tokenizer,
+            split_name=name,
+            data_checksum=data.checksum,
+            description=data.description,
+            indices=indices,
+        )
+        for name, indices in needed.items()
+    }
+
+
+def _build_store(
+    config: RunConfig, data: SeriesData, windows: Windows, model: TimeLLM, tokens: int, device: torch.device
+) -> PromptStore | None:
+    if config.prompt_prefix != "store":
+        return None
+    per_channel = data.train.windows_per_channel if config.prompt_scope == "span" else None
+    used = torch.cat([*windows.passes, windows.timing]) % (per_channel or len(data.train))
+    prompts = per_channel or len(data.train)
+    return PromptStore(model, prompts, used.unique(), tokens, config.prompt_store_gib, device, per_channel)
+
+
+def _check_positions(config: RunConfig, source: BackboneSource, prompt_tokens: int) -> None:
+    tokens = prompt_tokens + config.patches
+    if tokens > source.max_positions:
+        raise InputError(
+            f"{source.name} reads at most {source.max_positions} tokens, got {prompt_tokens} of the prompt and "
+            f"{config.patches} patches. Use a shorter --prompt or --seq_len, or a larger --stride."
+        )
+
+
+def _shared_prefix(config: RunConfig, prompts: dict[str, PromptTokens]) -> tuple[Tensor | None, int]:
+    """The tokens that every prompt of the run starts with, where they are kept, and the longest prompt's length."""
+    if not prompts:
+        return None, 0
+    tokens = list(prompts.values())
+    longest = max(int(part.lengths.max()) for part in tokens)
+    if config.prompt_prefix == "recompute":
+        return None, longest
+    firsts = [torch.from_numpy(part.ids[0, : part.prefix_length].astype("int64")) for part in tokens]
+    length = min(len(first) for first in firsts)
+    while any(not torch.equal(first[:length], firsts[0][:length]) for first in firsts):
+        length -= 1
+    return firsts[0][:length], longest

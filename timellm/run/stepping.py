@@ -1,0 +1,269 @@
+"""Optimizer steps over windows, and their clocks."""
+
+import dataclasses
+import math
+import time
+from collections.abc import Callable, Iterator
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from timellm.contract.config import RunConfig
+from timellm.measure.profiling import StepProfiler
+from timellm.measure.timing import Estimate, StepClock
+from timellm.model.parts import part
+from timellm.optimize.engine import Engine
+from timellm.run.batches import Batch, micro_batches
+from timellm.run.errors import Diverged
+from timellm.run.preparation import Preparation
+
+SECONDS_BETWEEN_REPORTS = 1.0
+STEPS_PER_GPU_READING = 16
+
+
+class Stepper:
+    """Trains on windows, one optimizer step per global batch.
+
+    Args:
+        config: The run's settings.
+        prepared: Network and batches.
+        engine: Turns losses into updates.
+        device: Where it runs.
+        between_steps: Called after each step with its number, the windows seen so far and, now and then, the loss;
+            may raise to stop.
+        untimed_steps: Steps at the start that the timing leaves out (default: as the run's settings say).
+
+    Attributes:
+        profiler: Records some of the steps; none of those is timed. None records none.
+    """
+
+    profiler: StepProfiler | None = None
+
+    def __init__(
+        self,
+        config: RunConfig,
+        prepared: Preparation,
+        engine: Engine,
+        device: torch.device,
+        between_steps: Callable[[int, int, float | None], None],
+        *,
+        untimed_steps: int | None = None,
+    ) -> None:
+        self._config, self._prepared, self._engine, self._device = config, prepared, engine, device
+        self._between_steps = between_steps
+        warmup = config.untimed_steps if untimed_steps is None else untimed_steps
+        per_reading = 1 if device.type == "cpu" else STEPS_PER_GPU_READING
+        self._filling = StepClock(device, warmup, per_reading)
+        self._clock = self._filling
+        if prepared.store is not None:
+            self._clock = StepClock(device, 0, per_reading)
+        self._passes = 0
+        self.steps_done = 0
+        self.samples = 0
+        self._reported = 0.0
+
+    @property
+    def timed_steps(self) -> int:
+        """Steady steps timed so far, of the kind that was timed least."""
+        return min(self._filling.steps, self._clock.steps)
+
+    def train(self, windows: Tensor, *, ends_pass: bool = True) -> None:
+        """Take one step per global batch of windows [windows]; the last may be smaller and weighs what it holds.
+
+        Args:
+            windows: Numbers of the windows, in order.
+            ends_pass: Whether the pass over the training windows ends with them.
+
+        Raises:
+            Diverged: If a loss is not finite.
+        """
+        clock = self._filling if self._passes == 0 else self._clock
+        clock.resume()
+        for group, batches in self._groups(windows, clock):
+            is_full = len(group) == self._config.global_batch * self._engine.world
+            is_timed = is_full or self._config.train_samples is None
+            recording = self._begin_step(clock, is_timed=is_timed)
+            loss = self._step(group, batches)
+            if recording:
+                recording.end_step()
+            elif is_timed:
+                clock.step_done()
+            self.steps_done += 1
+            self.samples += len(group)
+            self._between_steps(self.steps_done, self.samples, self._loss_to_report(loss))
+        clock.pause()
+        if self.profiler is not None:
+            self.profiler.finish()
+        self._passes += ends_pass
+
+    def time_more(self, least: int, seconds: float) -> None:
+        """Take extra steps until enough steady ones are timed; what the run reports of errors is done by then.
+
+        Args:
+            least: Steady steps to reach, of every kind that an epoch has.
+            seconds: Stop after this long, once one steady step of every kind is timed.
+        """
+        windows = self._prepared.windows.timing
+        size = self._config.global_batch * self._engine.world
+        full = windows.repeat(math.ceil(size / len(windows)))[: max(size, len(windows) // size * size)]
+        deadline = time.perf_counter() + seconds
+        seen = max(size, min(self.samples, len(full)) // size * size)
+        for clock in dict.fromkeys((self._filling, self._clock)):
+            while self._wants_more(clock, least, deadline):
+                if self._prepared.store is None:
+                    self._take_timed_steps(full, clock, least, deadline)
+                elif clock is self._filling:
+                    self._prepared.store.forget()
+                    seen = size * self._take_timed_steps(full, clock, least, deadline)
+                else:
+                    self._take_timed_steps(full[:seen], clock, least, deadline)
+
+    def _take_timed_steps(self, windows: Tensor, clock: StepClock, least: int, deadline: float) -> int:
+        """Take extra steps on windows until there are enough or the windows end; returns how many."""
+        taken = 0
+        clock.resume()
+        for group, batches in self._groups(windows, clock):
+            self._step(group, batches)
+            clock.step_done()
+            taken += 1
+            self._between_steps(self.steps_done, self.samples, None)
+            if not self._wants_more(clock, least, deadline):
+                break
+        clock.pause()
+        return taken
+
+    def _wants_more(self, clock: StepClock, least: int, deadline: float) -> bool:
+        """Whether another extra step is taken, as the first process decides; one steady step is always timed."""
+        is_late = bool(clock.steps) and time.perf_counter() > deadline
+        return self._engine.agree(clock.steps < least and not is_late, self._device)
+
+    def seconds_per_step(self) -> tuple[float, float]:
+        """Mean and median seconds of a steady step; of those that use the prompt store, where there is one."""
+        clock = self._clock if self._clock.steps else self._filling
+        per_step = np.asarray(clock.seconds) / np.asarray(clock.counts)
+        return float(np.sum(clock.seconds) / clock.steps), float(np.median(per_step))
+
+    def seconds_per_epoch(self) -> Estimate | None:
+        """Seconds of one pass over all training windows, mean over the planned epochs.
+
+        With a prompt store the first epoch fills it and the others use it. None before a steady step was timed.
+        """
+        filling, using = self._filling.per_step(), self._clock.per_step()
+        if filling is None:
+            return None
+        steps = math.ceil(self._prepared.windows.epoch_windows / (self._config.global_batch * self._engine.world))
+        if self._clock is self._filling or using is None:
+            return filling.scaled(steps)
+        first = 1 / self._config.train_epochs
+        return filling.scaled(steps * first).plus(using.scaled(steps * (1 - first)))
+
+    def data_wait_percent(self) -> float | None:
+        """Share of the steady steps' time in which the device waited for batches; None before one was timed."""
+        clocks = {self._filling, self._clock}
+        seconds = sum(sum(clock.seconds) for clock in clocks)
+        return 100 * sum(clock.idle_seconds for clock in clocks) / seconds if seconds else None
+
+    def warmup_excess(self, steady: float) -> float:
+        """What the first steps took above steady ones, seconds."""
+        return max(0.0, sum(self._filling.warmup_seconds) - steady * len(self._filling.warmup_seconds))
+
+    def _groups(self, windows: Tensor, clock: StepClock) -> Iterator[tuple[Tensor, list[Batch]]]:
+        """Global batches with this process's micro batches, of which every process has as many.
+
+        The clock is told how long the device waits for them.
+        """
+        config, engine = self._config, self._engine
+        groups = micro_batches(windows, config.global_batch * engine.world)
+        mine = [shares(group, engine.rank, engine.world, config.batch_size) for group in groups]
+        fillers = [group[:1] for group in groups]
+        stream = self._prepared.train(
+            [part if len(part) else filler for parts, filler in zip(mine, fillers, strict=True) for part in parts]
+        )
+        starts_workers = config.num_workers > 0 and config.train_samples is not None
+        for number, (group, parts) in enumerate(zip(groups, mine, strict=True)):
+            clock.idle.mark()
+            with part("data"):
+                batches = [_counting(next(stream), len(windows)) for windows in parts]
+            clock.idle.mark()
+            if number == 0 and starts_workers:
+                clock.resume()  # a pass starts them once, a projection would take that for a part of every few steps
+            yield group, batches
+
+    def _begin_step(self, clock: StepClock, *, is_timed: bool) -> StepProfiler | None:
+        """The profiler, if it records the step that follows: the clock stands still meanwhile.
+
+        It stands still, too, from the start of a step that does not count.
+        """
+        if self.profiler is not None and self.profiler.begin_step():
+            clock.pause()
+            return self.profiler
+        if not is_timed:
+            clock.pause()
+        elif not clock.is_running:
+            clock.resume()
+        return None
+
+    def _step(self, group: Tensor, batches: list[Batch]) -> Tensor:
+        """One update on the mean squared error over the group's windows; returns that error."""
+        engine, network = self._engine, self._prepared.model
+        shared = network.prototypes() if engine.shares_prototypes else None
+        leaves = tuple(part.detach().requires_grad_() for part in shared) if shared else None
+        total = torch.zeros((), device=self._device)
+        store = self._prepared.store
+        for number, batch in enumerate(batches):
+            with part("prompt"):
+                prompt = batch.prompt if store is None else store.prompt(batch)
+            is_last = number == len(batches) - 1
+            with engine.micro_batch(is_last=is_last):
+                with part("network"):
+                    forecast = engine.model(batch.x, prompt, leaves)[: len(batch.y)]
+                loss = (forecast - batch.y).square().sum() / (len(group) * batch.y.shape[1])
+                total += loss.detach()
+                engine.backward(loss * engine.world, is_last=is_last)
+        if shared and leaves:
+            torch.autograd.backward(shared, [leaf.grad for leaf in leaves])
+        with part("optimizer"):
+            engine.step()
+        return engine.gather(total)
+
+    def _loss_to_report(self, loss: Tensor) -> float | None:
+        """The loss as a number: always on a CPU, now and then on a GPU, where reading it waits for the device.
+
+        The first process alone decides: the others would leave at another step, and they end with it.
+        """
+        if self._engine.rank:
+            return None
+        now = time.perf_counter()
+        due = now - self._reported > SECONDS_BETWEEN_REPORTS
+        if self._device.type != "cpu" and not due:
+            return None
+        value = loss.item()
+        if not math.isfinite(value):
+            raise Diverged(self.steps_done, self._config.precision)
+        if not due:
+            return None
+        self._reported = now
+        return value
+
+
+def shares(group: Tensor, rank: int, world: int, size: int) -> list[Tensor]:
+    """One process's micro batches of a global batch; windows are dealt out one by one, each to one process.
+
+    Args:
+        group: Numbers of the windows [windows].
+        rank: Number of the process.
+        world: Processes that train together.
+        size: Micro batch, windows.
+
+    Returns:
+        As many micro batches for every process; the last ones may be smaller, or empty.
+    """
+    count = math.ceil(math.ceil(len(group) / world) / size)
+    parts = micro_batches(group[rank::world], size) if rank < len(group) else []
+    return parts + [group[:0]] * (count - len(parts))
+
+
+def _counting(batch: Batch, windows: int) -> Batch:
+    """A batch of which only so many windows weigh: an empty share is computed on a window that weighs nothing."""
+    return batch if len(batch.y) == windows else dataclasses.replace(batch, y=batch.y[:windows])

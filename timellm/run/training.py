@@ -1,0 +1,315 @@
+"""One whole training run: prepare, train, validate, test, measure."""
+
+import datetime
+import json
+import math
+import os
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import psutil
+import torch
+
+from timellm.contract.config import RunConfig
+from timellm.contract.result import RunResult
+from timellm.data.naive import naive_errors
+from timellm.machine.environment import choose_device, seed_everything, synchronize
+from timellm.machine.memory import MemoryWatch
+from timellm.machine.monitor import DeviceMonitor
+from timellm.machine.process import process_rank, world_size
+from timellm.measure.profiling import StepProfiler
+from timellm.model.timellm import DTYPES
+from timellm.optimize.deepspeed_config import checkpointing_note
+from timellm.optimize.engine import Engine, build_engine
+from timellm.run.batches import starvation_note
+from timellm.run.checkpoint import load_checkpoint, save_checkpoint
+from timellm.run.errors import OUT_OF_MEMORY_REMEDIES, Diverged, Interrupted
+from timellm.run.evaluate import Scores, evaluate
+from timellm.run.kernels import attention_kernel
+from timellm.run.preparation import Preparation, prepare
+from timellm.run.stepping import Stepper
+
+CHECKPOINT = "checkpoint.safetensors"
+"""File of the best validation's trained parameters, in the run's folder."""
+
+DEEPSPEED_CONFIG = "ds_config_zero2.json"
+"""File of the resolved DeepSpeed configuration, in the run's folder."""
+
+Event = dict[str, Any]
+
+
+@dataclass
+class RunOptions:
+    """How a run is watched and stopped; none of it changes a number.
+
+    Attributes:
+        folder: Where the checkpoint goes.
+        max_memory_gib: Memory limit; a run that passes it ends as out_of_memory.
+        min_timed_steps: Steady steps to time at least; a run too short for it takes extra ones after its validation.
+        max_extra_seconds: Bound on those extra steps, seconds; one is always taken where none was timed.
+        is_profiled: Record some steps behind the warm-up and leave their profile and trace in the folder.
+        rungs: Windows seen after which a run on train_samples validates on its way, outside the timing; rounded up
+            to whole optimizer steps.
+        on_event: Called with what happens.
+        should_stop: Set from outside to end the run in good order.
+    """
+
+    folder: Path
+    max_memory_gib: float | None = None
+    min_timed_steps: int = 4
+    max_extra_seconds: float = 20.0
+    is_profiled: bool = False
+    rungs: Sequence[int] = ()
+    on_event: Callable[[Event], None] = lambda event: None
+    should_stop: threading.Event = field(default_factory=threading.Event)
+
+
+class TrainingRun:
+    """Trains as a `RunConfig` says and reports a `RunResult`, whatever happens.
+
+    Args:
+        config: The run's settings.
+        options: How it is watched.
+    """
+
+    def __init__(self, config: RunConfig, options: RunOptions) -> None:
+        self.config, self.options = config, options
+        self._began = psutil.Process().create_time()
+        began = datetime.datetime.fromtimestamp(self._began, datetime.UTC)
+        self.result = RunResult(seed=config.seed, started_at=began.isoformat(timespec="seconds"))
+        self._best: Scores | None = None
+        self._validations: list[Scores] = []
+        self._stale = 0
+        self._other_peaks_gib = 0.0
+        self._lock = threading.Lock()
+        self._monitor: DeviceMonitor | None = None
+
+    def run(self) -> RunResult:
+        """Train, and turn every way to fail into a state; only wrong input is raised.
+
+        Raises:
+            InputError: For settings, data or a language model that do not fit together.
+        """
+        device = choose_device(self.config)
+        if self.config.compile_mode != "off":
+            torch.compiler.reset()  # code of earlier runs counts towards a limit, beyond which nothing is compiled
+        self._monitor = DeviceMonitor(device)
+        with MemoryWatch(device, self.options.max_memory_gib, self._exceeded) as watch:
+            try:
+                self._train(device, watch)
+                self.result.state = "complete"
+            except Interrupted:
+                self.result.state, self.result.error = "interrupted", "The run was told to stop."
+            except Diverged as error:
+                self.result.state, self.result.error = "diverged", str(error)
+            except (MemoryError, torch.OutOfMemoryError) as error:
+                self.result.state = "out_of_memory"
+                first = (str(error).splitlines() or ["Memory ended."])[0]
+                self.result.error = f"{first} The peak was {watch.peak_gib:.2f} GiB. {OUT_OF_MEMORY_REMEDIES}"
+            finally:
+                self.result.peak_memory_gib = round(max(watch.peak_gib, self._other_peaks_gib), 4)
+                self.result.total_seconds = round(self._now(), 3)
+        self.options.on_event({"event": "done", "state": self.result.state})
+        return self.result
+
+    def _train(self, device: torch.device, watch: MemoryWatch) -> None:
+        config, options = self.config, self.options
+        global_batch = config.global_batch * world_size()
+        steps_ready = config.untimed_steps + options.min_timed_steps
+        prepared = prepare(config, device, steps_ready * global_batch)
+        steps = sum(math.ceil(len(windows) / global_batch) for windows in prepared.windows.passes)
+        engine = build_engine(config, prepared.model, device, steps)
+        if engine.rank:
+            seed_everything(config.seed + engine.rank)  # each process has dropout of its own
+        self._describe(prepared, engine, device)
+        if engine.settings is not None:
+            (options.folder / DEEPSPEED_CONFIG).write_text(json.dumps(engine.settings, indent=2) + "\n")
+        stepper = Stepper(config, prepared, engine, device, self._between_steps)
+        if options.is_profiled and engine.rank == 0:
+            stepper.profiler = StepProfiler(options.folder, device, config.untimed_steps, options.on_event)
+        synchronize(device)
+        self.result.startup_seconds = round(self._now() - engine.compile_seconds, 3)
+        options.on_event({"event": "training", "startup_seconds": self.result.startup_seconds, "steps": steps})
+        try:
+            self._pass_over(prepared, engine, stepper, device)
+        finally:
+            self._report_time(stepper, prepared, engine)
+            self._report_device()
+            self._note_starvation(stepper)
+        if config.train_samples is None:
+            self._test(prepared, engine, device)
+        self._other_peaks_gib = engine.largest(watch.peak_gib, device)
+
+    def _pass_over(self, prepared: Preparation, engine: Engine, stepper: Stepper, device: torch.device) -> None:
+        last = len(prepared.windows.passes) - 1
+        for epoch, windows in enumerate(prepared.windows.passes):
+            *parts, rest = self._parts(windows)
+            for part in parts:
+                stepper.train(part, ends_pass=False)
+                self._validate_at_rung(prepared, engine, stepper, device)
+            stepper.train(rest)
+            self.result.epochs = round(stepper.samples / prepared.windows.epoch_windows, 6)
+            if epoch != last and (epoch + 1) % self.config.validate_every:
+                continue
+            self._validate(prepared, engine, stepper, device)
+            if self._stale >= self.config.patience:
+                break
+        if stepper.profiler is not None:
+            stepper.profiler.close()
+        stepper.time_more(self.options.min_timed_steps, self.options.max_extra_seconds)
+
+    def _parts(self, windows: torch.Tensor) -> list[torch.Tensor]:
+        """The windows of a pass, cut behind each rung."""
+        size = self.config.global_batch * world_size()
+        ends = {math.ceil(rung / size) * size for rung in self.options.rungs} if self.config.train_samples else set()
+        return list(windows.tensor_split(sorted(end for end in ends if 0 < end < len(windows))))
+
+    def _validate_at_rung(self, prepared: Preparation, engine: Engine, stepper: Stepper, device: torch.device) -> None:
+        """Validate on the way: it tells whether going on pays, and is the result only if the run is stopped here."""
+        scores = self._scores(prepared, engine, device, "validation")
+        self._validations.append(scores)
+        if not math.isfinite(scores.mse):
+            raise Diverged(stepper.steps_done, self.config.precision)
+        self.result.val_mse, self.result.val_mae, self.result.val_samples = scores.mse, scores.mae, scores.windows
+        self._tell(scores, prepared, engine, stepper)
+
+    def _validate(self, prepared: Preparation, engine: Engine, stepper: Stepper, device: torch.device) -> None:
+        scores = self._scores(prepared, engine, device, "validation")
+        self._validations.append(scores)
+        if not math.isfinite(scores.mse):
+            raise Diverged(stepper.steps_done, self.config.precision)
+        if self._best is None or scores.mse < self._best.mse:
+            self._best, self._stale = scores, 0
+            self.result.val_mse, self.result.val_mae = scores.mse, scores.mae
+            self.result.val_samples = scores.windows
+            if engine.rank == 0 and self.config.train_samples is None:
+                save_checkpoint(self.options.folder / CHECKPOINT, prepared.model, self.config)
+        else:
+            self._stale += 1
+        self._tell(scores, prepared, engine, stepper)
+
+    def _tell(self, scores: Scores, prepared: Preparation, engine: Engine, stepper: Stepper) -> None:
+        self._report_time(stepper, prepared, engine)
+        self.options.on_event(
+            {
+                "event": "validation",
+                "samples": stepper.samples,
+                "val_mse": scores.mse,
+                "val_mae": scores.mae,
+                "seconds_per_epoch": self.result.seconds_per_epoch,
+            }
+        )
+
+    def _test(self, prepared: Preparation, engine: Engine, device: torch.device) -> None:
+        if engine.rank == 0:
+            load_checkpoint(self.options.folder / CHECKPOINT, prepared.model)
+        engine.share(parameter.data for _, parameter in prepared.model.trained_parameters())
+        scores = self._scores(prepared, engine, device, "test")
+        self.result.test_mse, self.result.test_mae = scores.mse, scores.mae
+
+    def _scores(self, prepared: Preparation, engine: Engine, device: torch.device, split: str) -> Scores:
+        config = self.config
+        windows = prepared.windows.validation if split == "validation" else torch.arange(len(prepared.data.test))
+        scores = evaluate(
+            prepared.model,
+            prepared.validation if split == "validation" else prepared.test,
+            windows,
+            config.eval_batch_size or config.batch_size,
+            device,
+            shares_prototypes=config.prompt_prefix != "recompute",
+            between_batches=self._stop_if_told,
+            engine=engine,
+        )
+        return scores
+
+    def _report_time(self, stepper: Stepper, prepared: Preparation, engine: Engine) -> None:
+        config, result = self.config, self.result
+        result.is_projected = config.train_samples is not None
+        measured = stepper.seconds_per_epoch()
+        result.timed_steps = stepper.timed_steps
+        if measured is None:
+            return
+        epoch = measured.across_processes()
+        result.seconds_per_epoch, result.seconds_per_epoch_low = epoch.mean, epoch.low
+        result.seconds_per_epoch_high = epoch.high if math.isfinite(epoch.high) else None
+        result.samples_per_second = prepared.windows.epoch_windows / epoch.mean
+        steady = stepper.seconds_per_step()
+        result.seconds_per_step, result.seconds_per_step_median = steady
+        result.seconds_per_batch = steady[0] / config.accumulation_steps
+        extra = stepper.warmup_excess(steady[0]) if config.compile_mode != "off" else 0.0
+        result.compile_seconds = round(engine.compile_seconds + extra, 3)
+        if self._validations:
+            per_window = sum(scores.seconds for scores in self._validations) / sum(
+                scores.windows for scores in self._validations
+            )
+            result.validation_seconds = per_window * prepared.windows.all_validation
+            share = result.validation_seconds / config.validate_every
+            result.seconds_per_epoch_with_validation = epoch.mean + share
+
+    def _report_device(self) -> None:
+        """End the sampling of the device, and report what it saw."""
+        assert self._monitor is not None
+        self._monitor.stop()
+        self.result.notes += self._monitor.notes
+        self.result.add(self._monitor.summary())
+
+    def _note_starvation(self, stepper: Stepper) -> None:
+        waited = self.result.data_wait_percent = stepper.data_wait_percent()
+        if waited is not None and (note := starvation_note(self.config, waited)):
+            self.result.notes.append(note)
+
+    def _describe(self, prepared: Preparation, engine: Engine, device: torch.device) -> None:
+        result = self.result
+        result.trainable_parameters, result.total_parameters = prepared.model.parameter_counts()
+        result.train_samples = self.config.train_samples or prepared.windows.epoch_windows
+        result.backbone = prepared.backbone_label
+        result.naive_mse = naive_errors(prepared.data.validation, prepared.windows.validation, prepared.data.name)
+        result.device = torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu"
+        first = prepared.train.cut_here(prepared.windows.passes[0][:2])
+        result.attention_kernel = attention_kernel(prepared.model, first, self.config.attention)
+        result.matmul_dtype = next(name for name, dtype in DTYPES.items() if dtype == prepared.model.product_dtype)
+        result.notes = list(prepared.data.notes)
+        if result.matmul_dtype != self.config.precision:
+            result.notes.append(
+                f"Operands were rounded to {self.config.precision} and multiplied in {result.matmul_dtype}, "
+                "which this CPU does faster."
+            )
+        if note := checkpointing_note(self.config, device):
+            result.notes.append(note)
+        if engine.world > 1:
+            result.notes.append(
+                f"Trained by {engine.world} processes; the global batch is {engine.world} times as big."
+            )
+
+    def _between_steps(self, step: int, samples: int, loss: float | None) -> None:
+        self._stop_if_told()
+        if self._monitor is not None and not self._monitor.is_running and step >= self.config.untimed_steps:
+            self._monitor.start()
+        if loss is not None:
+            self.options.on_event({"event": "progress", "step": step, "samples": samples, "train_loss": loss})
+
+    def _stop_if_told(self) -> None:
+        """The first of several processes alone stops; the others end with it."""
+        if process_rank() == 0 and self.options.should_stop.is_set():
+            raise Interrupted
+
+    def _exceeded(self, gib: float) -> None:
+        """End the process at once from the watching thread: the next allocation may take the machine down."""
+        limit = self.options.max_memory_gib
+        self.result.state, self.result.peak_memory_gib = "out_of_memory", round(gib, 4)
+        self.result.error = (
+            f"The run must stay within {limit:.1f} GiB of memory, got {gib:.1f} GiB. {OUT_OF_MEMORY_REMEDIES}"
+        )
+        self.result.total_seconds = round(self._now(), 3)
+        if self._monitor is not None:
+            self.result.add(self._monitor.summary())
+        self.result.write(self.options.folder / "result.json")
+        self.options.on_event({"event": "done", "state": "out_of_memory"})
+        os._exit(1)
+
+    def _now(self) -> float:
+        """Seconds since the process started."""
+        return datetime.datetime.now(datetime.UTC).timestamp() - self._began

@@ -1,1 +1,0 @@
-"""The training run: engine, schedule, validation, measurement and its result."""
