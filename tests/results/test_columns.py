@@ -9,7 +9,8 @@ from timellm.contract.result import RunResult
 PROMISED = """trial_id state source error val_mse val_mae test_mse test_mae seconds_per_epoch seconds_per_epoch_low
 seconds_per_epoch_high is_projected seconds_per_epoch_with_validation seconds_per_batch samples_per_second
 startup_seconds compile_seconds validation_seconds total_seconds peak_memory_gib epochs train_samples val_samples
-trainable_parameters total_parameters timing_quality is_pareto joint_score speedup_vs_baseline seed started_at"""
+trainable_parameters total_parameters timing_quality is_pareto joint_score speedup_vs_baseline seed started_at
+error_from time_from error_seeds val_mse_low val_mse_high"""
 OBSERVED = """attention_kernel matmul_dtype data_wait_percent mean_device_utilisation_percent max_device_memory_gib
 mean_device_power_watts max_device_temperature_celsius mean_cpu_utilisation_percent max_host_memory_gib"""
 

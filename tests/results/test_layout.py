@@ -11,7 +11,7 @@ def test_every_file_lies_in_the_run_folder(tmp_path):
     folder = RunFolder(tmp_path / "t1")
 
     files = [folder.manifest, folder.trials_csv, folder.trials_parquet, folder.study, folder.ray, folder.report]
-    files += [folder.plots, folder.recommended_command, folder.trial("a").job, folder.trial("a").result]
+    files += [folder.plots, folder.recommended_command, folder.errors, folder.trial("a").job, folder.trial("a").result]
     files += [folder.trial("a").events, folder.trial("a").log, folder.trial("a").deepspeed_config]
     for pick in map(folder.recommendation, PICKS):
         files += [pick.command, pick.run_config, pick.deepspeed_config, pick.reasons]

@@ -10,8 +10,8 @@ from typing import Any
 
 from timellm.contract.errors import InputError
 
-PICKS = ("fastest", "balanced", "accurate")
-"""The three recommendations, in the order they are shown."""
+PICKS = ("exact", "fastest", "balanced", "accurate")
+"""The recommendations, in the order they are shown."""
 
 
 class RunFolder:
@@ -51,6 +51,11 @@ class RunFolder:
     def trials_parquet(self) -> Path:
         """The trials table as Parquet."""
         return self.path / "trials.parquet"
+
+    @property
+    def errors(self) -> Path:
+        """Every training that measured an error, one JSON object a line."""
+        return self.path / "errors.jsonl"
 
     @property
     def study(self) -> Path:
