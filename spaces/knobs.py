@@ -13,11 +13,18 @@ FEATURES = {
     "cuda": "a CUDA device",
     "bf16": "a device that computes in bf16",
     "fp16": "a device that computes in fp16",
+    "fast-bf16": "a device whose bf16 products are not slower than those in fp32",
+    "fast-fp16": "a device whose fp16 products are not slower than those in fp32",
     "compiler": "a C++ compiler (g++ or clang++ on the path)",
     "deepspeed": "the deepspeed package",
     "causal": "a language model that reads from left to right (gpt2, llama)",
 }
 """What a value may need, and its name in a sentence."""
+
+
+def is_measured(feature: str) -> bool:
+    """Whether a feature says that a value pays, as measured, rather than that it can be had at all."""
+    return feature.startswith("fast-")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

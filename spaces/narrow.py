@@ -3,7 +3,7 @@
 import dataclasses
 from collections.abc import Mapping, Sequence
 
-from spaces.knobs import GUIDE_BASELINE, KNOWN, Value
+from spaces.knobs import GUIDE_BASELINE, KNOWN, Value, is_measured
 from spaces.schema import unknown_knob
 from spaces.space import Knob, Space
 from timellm.contract.errors import InputError
@@ -78,4 +78,11 @@ def narrow(space: Space, settings: Mapping[str, tuple[Value, ...]]) -> Space:
 
 
 def _narrowed(knob: Knob, values: tuple[Value, ...]) -> Knob:
-    return dataclasses.replace(knob, values=values, low=None, high=None, log=False, is_whole=False)
+    """The knob with these values; what was asked for by name is tried where it can be, although it may not pay."""
+    needs = {value: kept for value, listed in knob.needs.items() if (kept := _hard(listed))}
+    return dataclasses.replace(knob, values=values, low=None, high=None, log=False, is_whole=False, needs=needs)
+
+
+def _hard(features: tuple[str, ...]) -> tuple[str, ...]:
+    """The features without which a value cannot be had at all."""
+    return tuple(feature for feature in features if not is_measured(feature))

@@ -3,7 +3,7 @@
 import dataclasses
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from spaces.knobs import FEATURES, KNOWN, Value, value_text
 from spaces.space import Knob, Space
@@ -22,6 +22,16 @@ class Hardware:
     """Layers of the language model; None if unknown."""
     hidden_size: int | None = None
     """Hidden size of the language model; None if unknown."""
+    slowdown: Mapping[str, float] = field(default_factory=dict)
+    """Time of a matrix product in a precision relative to fp32, by the precision's name, where it was measured."""
+
+    def reason_without(self, feature: str) -> str:
+        """Why a value that needs a feature is left out where the machine lacks it: the end of a sentence."""
+        precision = feature.removeprefix("fast-")
+        if precision != feature and precision in self.slowdown:
+            times = self.slowdown[precision]
+            return f"its products take {times:.{0 if times >= 10 else 1}f} times as long as fp32's on this CPU"
+        return FEATURES[feature]
 
     def limit(self, name: str) -> tuple[int, str] | None:
         """The largest value of a knob and where it comes from; None if nothing limits it."""
@@ -88,7 +98,7 @@ def _lacking(name: str, value: Value, own: Mapping[str, tuple[str, ...]], hardwa
     """Features that a value needs and the machine lacks, in words."""
     text = value_text(value)
     needed = (*KNOWN[name].needs.get(text, ()), *own.get(text, ()))
-    return [FEATURES[feature] for feature in dict.fromkeys(needed) if feature not in hardware.features]
+    return [hardware.reason_without(feature) for feature in dict.fromkeys(needed) if feature not in hardware.features]
 
 
 def _fixed_problems(fixed: Mapping[str, Value], hardware: Hardware) -> list[str]:
@@ -150,11 +160,13 @@ def _left_out(name: str, lacking: Mapping[Value, list[str]]) -> list[str]:
     for value, features in lacking.items():
         if features:
             by_reason.setdefault(" and ".join(features), []).append(value)
-    return [
-        f"{name}: {_listed(values)} {'is' if len(values) == 1 else 'are'} left out, for "
-        f"{'it needs' if len(values) == 1 else 'they need'} {reason}."
-        for reason, values in by_reason.items()
-    ]
+    return [_left_out_words(name, values, reason) for reason, values in by_reason.items()]
+
+
+def _left_out_words(name: str, values: Sequence[Value], reason: str) -> str:
+    """A sentence on values that are left out; a reason that names a figure is a clause of its own."""
+    why = reason if reason.startswith("its products") else f"{'it needs' if len(values) == 1 else 'they need'} {reason}"
+    return f"{name}: {_listed(values)} {'is' if len(values) == 1 else 'are'} left out, because {why}."
 
 
 def _listed(values: Sequence[Value]) -> str:

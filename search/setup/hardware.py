@@ -16,6 +16,7 @@ from typing import Any
 
 from search.setup.resources import machine_cores
 from spaces import Hardware, Space
+from spaces.knobs import is_measured
 from timellm.contract.errors import InputError
 
 PROJECT_ROOT = Path(__file__).resolve().parents[2]
@@ -76,7 +77,22 @@ def hardware_of(facts: Mapping[str, Any]) -> Hardware:
         features=frozenset(facts["features"]),
         llm_layers=facts["backbone"].get("layers"),
         hidden_size=facts["backbone"].get("hidden_size"),
+        slowdown=facts.get("slowdown") or {},
     )
+
+
+def with_earlier_features(facts: Mapping[str, Any], manifest: Mapping[str, Any]) -> dict[str, Any]:
+    """The facts of a resumed search: what was measured when it began decides its space again, not a new measurement.
+
+    Args:
+        facts: From `FactFinder.facts`.
+        manifest: That of the search; one from before features were kept tells nothing.
+    """
+    earlier = manifest.get("features")
+    if earlier is None:
+        return dict(facts)
+    found = {feature for feature in facts["features"] if not is_measured(feature)}
+    return {**facts, "features": sorted(found | {feature for feature in earlier if is_measured(feature)})}
 
 
 def wavelet_variants(space: Space) -> list[dict[str, Any]]:
@@ -104,10 +120,13 @@ def _features(device: str, backbone: Mapping[str, Any]) -> list[str]:
     """Features of the device that runs on this machine would use."""
     import torch
 
+    from timellm.model.rounding import pays
+
     if device != "cpu" and torch.cuda.is_available():
         features = {"cuda", "fp16"} | ({"bf16"} if torch.cuda.is_bf16_supported() else set())
+        features |= {f"fast-{name}" for name in _fast_on_gpu(torch.cuda.get_device_capability()) if name in features}
     else:
-        features = {"bf16"}
+        features = {"bf16"} | ({"fast-bf16"} if pays(torch.bfloat16) else set())
     if any(shutil.which(name) for name in ("g++", "c++", "clang++")):
         features.add("compiler")
     if importlib.util.find_spec("deepspeed"):
@@ -115,6 +134,11 @@ def _features(device: str, backbone: Mapping[str, Any]) -> list[str]:
     if backbone.get("kind") != "bert":
         features.add("causal")
     return sorted(features)
+
+
+def _fast_on_gpu(capability: tuple[int, int]) -> set[str]:
+    """Half precisions that a GPU of a compute capability multiplies fast: fp16 from Volta on, bf16 from Ampere."""
+    return {name for name, least in {"fp16": (7, 0), "bf16": (8, 0)}.items() if capability >= least}
 
 
 def _slowdown(device: str) -> dict[str, float]:

@@ -120,6 +120,7 @@ def _description(options: Options, space: Space, facts: Mapping[str, Any], confi
         "machine": facts["machine"],
         "versions": facts["versions"],
         "git_revision": facts["git_revision"],
+        "features": list(facts["features"]),
         "data": facts["data"],
         "backbone": facts["backbone"],
         "run_defaults": RunConfig().to_dict(),

@@ -11,7 +11,7 @@ from typing import Any
 from search.decide.ledger import Ledger
 from search.decide.plan import parse_fidelity
 from search.decide.study import Proposal, Settings
-from search.setup.hardware import FactFinder, hardware_of, wavelet_variants
+from search.setup.hardware import FactFinder, hardware_of, wavelet_variants, with_earlier_features
 from search.setup.options import Options
 from search.setup.resources import TrialResources, plan_resources
 from search.tune.dashboard import check_address
@@ -119,6 +119,8 @@ def prepare(options: Options, folder: RunFolder) -> Preparation:
     task = _task(options)
     first = RunConfig.from_dict({"llm_layers": 1, **task, **_checkable(space)})
     facts = FactFinder(first.to_dict(), wavelet_variants(space)).facts()
+    if options.resume is not None:
+        facts = with_earlier_features(facts, folder.read_manifest())
     resolved, notes = resolve(space, hardware_of(facts))
     on_gpu, machine = "cuda" in facts["features"], facts["machine"]
     config = RunConfig.from_dict({**task, **resolved.fixed})

@@ -1,5 +1,5 @@
 from search.run import main
-from search.setup.hardware import wavelet_variants
+from search.setup.hardware import wavelet_variants, with_earlier_features
 from spaces import load_space, narrow, parse_settings
 
 
@@ -34,3 +34,13 @@ def test_listed_wavelets_that_cannot_be_are_refused_at_once_before_anything_star
         "dwt_prompt_level must be at most 1 for seq_len 96 and db20, got 3.",
     ):
         assert said.count(message) == 1
+
+
+def test_a_resumed_search_takes_what_was_measured_from_its_manifest():
+    facts = {"features": ["bf16", "causal", "fast-bf16"], "slowdown": {"bf16": 1.2}}
+    assert with_earlier_features(facts, {"features": ["bf16", "compiler"]})["features"] == ["bf16", "causal"]
+    assert with_earlier_features({**facts, "features": ["bf16"]}, {"features": ["fast-bf16"]})["features"] == [
+        "bf16",
+        "fast-bf16",
+    ]
+    assert with_earlier_features(facts, {}) == facts

@@ -5,7 +5,7 @@ from spaces import Hardware, InputError, Space, load_space, narrow, parse_settin
 LAPTOP = Hardware(cores=2, features=frozenset({"causal", "deepspeed"}), llm_layers=4, hidden_size=576)
 SERVER = Hardware(
     cores=64,
-    features=frozenset({"causal", "deepspeed", "compiler", "cuda", "bf16", "fp16"}),
+    features=frozenset({"causal", "deepspeed", "compiler", "cuda", "bf16", "fp16", "fast-bf16", "fast-fp16"}),
     llm_layers=30,
     hidden_size=576,
 )
@@ -18,9 +18,9 @@ def test_what_the_machine_lacks_is_left_out_and_said():
     assert space.knob("llm_layers").values == (1, 2, 3, 4)
     assert space.knob("offload_optimizer").values == ("off", "none")
     text = "\n".join(notes)
-    assert "precision: bf16 is left out, for it needs a device that computes in bf16." in text
-    assert "offload_optimizer: cpu is left out, for it needs a C++ compiler (g++" in text
-    assert "compile_mode: default, reduce-overhead are left out, for they need" in text
+    assert "precision: bf16 is left out, because it needs a device that computes in bf16" in text
+    assert "offload_optimizer: cpu is left out, because it needs a C++ compiler (g++" in text
+    assert "compile_mode: default, reduce-overhead are left out, because they need" in text
     assert "num_workers: 4, 8, 10, 16 become 2, for this machine has 2 cores." in text
     assert "baseline, plan-a, plan-b, reuse: llm_layers 6 becomes 4, for the language model has 4 layers." in text
     assert "plan-a, plan-b: num_workers 8 becomes 2, for this machine has 2 cores." in text
@@ -53,6 +53,33 @@ def test_plan_a_takes_fp16_where_bf16_is_missing():
     hardware = Hardware(cores=64, features=SERVER.features - {"bf16"}, llm_layers=30, hidden_size=576)
     space, _ = resolve(load_space("speed"), hardware)
     assert space.plans["plan-a"]["precision"] == "fp16"
+
+
+AVX2 = Hardware(cores=2, features=frozenset({"causal", "bf16"}), slowdown={"bf16": 80.3})
+
+
+def test_a_precision_that_can_only_lose_is_left_out_with_its_figure():
+    space, notes = resolve(load_space("speed"), AVX2)
+    assert space.fixed["precision"] == "fp32"
+    text = "\n".join(notes)
+    assert "bf16 is left out, because its products take 80 times as long as fp32's on this CPU." in text
+    assert "plan-a, plan-b, reuse: precision bf16 becomes fp32" in text
+
+
+def test_other_spaces_keep_a_slow_precision_which_saves_memory_there():
+    space, _ = resolve(load_space("memory"), AVX2)
+    assert "bf16" in space.knob("precision").values
+
+
+def test_set_brings_a_slow_precision_back():
+    space, _ = resolve(narrow(load_space("speed"), parse_settings(["precision=fp32,bf16"])), AVX2)
+    assert space.knob("precision").values == ("fp32", "bf16")
+
+
+def test_set_does_not_bring_back_what_the_device_cannot_do_at_all():
+    space, notes = resolve(narrow(load_space("speed"), parse_settings(["precision=fp32,fp16"])), AVX2)
+    assert space.fixed["precision"] == "fp32"
+    assert any("fp16 is left out, because it needs a device that computes in fp16" in note for note in notes)
 
 
 def test_a_plan_that_becomes_the_baseline_is_dropped_and_said():

@@ -67,9 +67,15 @@ class RoundedProducts(TorchFunctionMode):
 
 def product_dtype(dtype: torch.dtype, device: torch.device) -> torch.dtype:
     """Type to compute products in whose operands are of a type: fp32 where a CPU takes longer for the type itself."""
-    if device.type != "cpu" or dtype == torch.float32 or slowdown(dtype) < SLOWER:
-        return dtype
-    return torch.float32
+    return dtype if device.type != "cpu" or dtype == torch.float32 or pays(dtype) else torch.float32
+
+
+def pays(dtype: torch.dtype) -> bool:
+    """Whether this CPU multiplies in a type about as fast as in fp32, or faster.
+
+    Where it does not, exact reuse computes the type's products in fp32, and a search for speed leaves the type out.
+    """
+    return slowdown(dtype) < SLOWER
 
 
 @functools.cache
