@@ -1,4 +1,21 @@
-"""How fast and how good the training is, each a command that prints a table and rewrites its dated Markdown file.
+"""How fast and how good the training is: each benchmark is a command, `python -m benchmarks NAME`.
 
-They need neither Ray nor Optuna, so `timellm` alone can be measured on another machine. `README.md` lists them.
+`runner` runs one and `record` keeps its rows as JSON, from which its Markdown file is rendered. Most need neither Ray
+nor Optuna, so that `timellm` alone can be measured on another machine. `README.md` lists them.
 """
+
+NAMES = (
+    "step_time",
+    "epoch_time",
+    "scaling",
+    "start_up",
+    "profile_step",
+    "levers",
+    "projection",
+    "overhead",
+    "order_effect",
+    "search_efficiency",
+    "quality",
+    "report_size",
+)
+"""Every benchmark, each in the module of its name."""

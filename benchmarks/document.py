@@ -1,27 +1,19 @@
-"""The dated Markdown file of a benchmark: one section per device and model, others' sections kept."""
+"""What heads a section: the device, the machine, the versions, the command, the date."""
 
 import datetime
 import re
 import shlex
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from pathlib import Path
 
 import torch
 
-from benchmarks.harness import FOLDER, amx_sentence
+from benchmarks.harness import amx_sentence
+from benchmarks.record import Notes
 from timellm.machine.environment import describe_machine, git_revision, package_versions
 
 SHOWN_VERSIONS = ("python", "torch", "transformers", "accelerate", "numpy")
-GPU_PLACEHOLDER = "GPU"
-"""Heading that stands in for GPU sections while there are none."""
-
-
-def table(headings: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
-    """A Markdown table; the first column is text, the others are numbers."""
-    lines = ["| " + " | ".join(headings) + " |", "| --- |" + " ---: |" * (len(headings) - 1)]
-    lines += ["| " + " | ".join(str(cell) for cell in row) + " |" for row in rows]
-    return "\n".join(lines)
 
 
 def device_heading(device: torch.device, *parts: str) -> str:
@@ -35,7 +27,7 @@ def device_heading(device: torch.device, *parts: str) -> str:
     return "; ".join((name, *parts))
 
 
-def conditions(device: torch.device, *notes: str) -> str:
+def conditions(device: torch.device, *notes: str) -> Notes:
     """Machine, versions, command and date, as the list that opens a section."""
     machine, versions = describe_machine(), package_versions()
     shown = ", ".join(f"{name} {versions[name]}" for name in SHOWN_VERSIONS if name in versions)
@@ -47,7 +39,7 @@ def conditions(device: torch.device, *notes: str) -> str:
         f"Date: {today()}",
         *notes,
     ]
-    return "\n".join(f"- {line}" for line in lines)
+    return Notes(tuple(lines))
 
 
 def rounding_notes(names: Iterable[str]) -> list[str]:
@@ -65,7 +57,7 @@ def command_line() -> str:
             words.pop(0)
         elif not word.startswith("--output="):
             kept.append(word)
-    return shlex.join(["python", f"benchmarks/{Path(sys.argv[0]).name}", *kept])
+    return shlex.join(["python", "-m", "benchmarks", *kept])
 
 
 def today() -> str:
@@ -73,43 +65,7 @@ def today() -> str:
     return datetime.datetime.now(datetime.UTC).date().isoformat()
 
 
-def publish(name: str, output: str | None, introduction: str, heading: str, body: str, gpu_command: str | None) -> Path:
-    """Print a section and put it into the benchmark's file; a date in the index follows its own file alone.
-
-    Args:
-        name: Name of the benchmark.
-        output: Another file to write (default: the one beside the command).
-        introduction: Title line and what stands above all sections.
-        heading: Heading of the section, without `##`.
-        body: Its text.
-        gpu_command: What to run where there is a GPU, for the section that stands in while none was measured; None
-            for what has nothing to do with a GPU.
-    """
-    path = Path(output) if output else FOLDER / f"{name}.md"
-    print(f"\n## {heading}\n\n{body}\n", flush=True)
-    write_section(path, introduction, heading, body, gpu_command)
-    if output is None:
-        date_in_index(FOLDER / "README.md", name, today())
-    return path
-
-
-def write_section(path: Path, introduction: str, heading: str, body: str, gpu_command: str | None) -> None:
-    """Replace one section of a file, or add it; a stand-in tells which command measures a GPU while none was."""
-    sections = _sections(path.read_text()) if path.is_file() else {}
-    sections.pop(GPU_PLACEHOLDER, None)
-    sections[heading] = body.strip()
-    if gpu_command and not any(name.startswith("GPU:") for name in sections):
-        sections[GPU_PLACEHOLDER] = f"Not measured yet. On a machine with a CUDA device: `{gpu_command}`"
-    text = introduction.strip() + "".join(f"\n\n## {name}\n\n{part}" for name, part in sections.items())
-    path.write_text(text + "\n")
-
-
 def date_in_index(index: Path, name: str, date: str) -> None:
     """Set the last cell of the row that links to a benchmark's file."""
     row = re.compile(rf"^(\|.*\({re.escape(name)}\.md\).*\|)[^|]*\|$", re.MULTILINE)
     index.write_text(row.sub(lambda match: f"{match.group(1)} {date} |", index.read_text()))
-
-
-def _sections(text: str) -> dict[str, str]:
-    parts = re.split(r"^## (.+)$", text, flags=re.MULTILINE)[1:]
-    return {heading: body.strip() for heading, body in zip(parts[::2], parts[1::2], strict=True)}

@@ -1,18 +1,15 @@
-"""A whole ETTm1-sized epoch, published computation against ours. `epoch_time.py --help`."""
+"""A whole ETTm1-sized epoch, published computation against ours."""
 
-import sys
+import argparse
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 
-sys.path[0] = str(Path(__file__).resolve().parents[1])
+import torch
 
-import torch  # noqa: E402
-
-from benchmarks.arithmetic import faster_precision, flops_of, peak_flops_per_second  # noqa: E402
-from benchmarks.document import conditions, device_heading, publish, table  # noqa: E402
-from benchmarks.harness import (  # noqa: E402
+from benchmarks.arithmetic import faster_precision, flops_of, peak_flops_per_second
+from benchmarks.document import conditions, device_heading
+from benchmarks.harness import (
     benchmark_parser,
     median_of,
     ratio_of,
@@ -22,20 +19,19 @@ from benchmarks.harness import (  # noqa: E402
     use_worker_environment,
     whole_numbers,
 )
-from benchmarks.series import data_label, made_settings  # noqa: E402
-from benchmarks.variants import OURS, PUBLISHED, PUBLISHED_AMP, STORE, Contestant, Variant  # noqa: E402
-from timellm.contract.config import RunConfig  # noqa: E402
-from timellm.machine.environment import choose_device, synchronize  # noqa: E402
-from timellm.machine.memory import GIB  # noqa: E402
-from timellm.machine.monitor import DeviceMonitor  # noqa: E402
-from timellm.model.timellm import DTYPES  # noqa: E402
+from benchmarks.record import Part, Section, table
+from benchmarks.runner import Benchmark
+from benchmarks.series import data_label, made_settings
+from benchmarks.variants import OURS, PUBLISHED, PUBLISHED_AMP, STORE, Contestant, Variant
+from timellm.contract.config import RunConfig
+from timellm.machine.environment import choose_device, synchronize
+from timellm.machine.memory import GIB
+from timellm.machine.monitor import DeviceMonitor
+from timellm.model.timellm import DTYPES
 
-PROG = "epoch_time.py"
-NAME = "epoch_time"
 CPU_STEPS = 6
 STEPS_HELD = 2
 WARMUP_STEPS = 3
-GPU_COMMAND = "python benchmarks/epoch_time.py --llm_model gpt2 --llm_weights random --batches 32,256"
 INTRODUCTION = """# Epoch time
 
 One training epoch over an ETTm1-sized data set (34 369 x 7 windows), published computation (`recompute`, eager
@@ -81,25 +77,35 @@ class Timed:
     memory_gib: float | None = None
 
 
-def main() -> int:
-    """Measure and write the section of this device and model."""
-    parser = benchmark_parser(PROG, "Times an ETTm1-sized epoch of the published computation and of ours.")
-    steps_help = "project from this many steps, 0 trains the whole epoch (6 on a CPU, 0 on a GPU)"
-    parser.add_argument("--steps", type=int, default=None, help=steps_help)
-    parser.add_argument("--batches", default="32,128", help="batch sizes of ours, comma-separated (32,128)")
-    arguments = parser.parse_args()
-    use_worker_environment(arguments.threads)
-    config = run_settings(arguments, **made_settings(vars(arguments)))
-    device = choose_device(config)
-    default = 0 if device.type == "cuda" else CPU_STEPS
-    steps = default if arguments.steps is None else arguments.steps
-    entries = _entries(whole_numbers("batches", arguments.batches), faster_precision(device))
-    contestants = _Contestants(config, device, None if steps == 0 else STEPS_HELD)
-    timed = _project(entries, contestants, steps) if steps else _measure(entries, contestants)
-    kind = f"projected from {steps} steps" if steps else "measured"
-    heading = device_heading(device, contestants.label, kind.split()[0])
-    publish(NAME, arguments.output, INTRODUCTION, heading, _body(timed, config, device, contestants, kind), GPU_COMMAND)
-    return 0
+class EpochTime(Benchmark):
+    """Times an ETTm1-sized epoch of the published computation and of ours."""
+
+    name = "epoch_time"
+    title = "Times an ETTm1-sized epoch of the published computation and of ours."
+    introduction = INTRODUCTION
+    gpu_flags = "--llm_model gpt2 --llm_weights random --batches 32,256"
+
+    def parser(self) -> argparse.ArgumentParser:
+        """Its flags."""
+        parser = benchmark_parser(self.name, self.title)
+        steps_help = "project from this many steps, 0 trains the whole epoch (6 on a CPU, 0 on a GPU)"
+        parser.add_argument("--steps", type=int, default=None, help=steps_help)
+        parser.add_argument("--batches", default="32,128", help="batch sizes of ours, comma-separated (32,128)")
+        return parser
+
+    def measure(self, arguments: argparse.Namespace) -> list[Section]:
+        """The section of this device and model."""
+        use_worker_environment(arguments.threads)
+        config = run_settings(arguments, **made_settings(vars(arguments)))
+        device = choose_device(config)
+        default = 0 if device.type == "cuda" else CPU_STEPS
+        steps = default if arguments.steps is None else arguments.steps
+        entries = _entries(whole_numbers("batches", arguments.batches), faster_precision(device))
+        contestants = _Contestants(config, device, None if steps == 0 else STEPS_HELD)
+        timed = _project(entries, contestants, steps) if steps else _measure(entries, contestants)
+        kind = f"projected from {steps} steps" if steps else "measured"
+        heading = device_heading(device, contestants.label, kind.split()[0])
+        return [Section(heading, _body(timed, config, device, contestants, kind))]
 
 
 def _entries(batches: list[int], precision: str) -> list[Entry]:
@@ -213,7 +219,7 @@ def _timed(contestant: Contestant, seconds: list[float], flops: int) -> Timed:
 
 def _body(
     timed: dict[str, Timed], config: RunConfig, device: torch.device, contestants: _Contestants, kind: str
-) -> str:
+) -> tuple[Part, ...]:
     peaks = {name: peak_flops_per_second(device, DTYPES[name]) for name in ("fp32", "bf16")}
     base = next(iter(timed.values()))
     head = conditions(
@@ -224,7 +230,7 @@ def _body(
     )
     headings = ("epoch", "seconds", "minutes", "times published", "windows/s", "TFLOP/s", "of peak", "prompts stored")
     rows = [_row(label, this, base, peaks) for label, this in timed.items()]
-    return f"{head}\n\n{table((*headings, 'GPU busy', 'peak memory, GiB'), rows)}"
+    return head, table((*headings, "GPU busy", "peak memory, GiB"), rows)
 
 
 def _row(label: str, this: Timed, base: Timed, peaks: dict[str, float]) -> tuple[str, ...]:
@@ -241,9 +247,3 @@ def _row(label: str, this: Timed, base: Timed, peaks: dict[str, float]) -> tuple
         "-" if this.busy_percent is None else f"{this.busy_percent:.0f} %",
         "-" if this.memory_gib is None else f"{this.memory_gib:.2f}",
     )
-
-
-if __name__ == "__main__":
-    from timellm.arguments import run_command
-
-    run_command(main, PROG)

@@ -168,7 +168,7 @@ class Factorial:
         if missing:
             raise InputError(
                 f"{self.path} must hold every configuration of {self.space.name}, got {len(recorded)} and misses "
-                f"{len(missing)}. Run benchmarks/record_factorial.py."
+                f"{len(missing)}. Run `python -m benchmarks.record_factorial`."
             )
         return recorded
 

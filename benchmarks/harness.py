@@ -43,20 +43,19 @@ class Interval:
         return f"{self.median:{spec}} ({self.low:{spec}} to {self.high:{spec}})"
 
 
-def benchmark_parser(prog: str, description: str, *, repeats: int | None = None) -> argparse.ArgumentParser:
-    """A parser of every flag of a run and of those that all benchmarks have.
+def benchmark_parser(name: str, description: str, *, repeats: int | None = None) -> argparse.ArgumentParser:
+    """A parser of every flag of a run and of those that all timings have.
 
     Args:
-        prog: File name of the command.
+        name: Name of the benchmark.
         description: What it measures.
         repeats: Default of --repeats; None for a benchmark without it.
     """
-    parser = build_parser(prog, description)
+    parser = build_parser(f"benchmarks {name}", description)
     group = parser.add_argument_group("Benchmark")
     group.add_argument("--threads", type=int, default=describe_machine()["cores"], help="CPU threads (all cores)")
     if repeats is not None:
         group.add_argument("--repeats", type=int, default=repeats, help=f"measurements of each variant ({repeats})")
-    group.add_argument("--output", default=None, help="Markdown file (default: the one beside the command)")
     return parser
 
 

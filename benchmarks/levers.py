@@ -1,18 +1,14 @@
-"""Every lever of the acceleration guide, measured beside what it promises. `levers.py --help`."""
+"""Every lever of the acceleration guide, measured beside what it promises."""
 
 import argparse
-import sys
 import time
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
-sys.path[0] = str(Path(__file__).resolve().parents[1])
+import torch
 
-import torch  # noqa: E402
-
-from benchmarks.document import conditions, device_heading, publish, table  # noqa: E402
-from benchmarks.harness import (  # noqa: E402
+from benchmarks.document import conditions, device_heading
+from benchmarks.harness import (
     Interval,
     benchmark_parser,
     median_of,
@@ -21,23 +17,22 @@ from benchmarks.harness import (  # noqa: E402
     show_progress,
     use_worker_environment,
 )
-from benchmarks.levers_list import GUIDE_WORDS, NOISE, Lever, guide_base, guide_rows, levers  # noqa: E402
-from benchmarks.levers_timing import BASE, Outcome, Timed, Timer, train_all  # noqa: E402
-from benchmarks.series import data_label, made_settings  # noqa: E402
-from timellm.check import check_run  # noqa: E402
-from timellm.contract.config import RunConfig  # noqa: E402
-from timellm.contract.errors import InputError  # noqa: E402
-from timellm.data import load_data  # noqa: E402
-from timellm.machine.environment import choose_device  # noqa: E402
+from benchmarks.levers_list import GUIDE_WORDS, NOISE, Lever, guide_base, guide_rows, levers
+from benchmarks.levers_timing import BASE, Outcome, Timed, Timer, train_all
+from benchmarks.record import Notes, Section, Table, table
+from benchmarks.runner import Benchmark
+from benchmarks.series import data_label, made_settings
+from timellm.check import check_run
+from timellm.contract.config import RunConfig
+from timellm.contract.errors import InputError
+from timellm.data import load_data
+from timellm.machine.environment import choose_device
 
-PROG = "levers.py"
-NAME = "levers"
 BASES = ("recompute", "reuse")
 TABLES = ("guide", "levers")
 STEPS_PER_GPU_MEASUREMENT = 20
 DEFAULTS: dict[str, Any] = {"learning_rate": 1e-3, "lradj": "constant", "val_samples": 256, "num_workers": 0}
 """A learning rate at which few steps show; what a flag says wins."""
-GPU_COMMAND = "python benchmarks/levers.py --llm_model gpt2 --llm_weights random"
 HEADINGS = (
     "seconds per epoch",
     "times the base",
@@ -60,7 +55,7 @@ search, on equally many training windows, judged on one subset of validation win
 
 
 @dataclass(frozen=True, kw_only=True)
-class Section:
+class LeverTable:
     """One table: a base, its rows, and what is known of them.
 
     Attributes:
@@ -84,42 +79,50 @@ class Section:
     has_error: bool
 
 
-def main() -> int:
-    """Measure every table on every base and write the section of this device and model."""
-    began = time.monotonic()
-    arguments = _parser().parse_args()
-    bases, tables = _listed("bases", arguments.bases, BASES), _listed("tables", arguments.tables, TABLES)
-    errors = _listed("mse_bases", arguments.mse_bases, BASES)
-    use_worker_environment(arguments.threads)
-    config = run_settings(arguments, **DEFAULTS, **made_settings(vars(arguments)))
-    device = choose_device(config)
-    label = check_run(config.replace(prompt_prefix=bases[0]))["backbone"]["label"]
-    steps = arguments.steps or (1 if device.type == "cpu" else STEPS_PER_GPU_MEASUREMENT)
-    timer = Timer(device=device, threads=arguments.threads, rounds=arguments.repeats, steps=steps)
-    sections = [
-        _measure(name, config.replace(prompt_prefix=prefix), timer, arguments, has_error=prefix in errors)
-        for prefix in bases
-        for name in tables
-    ]
-    heading = device_heading(device, label, f"batch {config.batch_size}")
-    minutes = (time.monotonic() - began) / 60
-    body = "\n\n".join([_conditions(config, timer, arguments, label, minutes), *map(_table, sections)])
-    publish(NAME, arguments.output, INTRODUCTION, heading, body, GPU_COMMAND)
-    return 0
+class Levers(Benchmark):
+    """Times every lever against its base and trains it on few windows."""
 
+    name = "levers"
+    title = "Times every lever against its base and trains it on few windows."
+    introduction = INTRODUCTION
+    gpu_flags = "--llm_model gpt2 --llm_weights random"
 
-def _parser() -> argparse.ArgumentParser:
-    parser = benchmark_parser(PROG, "Times every lever against its base and trains it on few windows.", repeats=3)
-    parser.add_argument("--steps", type=int, default=None, help="steps of one measurement (CPU 1, GPU 20)")
-    parser.add_argument("--bases", default=",".join(BASES), help="bases, comma-separated (recompute,reuse)")
-    parser.add_argument("--tables", default=",".join(TABLES), help="tables, comma-separated (guide,levers)")
-    parser.add_argument("--levers", default=None, help="rows of the tables, separated by semicolons (default: all)")
-    parser.add_argument("--mse_samples", type=int, default=256, help="training windows behind the errors (256)")
-    parser.add_argument(
-        "--mse_bases", default="reuse", help="bases on which errors are trained, comma-separated; memory alone (reuse)"
-    )
-    parser.add_argument("--jobs", type=int, default=None, help="trainings at the same time (CPU 2, GPU 1)")
-    return parser
+    def parser(self) -> argparse.ArgumentParser:
+        """Its flags."""
+        parser = benchmark_parser(self.name, self.title, repeats=3)
+        parser.add_argument("--steps", type=int, default=None, help="steps of one measurement (CPU 1, GPU 20)")
+        parser.add_argument("--bases", default=",".join(BASES), help="bases, comma-separated (recompute,reuse)")
+        parser.add_argument("--tables", default=",".join(TABLES), help="tables, comma-separated (guide,levers)")
+        parser.add_argument("--levers", default=None, help="rows of the tables, separated by semicolons (default: all)")
+        parser.add_argument("--mse_samples", type=int, default=256, help="training windows behind the errors (256)")
+        parser.add_argument(
+            "--mse_bases",
+            default="reuse",
+            help="bases on which errors are trained, comma-separated; memory alone (reuse)",
+        )
+        parser.add_argument("--jobs", type=int, default=None, help="trainings at the same time (CPU 2, GPU 1)")
+        return parser
+
+    def measure(self, arguments: argparse.Namespace) -> list[Section]:
+        """The section of this device and model."""
+        began = time.monotonic()
+        bases, tables = _listed("bases", arguments.bases, BASES), _listed("tables", arguments.tables, TABLES)
+        errors = _listed("mse_bases", arguments.mse_bases, BASES)
+        use_worker_environment(arguments.threads)
+        config = run_settings(arguments, **DEFAULTS, **made_settings(vars(arguments)))
+        device = choose_device(config)
+        label = check_run(config.replace(prompt_prefix=bases[0]))["backbone"]["label"]
+        steps = arguments.steps or (1 if device.type == "cpu" else STEPS_PER_GPU_MEASUREMENT)
+        timer = Timer(device=device, threads=arguments.threads, rounds=arguments.repeats, steps=steps)
+        measured = [
+            _measure(name, config.replace(prompt_prefix=prefix), timer, arguments, has_error=prefix in errors)
+            for prefix in bases
+            for name in tables
+        ]
+        heading = device_heading(device, label, f"batch {config.batch_size}")
+        minutes = (time.monotonic() - began) / 60
+        head = _conditions(config, timer, arguments, label, minutes)
+        return [Section(heading, (head, *map(_table, measured)))]
 
 
 def _listed(flag: str, text: str, known: tuple[str, ...]) -> list[str]:
@@ -129,7 +132,9 @@ def _listed(flag: str, text: str, known: tuple[str, ...]) -> list[str]:
     return [name for name in known if name in names]
 
 
-def _measure(name: str, config: RunConfig, timer: Timer, arguments: argparse.Namespace, *, has_error: bool) -> Section:
+def _measure(
+    name: str, config: RunConfig, timer: Timer, arguments: argparse.Namespace, *, has_error: bool
+) -> LeverTable:
     """Time the levers of a table and train them: for their errors, or one step for the memory that is not known."""
     base = guide_base(config) if name == "guide" else config
     amp = "bf16" if timer.device.type == "cpu" or torch.cuda.is_bf16_supported() else "fp16"
@@ -145,7 +150,7 @@ def _measure(name: str, config: RunConfig, timer: Timer, arguments: argparse.Nam
         wanted = [row for row in wanted if row.is_timed and not _knows_memory(times[row.name])]
         trained = train_all(base.replace(val_samples=base.batch_size), wanted, 0, threads, jobs, min_timed_steps=0)
     title = f"{'the guide on' if name == 'guide' else 'levers on'} {base.prompt_prefix}"
-    return Section(
+    return LeverTable(
         title=title,
         base=base,
         base_expects=GUIDE_WORDS["baseline"] if name == "guide" else "-",
@@ -168,7 +173,7 @@ def _knows_memory(outcome: Outcome) -> bool:
     return isinstance(outcome, Timed) and outcome.memory_gib is not None
 
 
-def _conditions(config: RunConfig, timer: Timer, arguments: argparse.Namespace, label: str, minutes: float) -> str:
+def _conditions(config: RunConfig, timer: Timer, arguments: argparse.Namespace, label: str, minutes: float) -> Notes:
     counted = "1 step" if timer.steps == 1 else f"{timer.steps} steps"
     return conditions(
         timer.device,
@@ -182,12 +187,12 @@ def _conditions(config: RunConfig, timer: Timer, arguments: argparse.Namespace, 
     )
 
 
-def _table(section: Section) -> str:
+def _table(section: LeverTable) -> Table:
     rows = [_base_row(section), *(_row(section, row) for row in section.rows)]
     return table((section.title, *HEADINGS), rows)
 
 
-def _base_row(section: Section) -> tuple[str, ...]:
+def _base_row(section: LeverTable) -> tuple[str, ...]:
     measured = [outcome for outcome in section.times.values() if isinstance(outcome, Timed)]
     plain = [
         outcome
@@ -200,7 +205,7 @@ def _base_row(section: Section) -> tuple[str, ...]:
     return ("base", epoch, "1", section.base_expects, mse, memory, "-")
 
 
-def _row(section: Section, row: Lever) -> tuple[str, ...]:
+def _row(section: LeverTable, row: Lever) -> tuple[str, ...]:
     outcome = section.times.get(row.name)
     mse, memory = _trained_cells(section, row.name)
     if isinstance(outcome, str):
@@ -217,7 +222,7 @@ def _row(section: Section, row: Lever) -> tuple[str, ...]:
     return (row.name, _epoch(section, median_of(outcome.seconds)), f"{ratio:.2f}", row.expects, mse, memory, said)
 
 
-def _trained_cells(section: Section, name: str) -> tuple[str, str]:
+def _trained_cells(section: LeverTable, name: str) -> tuple[str, str]:
     """Validation error and peak memory of a training; its state where it did not end complete."""
     result = section.trained.get(name)
     if result is None:
@@ -228,13 +233,13 @@ def _trained_cells(section: Section, name: str) -> tuple[str, str]:
     return (f"{result['val_mse']:.4f}" if section.has_error else "-"), memory
 
 
-def _epoch(section: Section, per_window: Interval) -> str:
+def _epoch(section: LeverTable, per_window: Interval) -> str:
     """Seconds per epoch; whole seconds where they are many."""
     epoch = per_window.scaled(section.epoch_windows)
     return f"{epoch:.0f}" if epoch.median >= 100 else f"{epoch:.2f}"
 
 
-def _noise(section: Section) -> float:
+def _noise(section: LeverTable) -> float:
     """How far from 1 the base's ratio to itself reaches; 0 where it was not timed."""
     outcome = section.times.get(NOISE)
     if not isinstance(outcome, Timed):
@@ -247,9 +252,3 @@ def _verdict(ratio: Interval, noise: float) -> str:
     if abs(ratio.median - 1) <= noise or ratio.low <= 1 <= ratio.high:
         return "within noise"
     return "pays" if ratio.low > 1 else "does not pay here"
-
-
-if __name__ == "__main__":
-    from timellm.arguments import run_command
-
-    run_command(main, PROG)

@@ -176,7 +176,7 @@ def _gain(knob: str, value: Any, reference: Any) -> str:
 
 def _guide() -> ModuleType:
     """`results.analysis.guide` by its file: the package around it imports Optuna, which a GPU machine may lack."""
-    path = Path(__file__).resolve().parents[1] / "results" / "guide.py"
+    path = Path(__file__).resolve().parents[1] / "results" / "analysis" / "guide.py"
     spec = importlib.util.spec_from_file_location("guide_expectations", path)
     assert spec is not None
     assert spec.loader is not None

@@ -1,32 +1,30 @@
-"""Whether a trial's place in a search changes its clock: one configuration first and last. `order_effect.py --help`."""
+"""Whether a trial's place in a search changes its clock: one configuration first and last."""
 
+import argparse
 import dataclasses
 import math
-import sys
 import tempfile
 import time
 from pathlib import Path
 from typing import Any
 
-sys.path[0] = str(Path(__file__).resolve().parents[1])
-
-from benchmarks.document import conditions, device_heading, publish, table  # noqa: E402
-from benchmarks.harness import (  # noqa: E402
+from benchmarks.document import conditions, device_heading
+from benchmarks.harness import (
+    FOLDER,
     Interval,
     benchmark_parser,
     run_settings,
     show_progress,
     use_worker_environment,
 )
-from search.tune.worker_process import WorkerProcess, WorkerSettings  # noqa: E402
-from timellm.contract.config import RunConfig  # noqa: E402
-from timellm.contract.errors import InputError  # noqa: E402
-from timellm.contract.layout import TrialFolder  # noqa: E402
-from timellm.machine.environment import choose_device, worker_environment  # noqa: E402
+from benchmarks.record import Section, table
+from benchmarks.runner import Benchmark
+from search.tune.worker_process import WorkerProcess, WorkerSettings
+from timellm.contract.config import RunConfig
+from timellm.contract.errors import InputError
+from timellm.contract.layout import TrialFolder
+from timellm.machine.environment import choose_device, worker_environment
 
-PROG = "order_effect.py"
-NAME = "order_effect"
-GPU_COMMAND = "python benchmarks/order_effect.py --llm_model gpt2 --llm_weights random --train_samples 4096"
 INTRODUCTION = """# Order effect
 
 Whether the place of a trial in a search changes its clock: caches that the first trial fills and kernels that it
@@ -58,41 +56,50 @@ class Ratio:
         return Interval(math.exp(self.log), math.exp(self.log - half), math.exp(self.log + half))
 
 
-def main() -> int:
-    """Train in rounds and write the section of this device and model."""
-    parser = benchmark_parser(PROG, "Trains one configuration first and last.")
-    parser.add_argument("--rounds", type=int, default=2, help="times that the order is run through (2)")
-    arguments = parser.parse_args()
-    if arguments.rounds < 1:
-        raise InputError(f"--rounds must be at least 1, got {arguments.rounds}.")
-    use_worker_environment(arguments.threads)
-    own = {"llm_layers": 2, "batch_size": 8, "prompt_prefix": "reuse", "train_samples": 400, "val_samples": 32}
-    config = run_settings(arguments, **own)
-    device = choose_device(config)
-    config = config.replace(device=config.device if config.device != "auto" else device.type)
-    rounds = [run_round(config, arguments.threads, number + 1) for number in range(arguments.rounds)]
-    rows = [
-        (
-            f"round {number}",
-            _seconds(first),
-            _seconds(last),
-            f"{ratio_of_runs(first, last).interval:.3f}",
-            _quality(first, last),
+class OrderEffect(Benchmark):
+    """Trains one configuration first and last."""
+
+    name = "order_effect"
+    title = "Trains one configuration first and last."
+    introduction = INTRODUCTION
+    gpu_flags = "--llm_model gpt2 --llm_weights random --train_samples 4096"
+
+    def parser(self) -> argparse.ArgumentParser:
+        """Its flags."""
+        parser = benchmark_parser(self.name, self.title)
+        parser.add_argument("--rounds", type=int, default=2, help="times that the order is run through (2)")
+        return parser
+
+    def measure(self, arguments: argparse.Namespace) -> list[Section]:
+        """The section of this device and model."""
+        if arguments.rounds < 1:
+            raise InputError(f"--rounds must be at least 1, got {arguments.rounds}.")
+        use_worker_environment(arguments.threads)
+        own = {"llm_layers": 2, "batch_size": 8, "prompt_prefix": "reuse", "train_samples": 400, "val_samples": 32}
+        config = run_settings(arguments, **own)
+        device = choose_device(config)
+        config = config.replace(device=config.device if config.device != "auto" else device.type)
+        rounds = [run_round(config, arguments.threads, number + 1) for number in range(arguments.rounds)]
+        rows = [
+            (
+                f"round {number}",
+                _seconds(first),
+                _seconds(last),
+                f"{ratio_of_runs(first, last).interval:.3f}",
+                _quality(first, last),
+            )
+            for number, (first, last) in enumerate(rounds, start=1)
+        ]
+        whole = mean_of([ratio_of_runs(first, last) for first, last in rounds])
+        rows.append(("geometric mean", "", "", f"{whole.interval:.3f}", ""))
+        headings = ("", "first, s per epoch", "last, s per epoch", "first / last", "timing of both")
+        label = rounds[0][0]["backbone"]
+        note = (
+            f"Run: {label}, {config.llm_layers} layers, {config.data}, {config.train_samples} windows, "
+            f"batch {config.batch_size}, {config.precision}, {config.prompt_prefix}; between: "
+            + "; ".join(", ".join(f"{name} {value}" for name, value in changes.items()) for changes in BETWEEN)
         )
-        for number, (first, last) in enumerate(rounds, start=1)
-    ]
-    whole = mean_of([ratio_of_runs(first, last) for first, last in rounds])
-    rows.append(("geometric mean", "", "", f"{whole.interval:.3f}", ""))
-    headings = ("", "first, s per epoch", "last, s per epoch", "first / last", "timing of both")
-    label = rounds[0][0]["backbone"]
-    note = (
-        f"Run: {label}, {config.llm_layers} layers, {config.data}, {config.train_samples} windows, "
-        f"batch {config.batch_size}, {config.precision}, {config.prompt_prefix}; between: "
-        + "; ".join(", ".join(f"{name} {value}" for name, value in changes.items()) for changes in BETWEEN)
-    )
-    body = "\n\n".join([conditions(device, note), table(headings, rows)])
-    publish(NAME, arguments.output, INTRODUCTION, device_heading(device, label), body, GPU_COMMAND)
-    return 0
+        return [Section(device_heading(device, label), (conditions(device, note), table(headings, rows)))]
 
 
 def run_round(config: RunConfig, threads: int, number: int) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -119,7 +126,7 @@ def run_round(config: RunConfig, threads: int, number: int) -> tuple[dict[str, A
 def run_once(config: RunConfig, threads: int, folder: Path, name: str) -> dict[str, Any]:
     """What a fresh worker process measures."""
     environment = {**worker_environment(threads), "TIMELLM_CACHE_DIR": str(folder / "cache")}
-    settings = WorkerSettings(project_root=sys.path[0], threads=threads, environment=environment)
+    settings = WorkerSettings(project_root=str(FOLDER.parent), threads=threads, environment=environment)
     worker = WorkerProcess(settings, TrialFolder(folder / name), config.to_dict())
     try:
         while worker.is_running():
@@ -152,9 +159,3 @@ def _seconds(result: dict[str, Any]) -> str:
 
 def _quality(first: dict[str, Any], last: dict[str, Any]) -> str:
     return f"{first['timing_quality']}, {last['timing_quality']}"
-
-
-if __name__ == "__main__":
-    from timellm.arguments import run_command
-
-    run_command(main, PROG)

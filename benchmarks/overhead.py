@@ -1,5 +1,6 @@
-"""Time between the trials of a search, and what the search itself takes of the CPU. `overhead.py --help`."""
+"""Time between the trials of a search, and what the search itself takes of the CPU."""
 
+import argparse
 import statistics
 import subprocess
 import sys
@@ -7,24 +8,21 @@ import tempfile
 import time
 from pathlib import Path
 
-sys.path[0] = str(Path(__file__).resolve().parents[1])
+import psutil
+import torch
 
-import psutil  # noqa: E402
-import torch  # noqa: E402
+from benchmarks.document import conditions, device_heading
+from benchmarks.harness import FOLDER
+from benchmarks.overhead_watch import DRIVER, Gap, Observer, gaps_of
+from benchmarks.record import Notes, Section, Table, table
+from benchmarks.runner import Benchmark
+from timellm.arguments import OneLineParser
+from timellm.contract.errors import InputError
+from timellm.machine.process import available_cores
 
-from benchmarks.document import conditions, device_heading, publish, table  # noqa: E402
-from benchmarks.harness import FOLDER  # noqa: E402
-from benchmarks.overhead_watch import DRIVER, Gap, Observer, gaps_of  # noqa: E402
-from timellm.arguments import OneLineParser  # noqa: E402
-from timellm.contract.errors import InputError  # noqa: E402
-from timellm.machine.process import available_cores  # noqa: E402
-
-PROG = "overhead.py"
-NAME = "overhead"
 RUN = "overhead"
 GOAL_SECONDS = 3.0
 SECONDS_BETWEEN_LOOKS = 0.05
-GPU_COMMAND = "python benchmarks/overhead.py"
 INTRODUCTION = f"""# Overhead
 
 What a search costs besides its trainings, over a short real search of tiny trials. A process beside
@@ -36,41 +34,44 @@ is the search's: the row, the study, the report, the suggestion, Ray's turn. The
 first training's first step to the last trial's end, as shares of one core."""
 
 
-def main() -> int:
-    """Run the search, watch it and write the section of this device."""
-    arguments = _parser().parse_args()
-    if arguments.trials < 2:
-        raise InputError(f"trials must be at least 2, got {arguments.trials}.")
-    started = time.time()
-    with tempfile.TemporaryDirectory() as folder:
-        observer = _search(arguments, Path(folder))
-    seconds = time.time() - started
-    gaps, shares = gaps_of(observer.trials), observer.cpu_shares()
-    if not gaps:
-        raise InputError(f"At least two trials must train, got {len(observer.trials)} in all. Use more --trials.")
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    torch.set_num_threads(available_cores())
-    head = conditions(
-        device,
-        f"Search: space {arguments.space}, {arguments.llm_model if '/' not in arguments.llm_model else 'local model'}, "
-        f"{len(observer.trials)} trials, {seconds:.0f} s in all",
-    )
-    parts = [head, _gaps_table(gaps), _cpu_table(shares), _verdict(gaps, shares)]
-    publish(
-        NAME, arguments.output, INTRODUCTION, device_heading(device, arguments.space), "\n\n".join(parts), GPU_COMMAND
-    )
-    return 0
+class Overhead(Benchmark):
+    """Measures what a search costs besides its trainings."""
 
+    name = "overhead"
+    title = "Measures what a search costs besides its trainings."
+    introduction = INTRODUCTION
+    gpu_flags = ""
 
-def _parser() -> OneLineParser:
-    parser = OneLineParser(prog=PROG, description="Measures what a search costs besides its trainings.")
-    add = parser.add_argument
-    add("--trials", type=int, default=6, help="trials of the search (6)")
-    add("--space", default="smoke", help="its space (smoke)")
-    add("--llm_model", default="smollm2-135m", help="its language model (smollm2-135m)")
-    add("--fidelity", default=None, help="its fidelity (the space's)")
-    add("--output", default=None, help="Markdown file (default: the one beside the command)")
-    return parser
+    def parser(self) -> argparse.ArgumentParser:
+        """Its flags."""
+        parser = OneLineParser(prog=f"benchmarks {self.name}", description=self.title)
+        add = parser.add_argument
+        add("--trials", type=int, default=6, help="trials of the search (6)")
+        add("--space", default="smoke", help="its space (smoke)")
+        add("--llm_model", default="smollm2-135m", help="its language model (smollm2-135m)")
+        add("--fidelity", default=None, help="its fidelity (the space's)")
+        return parser
+
+    def measure(self, arguments: argparse.Namespace) -> list[Section]:
+        """The section of this device and model."""
+        if arguments.trials < 2:
+            raise InputError(f"trials must be at least 2, got {arguments.trials}.")
+        started = time.time()
+        with tempfile.TemporaryDirectory() as folder:
+            observer = _search(arguments, Path(folder))
+        seconds = time.time() - started
+        gaps, shares = gaps_of(observer.trials), observer.cpu_shares()
+        if not gaps:
+            raise InputError(f"At least two trials must train, got {len(observer.trials)} in all. Use more --trials.")
+        model = arguments.llm_model if "/" not in arguments.llm_model else "local model"
+        device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        torch.set_num_threads(available_cores())
+        head = conditions(
+            device,
+            f"Search: space {arguments.space}, {model}, {len(observer.trials)} trials, {seconds:.0f} s in all",
+        )
+        parts = (head, _gaps_table(gaps), _cpu_table(shares), _verdict(gaps, shares))
+        return [Section(device_heading(device, arguments.space), parts)]
 
 
 def _search(arguments, folder: Path) -> Observer:  # type: ignore[no-untyped-def]
@@ -100,17 +101,17 @@ def _search(arguments, folder: Path) -> Observer:  # type: ignore[no-untyped-def
     return observer
 
 
-def _gaps_table(gaps: list[Gap]) -> str:
+def _gaps_table(gaps: list[Gap]) -> Table:
     rows = [(gap.trials, f"{gap.seconds:.2f}", f"{gap.startup_seconds:.2f}", f"{gap.beyond:.2f}") for gap in gaps]
     return table(("trials", "end to first step, s", "own start-up of the next, s", "beyond it, s"), rows)
 
 
-def _cpu_table(shares: dict[str, float]) -> str:
+def _cpu_table(shares: dict[str, float]) -> Table:
     rows = [(part, f"{100 * share:.1f} %") for part, share in shares.items()]
     return table(("CPU time during the trials", "share of one core"), rows)
 
 
-def _verdict(gaps: list[Gap], shares: dict[str, float]) -> str:
+def _verdict(gaps: list[Gap], shares: dict[str, float]) -> Notes:
     beyond = [gap.beyond for gap in gaps]
     reached = "reached" if max(beyond) <= GOAL_SECONDS else "MISSED"
     lines = [
@@ -119,10 +120,4 @@ def _verdict(gaps: list[Gap], shares: dict[str, float]) -> str:
     ]
     if shares:
         lines.append(f"The driver takes {100 * shares[DRIVER]:.1f} % of one core of {available_cores()}.")
-    return "\n".join(f"- {line}" for line in lines)
-
-
-if __name__ == "__main__":
-    from timellm.arguments import run_command
-
-    run_command(main, PROG)
+    return Notes(tuple(lines))

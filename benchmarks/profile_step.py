@@ -1,19 +1,16 @@
-"""Where the time of a training step goes, above the arithmetic floor. `profile_step.py --help`."""
+"""Where the time of a training step goes, above the arithmetic floor."""
 
-import sys
+import argparse
 from collections import defaultdict
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
-sys.path[0] = str(Path(__file__).resolve().parents[1])
+import torch
+from torch.profiler import ProfilerActivity, profile
 
-import torch  # noqa: E402
-from torch.profiler import ProfilerActivity, profile  # noqa: E402
-
-from benchmarks.arithmetic import flops_of, peak_flops_per_second  # noqa: E402
-from benchmarks.document import conditions, device_heading, publish, table  # noqa: E402
-from benchmarks.harness import (  # noqa: E402
+from benchmarks.arithmetic import flops_of, peak_flops_per_second
+from benchmarks.document import conditions, device_heading
+from benchmarks.harness import (
     Interval,
     benchmark_parser,
     median_of,
@@ -22,17 +19,16 @@ from benchmarks.harness import (  # noqa: E402
     time_interleaved,
     use_worker_environment,
 )
-from benchmarks.series import data_label, made_settings  # noqa: E402
-from benchmarks.variants import Contestant, find_variant  # noqa: E402
-from timellm.contract.config import RunConfig  # noqa: E402
-from timellm.machine.environment import choose_device, synchronize  # noqa: E402
+from benchmarks.record import Part, Section, Table, table
+from benchmarks.runner import Benchmark
+from benchmarks.series import data_label, made_settings
+from benchmarks.variants import Contestant, find_variant
+from timellm.contract.config import RunConfig
+from timellm.machine.environment import choose_device, synchronize
 
-PROG = "profile_step.py"
-NAME = "profile_step"
 STEPS_HELD = 2
 WARMUP_STEPS = 3
 SHOWN_OPERATIONS = 15
-GPU_COMMAND = "python benchmarks/profile_step.py --llm_model gpt2 --llm_weights random"
 INTRODUCTION = """# Profile of a step
 
 Where a training step's time goes, and what is left above the arithmetic floor: the operations of its matrix products at
@@ -73,24 +69,33 @@ class Operation:
     calls: float
 
 
-def main() -> int:
-    """Measure and write the section of this device, model and variant."""
-    parser = benchmark_parser(PROG, "Shows where the time of a training step goes.", repeats=8)
-    parser.add_argument("--variant", default="reuse bf16", help="variant of step_time (reuse bf16)")
-    arguments = parser.parse_args()
-    use_worker_environment(arguments.threads)
-    config = run_settings(arguments, **made_settings(vars(arguments)))
-    device = choose_device(config)
-    contestant = Contestant(find_variant(arguments.variant), config, device, STEPS_HELD)
-    for _ in range(WARMUP_STEPS):
-        contestant.step()
-    seconds = time_interleaved({"step": contestant.step}, device, repeats=arguments.repeats, warmup=1)["step"]
-    show_progress("profiling")
-    operations = _operations(contestant, device, arguments.repeats)
-    heading = device_heading(device, contestant.prepared.backbone_label, arguments.variant)
-    body = _body(contestant, config, device, median_of(seconds), operations)
-    publish(NAME, arguments.output, INTRODUCTION, heading, body, GPU_COMMAND)
-    return 0
+class ProfileStep(Benchmark):
+    """Shows where the time of a training step goes."""
+
+    name = "profile_step"
+    title = "Shows where the time of a training step goes."
+    introduction = INTRODUCTION
+    gpu_flags = "--llm_model gpt2 --llm_weights random"
+
+    def parser(self) -> argparse.ArgumentParser:
+        """Its flags."""
+        parser = benchmark_parser(self.name, self.title, repeats=8)
+        parser.add_argument("--variant", default="reuse bf16", help="variant of step_time (reuse bf16)")
+        return parser
+
+    def measure(self, arguments: argparse.Namespace) -> list[Section]:
+        """The section of this device and model."""
+        use_worker_environment(arguments.threads)
+        config = run_settings(arguments, **made_settings(vars(arguments)))
+        device = choose_device(config)
+        contestant = Contestant(find_variant(arguments.variant), config, device, STEPS_HELD)
+        for _ in range(WARMUP_STEPS):
+            contestant.step()
+        seconds = time_interleaved({"step": contestant.step}, device, repeats=arguments.repeats, warmup=1)["step"]
+        show_progress("profiling")
+        operations = _operations(contestant, device, arguments.repeats)
+        heading = device_heading(device, contestant.prepared.backbone_label, arguments.variant)
+        return [Section(heading, _body(contestant, config, device, median_of(seconds), operations))]
 
 
 def _operations(contestant: Contestant, device: torch.device, steps: int) -> list[Operation]:
@@ -120,7 +125,7 @@ def _body(
     device: torch.device,
     step: Interval,
     operations: list[Operation],
-) -> str:
+) -> tuple[Part, ...]:
     peak = peak_flops_per_second(device, contestant.model.compute_dtype)
     flops = flops_of(contestant.step)
     floor = flops / peak
@@ -133,10 +138,10 @@ def _body(
     )
     waits = device.type == "cuda"
     kinds = _kinds_table(operations, step.median, floor, waits)
-    return "\n\n".join([head, kinds, _operations_table(operations)])
+    return head, kinds, _operations_table(operations)
 
 
-def _kinds_table(operations: list[Operation], step: float, floor: float, waits: bool) -> str:
+def _kinds_table(operations: list[Operation], step: float, floor: float, waits: bool) -> Table:
     """Seconds of a step by kind, and what they take above the floor.
 
     Args:
@@ -164,15 +169,9 @@ def _kind(name: str) -> str:
     return next((kind for kind, parts in KINDS.items() if any(part.lower() in lowered for part in parts)), "other")
 
 
-def _operations_table(operations: list[Operation]) -> str:
+def _operations_table(operations: list[Operation]) -> Table:
     rows = [
         (f"`{this.name[:60]}`", f"{this.milliseconds:.1f}", f"{this.calls:g}", this.shapes)
         for this in operations[:SHOWN_OPERATIONS]
     ]
     return table(("operation", "ms per step, profiled", "calls", "inputs"), rows)
-
-
-if __name__ == "__main__":
-    from timellm.arguments import run_command
-
-    run_command(main, PROG)

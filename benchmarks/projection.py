@@ -1,44 +1,36 @@
-"""Projected seconds per epoch against epochs really trained. `projection.py --help`."""
+"""Projected seconds per epoch against epochs really trained."""
 
 import argparse
 import math
-import sys
 import time
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
-sys.path[0] = str(Path(__file__).resolve().parents[1])
-
-from benchmarks.document import conditions, device_heading, publish, table  # noqa: E402
-from benchmarks.harness import (  # noqa: E402
+from benchmarks.document import conditions, device_heading
+from benchmarks.harness import (
     benchmark_parser,
     run_settings,
     show_progress,
     train_in_worker,
     use_worker_environment,
 )
-from benchmarks.projection_cases import Epoch, Setting, chosen_settings, made_epoch  # noqa: E402
-from benchmarks.series import data_label  # noqa: E402
-from timellm.check import check_run  # noqa: E402
-from timellm.contract.config import RunConfig  # noqa: E402
-from timellm.contract.errors import InputError  # noqa: E402
-from timellm.data import load_data  # noqa: E402
-from timellm.estimate.interleaved import measure_interleaved  # noqa: E402
-from timellm.estimate.measurement import MeasurePlan  # noqa: E402
-from timellm.estimate.projection import estimates  # noqa: E402
-from timellm.machine.environment import choose_device  # noqa: E402
-from timellm.measure.timing import PROCESS_SPREAD  # noqa: E402
+from benchmarks.projection_cases import Epoch, Setting, chosen_settings, made_epoch
+from benchmarks.record import Notes, Section, Table, table
+from benchmarks.runner import Benchmark
+from benchmarks.series import data_label
+from timellm.check import check_run
+from timellm.contract.config import RunConfig
+from timellm.contract.errors import InputError
+from timellm.data import load_data
+from timellm.estimate.interleaved import measure_interleaved
+from timellm.estimate.measurement import MeasurePlan
+from timellm.estimate.projection import estimates
+from timellm.machine.environment import choose_device
+from timellm.measure.timing import PROCESS_SPREAD
 
-PROG = "projection.py"
-NAME = "projection"
 GOAL_PERCENT = 3.0
 DEFAULTS: dict[str, Any] = {"llm_layers": 2, "val_samples": 64, "train_epochs": 1, "num_workers": 0}
 """What a flag says wins."""
-GPU_COMMAND = (
-    "python benchmarks/projection.py --llm_model gpt2 --llm_weights random --llm_layers 6 --epoch_windows 65536 "
-    "--samples 16384 --measure_batches 400"
-)
 INTRODUCTION = f"""# Projection
 
 What a search says of an epoch without training one (a trial with `--fidelity SAMPLES`), and what
@@ -59,37 +51,50 @@ class Comparison:
     estimate: Epoch
 
 
-def main() -> int:
-    """Project and train every setting and write the section of this device and model."""
-    began = time.monotonic()
-    arguments = _parser().parse_args()
-    use_worker_environment(arguments.threads)
-    config = run_settings(arguments, **DEFAULTS, **made_epoch(vars(arguments), arguments.epoch_windows))
-    device = choose_device(config)
-    settings = chosen_settings(config, arguments.settings)
-    label = _check(config, settings, arguments.samples)
-    compared = [_compare(setting, config, arguments) for setting in settings]
-    heading = device_heading(device, label, f"{config.llm_layers} layers")
-    head = conditions(
-        device,
-        f"Run: {label}, {config.llm_layers} layers, {config.seq_len} -> {config.pred_len}, "
-        f"{data_label(config.data, config.data_path)}, {len(load_data(config).train)} training windows",
-        f"Projection: {arguments.samples} windows; estimate: {arguments.measure_batches} batches",
-        f"Took {(time.monotonic() - began) / 60:.0f} minutes",
+class Projection(Benchmark):
+    """Compares projected epochs with epochs that are really trained."""
+
+    name = "projection"
+    title = "Compares projected epochs with epochs that are really trained."
+    introduction = INTRODUCTION
+    gpu_flags = (
+        "--llm_model gpt2 --llm_weights random --llm_layers 6 --epoch_windows 65536 --samples 16384 "
+        "--measure_batches 400"
     )
-    parts = [head, _projection_table(compared), _estimate_table(compared), _verdict(compared)]
-    publish(NAME, arguments.output, INTRODUCTION, heading, "\n\n".join(parts), GPU_COMMAND)
-    return 0
 
+    def parser(self) -> argparse.ArgumentParser:
+        """Its flags."""
+        parser = benchmark_parser(self.name, self.title)
+        add = parser.add_argument
+        add(
+            "--epoch_windows",
+            type=int,
+            default=2048,
+            help="training windows of the made series, a multiple of 4 (2048)",
+        )
+        add("--samples", type=int, default=512, help="training windows of a projection (512)")
+        add("--measure_batches", type=int, default=30, help="training batches of an estimate (30)")
+        add("--settings", default=None, help="names of settings, separated by semicolons (default: all)")
+        return parser
 
-def _parser() -> argparse.ArgumentParser:
-    parser = benchmark_parser(PROG, "Compares projected epochs with epochs that are really trained.")
-    add = parser.add_argument
-    add("--epoch_windows", type=int, default=2048, help="training windows of the made series, a multiple of 4 (2048)")
-    add("--samples", type=int, default=512, help="training windows behind a projection (512)")
-    add("--measure_batches", type=int, default=30, help="training batches behind an estimate (30)")
-    add("--settings", default=None, help="names of settings, separated by semicolons (default: all)")
-    return parser
+    def measure(self, arguments: argparse.Namespace) -> list[Section]:
+        """The section of this device and model."""
+        began = time.monotonic()
+        use_worker_environment(arguments.threads)
+        config = run_settings(arguments, **DEFAULTS, **made_epoch(vars(arguments), arguments.epoch_windows))
+        device = choose_device(config)
+        settings = chosen_settings(config, arguments.settings)
+        label = _check(config, settings, arguments.samples)
+        compared = [_compare(setting, config, arguments) for setting in settings]
+        heading = device_heading(device, label, f"{config.llm_layers} layers")
+        head = conditions(
+            device,
+            f"Run: {label}, {config.llm_layers} layers, {config.seq_len} -> {config.pred_len}, "
+            f"{data_label(config.data, config.data_path)}, {len(load_data(config).train)} training windows",
+            f"Projection: {arguments.samples} windows; estimate: {arguments.measure_batches} batches",
+            f"Took {(time.monotonic() - began) / 60:.0f} minutes",
+        )
+        return [Section(heading, (head, _projection_table(compared), _estimate_table(compared), _verdict(compared)))]
 
 
 def _check(config: RunConfig, settings: list[Setting], samples: int) -> str:
@@ -130,7 +135,7 @@ def _estimate(name: str, config: RunConfig, batches: int, threads: int) -> Epoch
     return epoch
 
 
-def _projection_table(compared: list[Comparison]) -> str:
+def _projection_table(compared: list[Comparison]) -> Table:
     rows = [
         (
             this.name,
@@ -155,7 +160,7 @@ def _projection_table(compared: list[Comparison]) -> str:
     return table(headings, rows)
 
 
-def _estimate_table(compared: list[Comparison]) -> str:
+def _estimate_table(compared: list[Comparison]) -> Table:
     rows = [
         (this.name, f"{this.trained.seconds:.2f}", str(this.estimate), _error(this.estimate, this.trained))
         for this in compared
@@ -171,7 +176,7 @@ def _mean_error(this: Comparison) -> float:
     return (this.before.error_percent(this.trained) + this.behind.error_percent(this.trained)) / 2
 
 
-def _verdict(compared: list[Comparison]) -> str:
+def _verdict(compared: list[Comparison]) -> Notes:
     kinds = {
         "Projections": [(epoch, this.trained) for this in compared for epoch in (this.before, this.behind)],
         "Estimates": [(this.estimate, this.trained) for this in compared],
@@ -191,10 +196,4 @@ def _verdict(compared: list[Comparison]) -> str:
         f"Two projections of one setting differ by up to {100 * max(map(abs, logs)):.1f} %: a standard deviation of "
         f"{100 * spread:.1f} % between processes, where the intervals count on {100 * PROCESS_SPREAD:g} %."
     )
-    return "\n".join(f"- {line}" for line in lines)
-
-
-if __name__ == "__main__":
-    from timellm.arguments import run_command
-
-    run_command(main, PROG)
+    return Notes(tuple(lines))

@@ -1,29 +1,27 @@
-"""Validation error on ETTh1 against naive forecasts, in several seeds and precisions. `quality.py --help`."""
+"""Validation error on ETTh1 against naive forecasts, in several seeds and precisions."""
 
+import argparse
 import json
 import math
 import statistics
-import sys
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-sys.path[0] = str(Path(__file__).resolve().parents[1])
+import torch
 
-import torch  # noqa: E402
+from benchmarks.document import conditions, device_heading, rounding_notes
+from benchmarks.harness import benchmark_parser, run_settings, show_progress, train_in_worker, whole_numbers
+from benchmarks.record import Notes, Part, Section, Table, table
+from benchmarks.runner import Benchmark
+from timellm.check import check_run
+from timellm.contract.config import RunConfig
+from timellm.contract.errors import InputError
+from timellm.data import load_data, stratified_subset
+from timellm.data.naive import naive_errors
+from timellm.machine.environment import choose_device
 
-from benchmarks.document import conditions, device_heading, publish, rounding_notes, table  # noqa: E402
-from benchmarks.harness import benchmark_parser, run_settings, show_progress, train_in_worker, whole_numbers  # noqa: E402
-from timellm.check import check_run  # noqa: E402
-from timellm.contract.config import RunConfig  # noqa: E402
-from timellm.contract.errors import InputError  # noqa: E402
-from timellm.data import load_data, stratified_subset  # noqa: E402
-from timellm.data.naive import naive_errors  # noqa: E402
-from timellm.machine.environment import choose_device  # noqa: E402
-
-PROG = "quality.py"
-NAME = "quality"
 REQUIRED_PERCENT = 10
 REQUIRED_BELOW = ("last value", "window mean")
 """Forecasts that a run must beat by REQUIRED_PERCENT; others are shown beside them."""
@@ -36,7 +34,6 @@ DEFAULTS: dict[str, Any] = {
     "eval_batch_size": 128,
 }
 """500 steps of 32 windows, one cycle of the learning rate; what a flag says wins."""
-GPU_COMMAND = "python benchmarks/quality.py --root_path DATA"
 INTRODUCTION = """# Quality
 
 Does training learn, and does a lower precision cost accuracy? Each row is a training run in a process of its own, as a
@@ -66,33 +63,43 @@ class Trained:
         return self.result["val_mse"]
 
 
-def main() -> int:
-    """Train every seed in every precision and write the section of this device and model."""
-    parser = benchmark_parser(PROG, "Trains in several seeds and compares with naive forecasts.")
-    parser.add_argument("--seeds", default="2021,2022,2023", help="seeds, comma-separated (2021,2022,2023)")
-    parser.add_argument("--precisions", default="fp32,bf16", help="precisions, comma-separated (fp32,bf16)")
-    parser.add_argument("--jobs", type=int, default=1, help="runs at the same time, each on --threads threads (1)")
-    parser.add_argument("--runs", default=None, help="folder that keeps finished runs, which are not trained again")
-    arguments = parser.parse_args()
-    config = run_settings(arguments, **DEFAULTS)
-    folder = Path(arguments.runs) if arguments.runs else None
-    check_run(config)
-    device = choose_device(config)
-    precisions = arguments.precisions.split(",")
-    plan = [(precision, seed) for precision in precisions for seed in whole_numbers("seeds", arguments.seeds)]
+class Quality(Benchmark):
+    """Trains in several seeds and compares with naive forecasts."""
 
-    def train(precision: str, seed: int) -> Trained:
-        run = _trained(config.replace(precision=precision, seed=seed), arguments.threads, folder)
-        show_progress(f"{precision}, seed {seed}: val mse {run.val_mse:.4f} in {run.result['total_seconds']:.0f} s")
-        return run
+    name = "quality"
+    title = "Trains in several seeds and compares with naive forecasts."
+    introduction = INTRODUCTION
+    gpu_flags = "--root_path DATA"
 
-    with ThreadPoolExecutor(arguments.jobs) as pool:
-        runs = list(pool.map(train, *zip(*plan, strict=True)))
-    torch.set_num_threads(arguments.threads)
-    steps = math.ceil(runs[0].result["train_samples"] / config.global_batch)
-    heading = device_heading(device, runs[0].result["backbone"], config.data, f"{steps} steps")
-    publish(NAME, arguments.output, INTRODUCTION, heading, _body(runs, config, device), GPU_COMMAND)
-    return 0
+    def parser(self) -> argparse.ArgumentParser:
+        """Its flags."""
+        parser = benchmark_parser(self.name, self.title)
+        parser.add_argument("--seeds", default="2021,2022,2023", help="seeds, comma-separated (2021,2022,2023)")
+        parser.add_argument("--precisions", default="fp32,bf16", help="precisions, comma-separated (fp32,bf16)")
+        parser.add_argument("--jobs", type=int, default=1, help="runs at the same time, each on --threads threads (1)")
+        parser.add_argument("--runs", default=None, help="folder that keeps finished runs, which are not trained again")
+        return parser
+
+    def measure(self, arguments: argparse.Namespace) -> list[Section]:
+        """The section of this device and model."""
+        config = run_settings(arguments, **DEFAULTS)
+        folder = Path(arguments.runs) if arguments.runs else None
+        check_run(config)
+        device = choose_device(config)
+        precisions = arguments.precisions.split(",")
+        plan = [(precision, seed) for precision in precisions for seed in whole_numbers("seeds", arguments.seeds)]
+
+        def train(precision: str, seed: int) -> Trained:
+            run = _trained(config.replace(precision=precision, seed=seed), arguments.threads, folder)
+            show_progress(f"{precision}, seed {seed}: val mse {run.val_mse:.4f} in {run.result['total_seconds']:.0f} s")
+            return run
+
+        with ThreadPoolExecutor(arguments.jobs) as pool:
+            runs = list(pool.map(train, *zip(*plan, strict=True)))
+        torch.set_num_threads(arguments.threads)
+        steps = math.ceil(runs[0].result["train_samples"] / config.global_batch)
+        heading = device_heading(device, runs[0].result["backbone"], config.data, f"{steps} steps")
+        return [Section(heading, _body(runs, config, device))]
 
 
 def _trained(config: RunConfig, threads: int, folder: Path | None) -> Trained:
@@ -118,7 +125,7 @@ def _train(config: RunConfig, threads: int) -> dict[str, Any]:
     return result
 
 
-def _body(runs: list[Trained], config: RunConfig, device: torch.device) -> str:
+def _body(runs: list[Trained], config: RunConfig, device: torch.device) -> tuple[Part, ...]:
     data = load_data(config)
     naive = naive_errors(data.validation, stratified_subset(data.validation, runs[0].result["val_samples"]))
     steps = math.ceil(runs[0].result["train_samples"] / config.global_batch)
@@ -133,8 +140,7 @@ def _body(runs: list[Trained], config: RunConfig, device: torch.device) -> str:
         f"Trained by this command: {sum(not run.was_kept for run in runs)} of {len(runs)} runs; the others were kept",
         *rounding_notes(run.precision for run in runs if _multiplies_otherwise(run)),
     )
-    parts = [head, _runs_table(runs, naive), _verdict(runs, naive)]
-    return "\n\n".join(parts)
+    return head, _runs_table(runs, naive), _verdict(runs, naive)
 
 
 def _multiplies_otherwise(run: Trained) -> bool:
@@ -142,7 +148,7 @@ def _multiplies_otherwise(run: Trained) -> bool:
     return run.result.get("matmul_dtype", run.precision) != run.precision
 
 
-def _runs_table(runs: list[Trained], naive: dict[str, float]) -> str:
+def _runs_table(runs: list[Trained], naive: dict[str, float]) -> Table:
     rows = []
     for run in runs:
         below = [f"{100 * (1 - run.val_mse / error):.1f} %" for error in naive.values()]
@@ -161,7 +167,7 @@ def _runs_table(runs: list[Trained], naive: dict[str, float]) -> str:
     return table(("run", "val MSE", "val MAE", *columns, "s per step", "minutes in all"), rows)
 
 
-def _verdict(runs: list[Trained], naive: dict[str, float]) -> str:
+def _verdict(runs: list[Trained], naive: dict[str, float]) -> Notes:
     """Whether every run is far enough below every naive forecast, and where bf16 lies in the spread of fp32."""
     limit = min(naive[name] for name in REQUIRED_BELOW) * (1 - REQUIRED_PERCENT / 100)
     worst = max(run.val_mse for run in runs)
@@ -178,10 +184,4 @@ def _verdict(runs: list[Trained], naive: dict[str, float]) -> str:
         reach = max(groups["fp32"]) - min(groups["fp32"])
         place = "within" if abs(difference) <= reach else "outside"
         lines.append(f"bf16's mean differs by {difference:+.4f}, {place} fp32's seed-to-seed range of {reach:.4f}.")
-    return "\n".join(f"- {line}" for line in lines)
-
-
-if __name__ == "__main__":
-    from timellm.arguments import run_command
-
-    run_command(main, PROG)
+    return Notes(tuple(lines))

@@ -1,4 +1,4 @@
-"""Trains every configuration of `factorial.toml` once and writes `factorial.csv`. `record_factorial.py --help`."""
+"""Trains every configuration of `factorial.toml` once and writes `factorial.csv`."""
 
 import argparse
 import gc
@@ -13,22 +13,19 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-ROOT = Path(__file__).resolve().parents[1]
-sys.path[0] = str(ROOT)
+from benchmarks.document import today
+from benchmarks.factorial import TABLE, Conditions, Factorial, Recorded, Validation, recorded_space
+from benchmarks.harness import FOLDER, median_of, show_progress, use_worker_environment
+from search.decide.halving import rungs_of
+from search.decide.plan import Fidelity
+from spaces import Space
+from spaces.knobs import Value
+from timellm.contract.config import RunConfig
+from timellm.contract.errors import InputError
+from timellm.machine.environment import describe_machine, git_revision, package_versions
+from timellm.run.training import RunOptions, TrainingRun
 
-from benchmarks.document import today  # noqa: E402
-from benchmarks.factorial import TABLE, Conditions, Factorial, Recorded, Validation, recorded_space  # noqa: E402
-from benchmarks.harness import median_of, show_progress, use_worker_environment  # noqa: E402
-from search.decide.halving import rungs_of  # noqa: E402
-from search.decide.plan import Fidelity  # noqa: E402
-from spaces import Space  # noqa: E402
-from spaces.knobs import Value  # noqa: E402
-from timellm.contract.config import RunConfig  # noqa: E402
-from timellm.contract.errors import InputError  # noqa: E402
-from timellm.machine.environment import describe_machine, git_revision, package_versions  # noqa: E402
-from timellm.run.training import RunOptions, TrainingRun  # noqa: E402
-
-PROG = "record_factorial.py"
+PROG = "benchmarks.record_factorial"
 STARTS = 3
 """Worker processes that are started to time a start-up, beside a first one that warms the caches."""
 
@@ -154,7 +151,7 @@ def _startup_seconds(config: RunConfig, threads: int) -> float:
             path = Path(folder) / "job.json"
             path.write_text(json.dumps(job))
             command = [sys.executable, "-m", "timellm.worker", str(path)]
-            environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+            environment = {**os.environ, "PYTHONPATH": str(FOLDER.parent)}
             subprocess.run(command, env=environment, stdout=subprocess.DEVNULL, check=True)
             result = json.loads((Path(folder) / "result.json").read_text())
         show_progress(f"start {number} of {STARTS}: {result['startup_seconds']:.1f} s")

@@ -1,18 +1,15 @@
-"""Seconds against windows, input length, batch and channels; memory against windows. `scaling.py --help`."""
+"""Seconds against windows, input length, batch and channels; memory against windows."""
 
+import argparse
 import json
-import sys
 from collections.abc import Callable
-from pathlib import Path
 
-sys.path[0] = str(Path(__file__).resolve().parents[1])
+import psutil
+import torch
 
-import psutil  # noqa: E402
-import torch  # noqa: E402
-
-from benchmarks.arithmetic import faster_precision  # noqa: E402
-from benchmarks.document import conditions, device_heading, publish, table  # noqa: E402
-from benchmarks.harness import (  # noqa: E402
+from benchmarks.arithmetic import faster_precision
+from benchmarks.document import conditions, device_heading
+from benchmarks.harness import (
     benchmark_parser,
     call_apart,
     median_of,
@@ -23,18 +20,17 @@ from benchmarks.harness import (  # noqa: E402
     use_worker_environment,
     whole_numbers,
 )
-from benchmarks.series import made_series, made_settings  # noqa: E402
-from benchmarks.variants import Contestant, Variant  # noqa: E402
-from timellm.contract.config import RunConfig  # noqa: E402
-from timellm.machine.environment import choose_device  # noqa: E402
-from timellm.machine.memory import GIB, MemoryWatch, resident_bytes  # noqa: E402
+from benchmarks.record import Section, Table, table
+from benchmarks.runner import Benchmark
+from benchmarks.series import made_series, made_settings
+from benchmarks.variants import Contestant, Variant
+from timellm.contract.config import RunConfig
+from timellm.machine.environment import choose_device
+from timellm.machine.memory import GIB, MemoryWatch, resident_bytes
 
-PROG = "scaling.py"
-NAME = "scaling"
 STEPS_HELD = 2
 ROWS = 1200
 """Time steps of a made series of many channels."""
-GPU_COMMAND = "python benchmarks/scaling.py --llm_model gpt2 --llm_weights random"
 INTRODUCTION = """# Scaling
 
 Seconds of training steps (`reuse`, fused Adam, the device's faster precision) against the number of windows, the length
@@ -45,37 +41,46 @@ peak of a process of its own that holds every window of its data set and its pro
 imports."""
 
 
-def main() -> int:
-    """Measure and write the section of this device and model."""
-    parser = benchmark_parser(PROG, "Times how training grows with its sizes.", repeats=5)
-    parser.add_argument("--batches", default="8,16,32,64,128", help="batch sizes (8,16,32,64,128)")
-    parser.add_argument("--lengths", default="96,336,512", help="input lengths (96,336,512)")
-    parser.add_argument("--channels", default="7,21,84,321", help="numbers of channels (7,21,84,321)")
-    parser.add_argument("--steps", default="1,2,4,8", help="steps of a pass, for seconds against windows (1,2,4,8)")
-    parser.add_argument("--memory_of", type=int, default=None, help="print the memory with this many channels only")
-    arguments = parser.parse_args()
-    use_worker_environment(arguments.threads)
-    own = {"prompt_prefix": "reuse"}
-    config = run_settings(arguments, **{**made_settings(vars(arguments)), **own})
-    device = choose_device(config)
-    if getattr(arguments, "precision", None) is None:
-        config = config.replace(precision=faster_precision(device))
-    if arguments.memory_of:
-        print(json.dumps(_memory_of(arguments.memory_of, config, device)))
-        return 0
-    sizes = {
-        name: whole_numbers(name, getattr(arguments, name)) for name in ("batches", "lengths", "channels", "steps")
-    }
-    label, tables = _measure(config, device, sizes, arguments.repeats)
-    note = f"Model: {label}, {config.llm_layers} layers, {config.precision}, {config.prompt_prefix}"
-    body = "\n\n".join([conditions(device, note), *tables])
-    publish(NAME, arguments.output, INTRODUCTION, device_heading(device, label), body, GPU_COMMAND)
-    return 0
+class Scaling(Benchmark):
+    """Times how training grows with its sizes."""
+
+    name = "scaling"
+    title = "Times how training grows with its sizes."
+    introduction = INTRODUCTION
+    gpu_flags = "--llm_model gpt2 --llm_weights random"
+
+    def parser(self) -> argparse.ArgumentParser:
+        """Its flags."""
+        parser = benchmark_parser(self.name, self.title, repeats=5)
+        parser.add_argument("--batches", default="8,16,32,64,128", help="batch sizes (8,16,32,64,128)")
+        parser.add_argument("--lengths", default="96,336,512", help="input lengths (96,336,512)")
+        parser.add_argument("--channels", default="7,21,84,321", help="numbers of channels (7,21,84,321)")
+        parser.add_argument("--steps", default="1,2,4,8", help="steps of a pass, for seconds against windows (1,2,4,8)")
+        parser.add_argument("--memory_of", type=int, default=None, help="print the memory with this many channels only")
+        return parser
+
+    def measure(self, arguments: argparse.Namespace) -> list[Section]:
+        """The section of this device and model."""
+        use_worker_environment(arguments.threads)
+        own = {"prompt_prefix": "reuse"}
+        config = run_settings(arguments, **{**made_settings(vars(arguments)), **own})
+        device = choose_device(config)
+        if getattr(arguments, "precision", None) is None:
+            config = config.replace(precision=faster_precision(device))
+        if arguments.memory_of:
+            print(json.dumps(_memory_of(arguments.memory_of, config, device)))
+            return []
+        sizes = {
+            name: whole_numbers(name, getattr(arguments, name)) for name in ("batches", "lengths", "channels", "steps")
+        }
+        label, tables = _measure(config, device, sizes, arguments.repeats)
+        note = f"Model: {label}, {config.llm_layers} layers, {config.precision}, {config.prompt_prefix}"
+        return [Section(device_heading(device, label), (conditions(device, note), *tables))]
 
 
 def _measure(
     config: RunConfig, device: torch.device, sizes: dict[str, list[int]], repeats: int
-) -> tuple[str, list[str]]:
+) -> tuple[str, list[Table]]:
     """Name of the model, and the tables."""
     tables = []
     groups = {
@@ -129,7 +134,7 @@ def _channels(count: int) -> dict[str, object]:
     return {"data": "custom", "root_path": str(path.parent), "data_path": path.name, "target": None}
 
 
-def _time_table(name: str, group: dict[int, Timed], seconds: dict[str, list[float]]) -> str:
+def _time_table(name: str, group: dict[int, Timed], seconds: dict[str, list[float]]) -> Table:
     rows = []
     first = next(iter(group))
     per_window = {size: [value / windows for value in seconds[str(size)]] for size, (_, _, windows) in group.items()}
@@ -156,9 +161,3 @@ def _memory_of(channels: int, config: RunConfig, device: torch.device) -> dict[s
         for _ in range(2 * STEPS_HELD):
             contestant.step()
         return {"windows": contestant.prepared.windows.epoch_windows, "gib": watch.peak_gib - imported}
-
-
-if __name__ == "__main__":
-    from timellm.arguments import run_command
-
-    run_command(main, PROG)

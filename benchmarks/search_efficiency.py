@@ -1,34 +1,30 @@
-"""How soon each searcher finds what there is to find, replayed over a recorded table. `search_efficiency.py --help`."""
+"""How soon each searcher finds what there is to find, replayed over a recorded table."""
 
 import argparse
+import dataclasses
 import itertools
 import math
 import multiprocessing
 import os
-import shlex
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[1]
-sys.path[0] = str(ROOT)
+import numpy as np
 
-import numpy as np  # noqa: E402
+from benchmarks.curves import Curve, write_svg
+from benchmarks.document import command_line, today
+from benchmarks.factorial import TABLE, Conditions, Factorial, is_complete, recorded_space
+from benchmarks.harness import RESAMPLES, Interval, show_progress
+from benchmarks.record import Notes, Record, Section, Table, Text, table
+from benchmarks.replay import Replay, Replayed
+from benchmarks.runner import Benchmark
+from search.decide.samplers import SAMPLERS
+from spaces import load_space
+from spaces.schema import SCHEDULERS
+from timellm.contract.errors import InputError
+from timellm.machine.environment import package_versions
 
-from benchmarks.curves import Curve, write_svg  # noqa: E402
-from benchmarks.document import date_in_index, table, today  # noqa: E402
-from benchmarks.factorial import TABLE, Conditions, Factorial, is_complete, recorded_space  # noqa: E402
-from benchmarks.harness import FOLDER, RESAMPLES, Interval, show_progress  # noqa: E402
-from benchmarks.replay import Replay, Replayed  # noqa: E402
-from search.decide.samplers import SAMPLERS  # noqa: E402
-from spaces import load_space  # noqa: E402
-from spaces.schema import SCHEDULERS  # noqa: E402
-from timellm.contract.errors import InputError  # noqa: E402
-from timellm.machine.environment import package_versions  # noqa: E402
-
-PROG = "search_efficiency.py"
-NAME = "search_efficiency"
 WANTED = 0.95
 """Share of the table's hypervolume that a search is to reach."""
 GOAL = 1 / 3
@@ -98,39 +94,56 @@ class Results:
         return min(self.runs, key=lambda method: float(np.median(self.seconds(method))))
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Replay every sampler with every scheduler and write the file."""
-    parser = argparse.ArgumentParser(prog=PROG, description="Replays searches over a recorded table.")
-    parser.add_argument("--seeds", type=int, default=20, help="searches of each kind (20)")
-    parser.add_argument("--jobs", type=int, default=1, help="processes, at the lowest priority (1)")
-    parser.add_argument("--samplers", default=",".join(SAMPLERS), help=f"comma-separated ({','.join(SAMPLERS)})")
-    parser.add_argument("--table", type=Path, default=TABLE, help="the table (benchmarks/factorial.csv)")
-    parser.add_argument("--space", type=Path, default=None, help="its space (benchmarks/factorial.toml)")
-    parser.add_argument("--output", type=Path, default=None, help="Markdown file (default: the one beside the command)")
-    options = parser.parse_args(arguments)
-    samplers = options.samplers.split(",")
-    if unknown := sorted(set(samplers) - set(SAMPLERS)):
-        raise InputError(f"--samplers must be of {', '.join(SAMPLERS)}, got {', '.join(unknown)}.")
-    replay = load_replay(options.table, options.space)
+class SearchEfficiency(Benchmark):
+    """Replays searches over a recorded table."""
+
+    name = "search_efficiency"
+    title = "Replays searches over a recorded table."
+    introduction = INTRODUCTION
+
+    replaces_all = True
+    _results: "Results"
+
+    def parser(self) -> argparse.ArgumentParser:
+        """Its flags."""
+        parser = argparse.ArgumentParser(prog=f"benchmarks {self.name}", description=self.title)
+        parser.add_argument("--seeds", type=int, default=20, help="searches of each kind (20)")
+        parser.add_argument("--jobs", type=int, default=1, help="processes, at the lowest priority (1)")
+        parser.add_argument("--samplers", default=",".join(SAMPLERS), help=f"comma-separated ({','.join(SAMPLERS)})")
+        parser.add_argument("--table", type=Path, default=TABLE, help="the table (benchmarks/factorial.csv)")
+        parser.add_argument("--space", type=Path, default=None, help="its space (benchmarks/factorial.toml)")
+        return parser
+
+    def measure(self, arguments: argparse.Namespace) -> list[Section]:
+        """The section of this device and model."""
+        samplers = arguments.samplers.split(",")
+        if unknown := sorted(set(samplers) - set(SAMPLERS)):
+            raise InputError(f"--samplers must be of {', '.join(SAMPLERS)}, got {', '.join(unknown)}.")
+        replay = load_replay(arguments.table, arguments.space)
+        self._results = results = _replayed(replay, samplers, arguments)
+        return sections(replay, results, arguments.seeds, command_line())
+
+    def record(self, sections: tuple[Section, ...], markdown: Path) -> Record:
+        """The whole file, its picture at the end."""
+        return dataclasses.replace(super().record(sections, markdown), closing=f"![]({markdown.stem}.svg)")
+
+    def finish(self, markdown: Path) -> None:
+        """Draw the picture beside the file."""
+        draw(self._results, markdown.with_suffix(".svg"))
+
+
+def _replayed(replay: Replay, samplers: list[str], arguments: argparse.Namespace) -> "Results":
+    """Every search: the random one to its end, the others for as long as its median."""
     startup = replay.conditions.startup_seconds
 
     def tasks(methods: Sequence[Method], most_seconds: float) -> list[Task]:
-        seeds = range(options.seeds)
-        return [Task(options.table, options.space, one, seed, most_seconds) for seed in seeds for one in methods]
+        seeds = range(arguments.seeds)
+        return [Task(arguments.table, arguments.space, one, seed, most_seconds) for seed in seeds for one in methods]
 
-    runs = replay_all(tasks([REFERENCE], math.inf), options.jobs)
+    runs = replay_all(tasks([REFERENCE], math.inf), arguments.jobs)
     limit = float(np.median(Results(runs, startup).seconds(REFERENCE)))
     others = [method for method in itertools.product(samplers, SCHEDULERS[::-1]) if method != REFERENCE]
-    results = Results({**runs, **replay_all(tasks(others, limit), options.jobs)}, startup)
-    output = options.output or FOLDER / f"{NAME}.md"
-    command = shlex.join(["python", f"benchmarks/{PROG}", *(arguments if arguments is not None else sys.argv[1:])])
-    draw(results, output.with_suffix(".svg"))
-    text = f"{INTRODUCTION}\n\n{body(replay, results, options.seeds, command)}\n\n![]({output.stem}.svg)\n"
-    output.write_text(text)
-    print(text)
-    if options.output is None:
-        date_in_index(FOLDER / "README.md", NAME, today())
-    return 0
+    return Results({**runs, **replay_all(tasks(others, limit), arguments.jobs)}, startup)
 
 
 def load_replay(path: Path, space: Path | None) -> Replay:
@@ -188,7 +201,7 @@ def _interval(median: float, resamples: np.ndarray) -> Interval:
     return Interval(median, float(low), float(high))
 
 
-def body(replay: Replay, results: Results, seeds: int, command: str) -> str:
+def sections(replay: Replay, results: Results, seeds: int, command: str) -> list[Section]:
     """What stands below the introduction.
 
     Args:
@@ -199,25 +212,20 @@ def body(replay: Replay, results: Results, seeds: int, command: str) -> str:
     """
     conditions = replay.conditions
     free = Results(results.runs, 0.0)
-    return "\n\n".join(
-        [
-            _conditions(replay, seeds, command),
-            f"## Wall clock to {WANTED:.0%} of the hypervolume",
-            _wall_clock_table(results),
-            verdict(results),
-            "## Hypervolume over wall clock",
-            f"Share of the table's hypervolume; 1 is the wall clock that random draws need for {WANTED:.0%}.",
-            _curve_table(results),
-            "## Were start-up free",
-            f"A trial's start costs {conditions.startup_seconds:.1f} s above, much beside so short a run. The longer "
-            "the runs, the nearer a search comes to this table.",
-            _wall_clock_table(free),
-            verdict(free),
-        ]
+    curve_words = f"Share of the table's hypervolume; 1 is the wall clock that random draws need for {WANTED:.0%}."
+    free_words = (
+        f"A trial's start costs {conditions.startup_seconds:.1f} s above, much beside so short a run. The longer "
+        "the runs, the nearer a search comes to this table."
     )
+    clock = (_conditions(replay, seeds, command), _wall_clock_table(results), Text(verdict(results)))
+    return [
+        Section(f"Wall clock to {WANTED:.0%} of the hypervolume", clock),
+        Section("Hypervolume over wall clock", (Text(curve_words), _curve_table(results))),
+        Section("Were start-up free", (Text(free_words), _wall_clock_table(free), Text(verdict(free)))),
+    ]
 
 
-def _conditions(replay: Replay, seeds: int, command: str) -> str:
+def _conditions(replay: Replay, seeds: int, command: str) -> Notes:
     conditions, complete = replay.conditions, [run for run in replay.recorded.values() if is_complete(run)]
     seconds = sorted(run.last.seconds for run in complete)
     machine = conditions.machine
@@ -232,10 +240,10 @@ def _conditions(replay: Replay, seeds: int, command: str) -> str:
         f"Recorded: {conditions.date}, {machine.get('cpu')}, {conditions.threads} core, revision {conditions.revision}",
         f"Replayed: {today()}, {seeds} seeds, optuna {package_versions().get('optuna')}, command `{command}`",
     ]
-    return "\n".join(f"- {line}" for line in lines)
+    return Notes(tuple(lines))
 
 
-def _wall_clock_table(results: Results) -> str:
+def _wall_clock_table(results: Results) -> Table:
     rows = []
     for method, runs in results.runs.items():
         seconds = results.seconds(method)
@@ -254,7 +262,7 @@ def _wall_clock_table(results: Results) -> str:
     return table(heads, rows)
 
 
-def _curve_table(results: Results) -> str:
+def _curve_table(results: Results) -> Table:
     unit = float(np.median(results.seconds(REFERENCE)))
     rows = [
         (method_words(method), *(f"{median_of(results.shares(method, unit * mark)):.2f}" for mark in MARKS))
@@ -292,9 +300,3 @@ def draw(results: Results, path: Path) -> None:
         lines = ([getattr(one, name) for one in found] for name in ("median", "low", "high"))
         curves.append(Curve(method_words(method), method[0], method[1] != "none", *lines))
     write_svg(path, times / 60, curves, WANTED)
-
-
-if __name__ == "__main__":
-    from timellm.arguments import run_command
-
-    run_command(main, PROG)

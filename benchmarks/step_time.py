@@ -1,19 +1,16 @@
-"""Published computation against each step away from it: seconds, parity, memory. `step_time.py --help`."""
+"""Published computation against each step away from it: seconds, parity, memory."""
 
+import argparse
 import json
-import sys
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
-sys.path[0] = str(Path(__file__).resolve().parents[1])
+import psutil
+import torch
 
-import psutil  # noqa: E402
-import torch  # noqa: E402
-
-from benchmarks.arithmetic import flops_of, peak_flops_per_second  # noqa: E402
-from benchmarks.document import conditions, device_heading, publish, rounding_notes, table  # noqa: E402
-from benchmarks.harness import (  # noqa: E402
+from benchmarks.arithmetic import flops_of, peak_flops_per_second
+from benchmarks.document import conditions, device_heading, rounding_notes
+from benchmarks.harness import (
     Interval,
     benchmark_parser,
     call_apart,
@@ -24,17 +21,16 @@ from benchmarks.harness import (  # noqa: E402
     time_interleaved,
     use_worker_environment,
 )
-from benchmarks.series import data_label, made_settings  # noqa: E402
-from benchmarks.variants import PUBLISHED, PUBLISHED_AMP, VARIANTS, Contestant, answer, find_variant  # noqa: E402
-from timellm.contract.config import RunConfig  # noqa: E402
-from timellm.machine.environment import choose_device  # noqa: E402
-from timellm.machine.memory import GIB, MemoryWatch, resident_bytes  # noqa: E402
-from timellm.model.timellm import DTYPES  # noqa: E402
+from benchmarks.record import Part, Section, Table, table
+from benchmarks.runner import Benchmark
+from benchmarks.series import data_label, made_settings
+from benchmarks.variants import PUBLISHED, PUBLISHED_AMP, VARIANTS, Contestant, answer, find_variant
+from timellm.contract.config import RunConfig
+from timellm.machine.environment import choose_device
+from timellm.machine.memory import GIB, MemoryWatch, resident_bytes
+from timellm.model.timellm import DTYPES
 
-PROG = "step_time.py"
-NAME = "step_time"
 STEPS_HELD = 2
-GPU_COMMAND = "python benchmarks/step_time.py --llm_model gpt2 --llm_weights random"
 INTRODUCTION = """# Step time
 
 One optimizer step of the published computation (`recompute`: prompt and patches through the whole backbone, eager
@@ -64,26 +60,38 @@ class Measured:
         return [seconds / self.contestant.config.global_batch for seconds in self.seconds]
 
 
-def main() -> int:
-    """Measure and write the section of this device and model."""
-    parser = benchmark_parser(PROG, "Times the published computation against each step away from it.", repeats=6)
-    parser.add_argument("--variants", default=None, help="names of variants, comma-separated (default: all)")
-    parser.add_argument("--memory", choices=("on", "off"), default="on", help="measure memory, a process each (on)")
-    parser.add_argument("--memory_of", default=None, help="print the peak memory of one variant and do nothing else")
-    arguments = parser.parse_args()
-    use_worker_environment(arguments.threads)
-    config = run_settings(arguments, **made_settings(vars(arguments)))
-    device = choose_device(config)
-    if arguments.memory_of:
-        print(json.dumps(_memory_of(arguments.memory_of, config, device)))
-        return 0
-    names = _chosen(arguments.variants)
-    memory = {name: call_apart("--memory_of", name) if arguments.memory == "on" else None for name in names}
-    measured = _measure(names, config, device, arguments.repeats, memory)
-    first = measured[PUBLISHED.name].contestant
-    heading = device_heading(device, first.prepared.backbone_label, f"batch {config.batch_size}")
-    publish(NAME, arguments.output, INTRODUCTION, heading, _body(measured, config, device), GPU_COMMAND)
-    return 0
+class StepTime(Benchmark):
+    """Times the published computation against each step away from it."""
+
+    name = "step_time"
+    title = "Times the published computation against each step away from it."
+    introduction = INTRODUCTION
+    gpu_flags = "--llm_model gpt2 --llm_weights random"
+
+    def parser(self) -> argparse.ArgumentParser:
+        """Its flags."""
+        parser = benchmark_parser(self.name, self.title, repeats=6)
+        parser.add_argument("--variants", default=None, help="names of variants, comma-separated (default: all)")
+        parser.add_argument("--memory", choices=("on", "off"), default="on", help="measure memory, a process each (on)")
+        parser.add_argument(
+            "--memory_of", default=None, help="print the peak memory of one variant and do nothing else"
+        )
+        return parser
+
+    def measure(self, arguments: argparse.Namespace) -> list[Section]:
+        """The section of this device and model."""
+        use_worker_environment(arguments.threads)
+        config = run_settings(arguments, **made_settings(vars(arguments)))
+        device = choose_device(config)
+        if arguments.memory_of:
+            print(json.dumps(_memory_of(arguments.memory_of, config, device)))
+            return []
+        names = _chosen(arguments.variants)
+        memory = {name: call_apart("--memory_of", name) if arguments.memory == "on" else None for name in names}
+        measured = _measure(names, config, device, arguments.repeats, memory)
+        first = measured[PUBLISHED.name].contestant
+        heading = device_heading(device, first.prepared.backbone_label, f"batch {config.batch_size}")
+        return [Section(heading, _body(measured, config, device))]
 
 
 def _chosen(names: str | None) -> list[str]:
@@ -161,7 +169,7 @@ def _evaluation_seconds(
     }
 
 
-def _body(measured: dict[str, Measured], config: RunConfig, device: torch.device) -> str:
+def _body(measured: dict[str, Measured], config: RunConfig, device: torch.device) -> tuple[Part, ...]:
     peaks = {dtype: peak_flops_per_second(device, dtype) for dtype in (torch.float32, torch.bfloat16)}
     first = measured[PUBLISHED.name].contestant
     shape = (
@@ -176,8 +184,7 @@ def _body(measured: dict[str, Measured], config: RunConfig, device: torch.device
         + ", ".join(f"{name} {peaks[DTYPES[name]] / 1e9:.0f} GFLOP/s" for name in ("fp32", "bf16")),
         *rounding_notes(name for name, this in measured.items() if _multiplies_otherwise(this)),
     )
-    parts = [head, _training_table(measured), _evaluation_table(measured), _floor_table(measured, peaks)]
-    return "\n\n".join(parts)
+    return head, _training_table(measured), _evaluation_table(measured), _floor_table(measured, peaks)
 
 
 def _multiplies_otherwise(this: Measured) -> bool:
@@ -186,7 +193,7 @@ def _multiplies_otherwise(this: Measured) -> bool:
     return model.product_dtype != model.compute_dtype
 
 
-def _training_table(measured: dict[str, Measured]) -> str:
+def _training_table(measured: dict[str, Measured]) -> Table:
     base, amp = measured[PUBLISHED.name], measured.get(PUBLISHED_AMP.name)
     rows = []
     for name, this in measured.items():
@@ -211,7 +218,7 @@ def _memory_cells(this: Measured, base: Measured) -> tuple[str, str]:
     return f"{this.memory_gib:.2f}", f"{base.memory_gib / this.memory_gib:.2f}"
 
 
-def _evaluation_table(measured: dict[str, Measured]) -> str:
+def _evaluation_table(measured: dict[str, Measured]) -> Table:
     base = measured[PUBLISHED.name]
     rows = [
         (
@@ -228,7 +235,7 @@ def _evaluation_table(measured: dict[str, Measured]) -> str:
     )
 
 
-def _floor_table(measured: dict[str, Measured], peaks: dict[torch.dtype, float]) -> str:
+def _floor_table(measured: dict[str, Measured], peaks: dict[torch.dtype, float]) -> Table:
     rows = []
     for name, this in measured.items():
         peak = peaks[this.contestant.model.product_dtype]
@@ -247,9 +254,3 @@ def _floor_table(measured: dict[str, Measured], peaks: dict[torch.dtype, float])
         ("arithmetic", "GFLOP per step", "GFLOP/s", "floor, s per step", "step / floor"),
         rows,
     )
-
-
-if __name__ == "__main__":
-    from timellm.arguments import run_command
-
-    run_command(main, PROG)

@@ -10,7 +10,7 @@ def test_the_benchmark_writes_its_section_and_holds_the_limit(tmp_path):
     flags = ["--trials", "40", "--repeats", "1", "--output", str(output)]
 
     def run(*more):
-        command = [sys.executable, "benchmarks/report_size.py", *flags, *more]
+        command = [sys.executable, "-m", "benchmarks", "report_size", *flags, *more]
         return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300)
 
     done, too_slow = run(), run("--limit", "0.001")

@@ -36,7 +36,17 @@ def test_the_order_effect_is_written_with_its_ratio(tmp_path):
     backbone, output = save_tiny("gpt2", tmp_path / "tiny"), tmp_path / "order_effect.md"
     flags = "--rounds 1 --llm_layers 2 --d_ff 8 --num_prototypes 8 --threads 1 --train_samples 64".split()
     done = subprocess.run(
-        [sys.executable, "benchmarks/order_effect.py", "--llm_model", str(backbone), *flags, "--output", str(output)],
+        [
+            sys.executable,
+            "-m",
+            "benchmarks",
+            "order_effect",
+            "--llm_model",
+            str(backbone),
+            *flags,
+            "--output",
+            str(output),
+        ],
         cwd=ROOT,
         env={**os.environ, "HF_HUB_OFFLINE": "1"},
         capture_output=True,

@@ -7,7 +7,7 @@ import pytest
 from benchmarks.factorial import Conditions, Factorial, Recorded, Validation, is_complete, recorded_space
 from benchmarks.record_factorial import missing, record, run_config
 from benchmarks.replay import Hypervolume
-from benchmarks.search_efficiency import load_replay, main, median_of, ratio_of_medians
+from benchmarks.search_efficiency import SearchEfficiency, load_replay, median_of, ratio_of_medians
 from search.decide.halving import rungs_of
 from search.decide.plan import Fidelity
 from spaces import load_space
@@ -152,11 +152,12 @@ def test_seeds_that_never_get_there_count_as_the_slowest():
 def test_the_command_writes_its_file_and_its_drawing(made, space_path, tmp_path, capsys):
     output = tmp_path / "found.md"
     flags = ["--table", made.path, "--space", space_path, "--output", output, "--seeds", "2", "--samplers", "tpe"]
-    assert main(list(map(str, flags))) == 0
+    assert SearchEfficiency().run(list(map(str, flags))) == 0
     text = output.read_text()
     assert "| tpe + moasha |" in text
     assert "Goal, at most 0.33" in text
-    assert text in capsys.readouterr().out
+    assert "| tpe + moasha |" in capsys.readouterr().out
+    assert text.endswith("![](found.svg)\n")
     assert (tmp_path / "found.svg").read_text().count("<polyline") == 3
 
 

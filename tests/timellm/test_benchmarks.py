@@ -7,13 +7,15 @@ from pathlib import Path
 import pytest
 import torch
 
-from benchmarks import quality
+from benchmarks import NAMES, quality
 from benchmarks.arithmetic import flops_of
-from benchmarks.document import date_in_index, table, write_section
+from benchmarks.document import date_in_index
 from benchmarks.harness import median_of, ratio_of, time_interleaved, whole_numbers
 from benchmarks.levers_list import guide_rows, levers
 from benchmarks.overhead_watch import TrialTimes, gaps_of, startup_of
 from benchmarks.projection_cases import Epoch, chosen_settings, made_epoch
+from benchmarks.record import Notes, Record, Section, Text, read_sections, rows_file, table
+from benchmarks.runner import find
 from tests.timellm.tiny_backbones import save_tiny
 from timellm.contract.config import RunConfig
 from timellm.contract.errors import InputError
@@ -37,7 +39,18 @@ def cache(tmp_path_factory):
 
 def run_benchmark(name, backbone, cache, output, *flags):
     return subprocess.run(
-        [sys.executable, f"benchmarks/{name}.py", "--llm_model", str(backbone), *TINY, "--output", str(output), *flags],
+        [
+            sys.executable,
+            "-m",
+            "benchmarks",
+            name,
+            "--llm_model",
+            str(backbone),
+            *TINY,
+            "--output",
+            str(output),
+            *flags,
+        ],
         cwd=ROOT,
         env={**os.environ, **worker_environment(1), "TIMELLM_CACHE_DIR": str(cache), "HF_HUB_OFFLINE": "1"},
         capture_output=True,
@@ -82,7 +95,7 @@ def test_epoch_time_projects_an_epoch_of_every_variant(backbone, cache, tmp_path
 def test_a_benchmark_refuses_an_unknown_variant_on_one_line(backbone, cache, tmp_path):
     done = run_benchmark("step_time", backbone, cache, tmp_path / "x.md", "--variants", "fastest")
     assert done.returncode == 2
-    assert re.fullmatch(r"step_time\.py: A variant must be one of published, .*, got 'fastest'\.\n", done.stderr)
+    assert re.fullmatch(r"benchmarks step_time: A variant must be one of published, .*, got 'fastest'\.\n", done.stderr)
 
 
 def test_levers_gives_every_lever_a_row_or_its_reason(backbone, cache, tmp_path):
@@ -181,7 +194,9 @@ def test_overhead_measures_a_real_search(backbone, cache, tmp_path):
     done = subprocess.run(
         [
             sys.executable,
-            "benchmarks/overhead.py",
+            "-m",
+            "benchmarks",
+            "overhead",
             "--trials",
             "2",
             "--llm_model",
@@ -203,22 +218,44 @@ def test_overhead_measures_a_real_search(backbone, cache, tmp_path):
 
 def test_a_section_is_replaced_and_other_devices_are_kept(tmp_path):
     path = tmp_path / "x.md"
-    write_section(path, "# X", "CPU: a", "old", "python x.py")
-    write_section(path, "# X", "CPU: b", "other", "python x.py")
-    write_section(path, "# X", "CPU: a", "new", "python x.py")
+    for heading, word in (("CPU: a", "old"), ("CPU: b", "other"), ("CPU: a", "new")):
+        section = Section(heading, (Notes((f"Date: {word}",)), table(("a", "b"), [("x", word)])))
+        Record("# X", read_sections(path), "python x.py").with_section(section).write(path)
     text = path.read_text()
     assert "old" not in text
-    assert "## CPU: a\n\nnew\n" in text
-    assert "## CPU: b\n\nother\n" in text
+    assert "## CPU: a\n\n- Date: new\n" in text
+    assert "| x | other |" in text
     assert text.count("## GPU\n") == 1
     assert "`python x.py`" in text
 
 
-def test_the_stand_in_goes_when_a_gpu_was_measured(tmp_path):
-    path = tmp_path / "x.md"
-    write_section(path, "# X", "CPU: a", "cpu", "python x.py")
-    write_section(path, "# X", "GPU: h", "gpu", "python x.py")
-    assert "Not measured yet" not in path.read_text()
+def test_the_stand_in_goes_when_a_gpu_was_measured():
+    record = Record("# X", (Section("CPU: a", (Text("cpu"),)),), "python x.py")
+    assert "Not measured yet" in str(record)
+    assert "Not measured yet" not in str(record.with_section(Section("GPU: h", (Text("gpu"),))))
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_file_is_rendered_from_its_rows(name):
+    """A figure changed by hand in a Markdown file, or a row in its JSON file, shows."""
+    path = ROOT / "benchmarks" / f"{name}.md"
+    benchmark = find(name)()
+    assert benchmark.name == name
+    assert rows_file(path).is_file()
+    assert str(benchmark.record(read_sections(path), path)) == path.read_text()
+
+
+def test_the_index_lists_every_benchmark():
+    index = (ROOT / "benchmarks" / "README.md").read_text()
+    assert [name for name in NAMES if f"[{name}]({name}.md)" not in index] == []
+
+
+def test_an_unknown_benchmark_is_refused_on_one_line():
+    done = subprocess.run(
+        [sys.executable, "-m", "benchmarks", "speed"], cwd=ROOT, capture_output=True, text=True, timeout=60
+    )
+    assert done.returncode == 2
+    assert re.fullmatch(r"benchmarks speed: A benchmark must be one of step_time, .*, got 'speed'\.\n", done.stderr)
 
 
 def test_the_index_gets_the_date_of_the_benchmark_that_ran(tmp_path):
@@ -230,7 +267,7 @@ def test_the_index_gets_the_date_of_the_benchmark_that_ran(tmp_path):
 
 
 def test_a_table_has_one_row_per_entry():
-    assert table(("a", "b"), [("x", 1)]).splitlines() == ["| a | b |", "| --- | ---: |", "| x | 1 |"]
+    assert str(table(("a", "b"), [("x", 1)])).splitlines() == ["| a | b |", "| --- | ---: |", "| x | 1 |"]
 
 
 def test_actions_are_interleaved_and_every_other_round_is_reversed():
