@@ -16,6 +16,9 @@ from timellm.contract.errors import InputError
 
 PROG = "run_main.py"
 
+OF_THE_DATA = ("data", "root_path", "data_path", "features", "target", "percent", "train_samples", "val_samples")
+"""Settings that a training does not take from the checkpoint it starts from."""
+
 
 def main() -> int:
     """Parse the flags, train `--itr` times, print the test errors on the last line."""
@@ -27,6 +30,12 @@ def main() -> int:
     group.add_argument("--model_id", default="run", help="first part of the run's folder name")
     group.add_argument("--des", default="", help="last part of the run's folder name")
     group.add_argument("--checkpoints", default="checkpoints", help="folder of the runs' folders")
+    group.add_argument("--checkpoint", metavar="FILE", help="what forecasts are made with (in the run's folder)")
+    group.add_argument("--init_from", metavar="FILE", help="checkpoint to go on training from, with its settings")
+    group.add_argument(
+        "--save_forecasts", type=parse_boolean, nargs="?", const=True, default=False, metavar="true|false",
+        help="leave the test split's forecasts in the run's folder",
+    )  # fmt: skip
     group.add_argument("--itr", type=int, default=1, help="runs, each with the next seed (1)")
     group.add_argument("--num_threads", type=int, default=None, help="CPU threads (default: all cores)")
     group.add_argument(
@@ -34,9 +43,8 @@ def main() -> int:
         help="record some steps: shares, operations, a trace",
     )  # fmt: skip
     arguments = parser.parse_args()
-    config = config_from(arguments)
-    if arguments.itr < 1:
-        raise InputError(f"itr must be at least 1, got {arguments.itr}.")
+    config = config_from(_with_settings_of_start(arguments))
+    _check_output(arguments, config)
     if ignored := ignored_flags(arguments):
         print(f"No effect in Time-LLM's forecasting: {', '.join(ignored)}.", file=sys.stderr)
     status = _train(config, arguments)
@@ -45,14 +53,46 @@ def main() -> int:
     return status
 
 
+def _with_settings_of_start(arguments):  # type: ignore[no-untyped-def]
+    """The flags, and for those not given the settings of the checkpoint that the training starts from."""
+    import argparse
+
+    from timellm.run.checkpoint import read_checkpoint
+
+    if arguments.init_from is None:
+        return arguments
+    config = read_checkpoint(Path(arguments.init_from)).config
+    kept = {name: value for name, value in config.to_dict().items() if name not in OF_THE_DATA and value is not None}
+    return argparse.Namespace(**{**kept, **vars(arguments)})
+
+
+def _check_output(arguments, config) -> None:  # type: ignore[no-untyped-def]
+    from timellm.machine.process import world_size
+
+    problems = []
+    if arguments.itr < 1:
+        problems.append(f"itr must be at least 1, got {arguments.itr}.")
+    if arguments.checkpoint is not None and arguments.itr > 1:
+        problems.append(f"checkpoint names one file, got itr {arguments.itr}. Leave one of the two out.")
+    if arguments.checkpoint is not None and Path(arguments.checkpoint).is_dir():
+        problems.append(f"checkpoint must be a file, got the folder {arguments.checkpoint}.")
+    if arguments.save_forecasts and config.train_samples is not None:
+        problems.append("save_forecasts needs a test pass, which a run on train_samples does not make. Drop one.")
+    if arguments.save_forecasts and world_size() > 1:
+        problems.append("save_forecasts needs one process. Use timellm/forecast.py CHECKPOINT --backtest test instead.")
+    if problems:
+        raise InputError(problems)
+
+
 def _train(config, arguments) -> int:  # type: ignore[no-untyped-def]
     import torch
 
     from timellm.check import check_run
     from timellm.machine.environment import describe_machine, git_revision, package_versions
     from timellm.machine.process import process_rank, world_size
+    from timellm.run.history import History
     from timellm.run.progress import ProgressPrinter
-    from timellm.run.training import RunOptions, TrainingRun
+    from timellm.run.training import CHECKPOINT, RunOptions, TrainingRun
 
     world, is_first = world_size(), process_rank() == 0
     here = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
@@ -74,13 +114,22 @@ def _train(config, arguments) -> int:  # type: ignore[no-untyped-def]
         saved = {"config": this.to_dict(), "versions": package_versions(), "machine": describe_machine()}
         saved |= {"git_revision": git_revision(), **facts}
         (folder / "config.json").write_text(json.dumps(saved, indent=2) + "\n")
+        checkpoint = Path(arguments.checkpoint) if arguments.checkpoint else folder / CHECKPOINT
+        history = History(folder) if is_first else None
         options = RunOptions(
             folder=folder,
+            checkpoint=checkpoint.absolute(),
+            init_from=Path(arguments.init_from) if arguments.init_from else None,
+            saves_forecasts=arguments.save_forecasts,
             is_profiled=arguments.profile and repeat == 0,
-            on_event=ProgressPrinter(this) if is_first else lambda event: None,
+            on_event=_told(ProgressPrinter(this), history) if history is not None else lambda event: None,
             should_stop=should_stop,
         )
-        result = TrainingRun(this, options).run()
+        try:
+            result = TrainingRun(this, options).run()
+        finally:
+            if history is not None:
+                history.close()
         result.write(folder / "result.json")
         results.append(result)
         if result.state != "complete":
@@ -88,9 +137,20 @@ def _train(config, arguments) -> int:  # type: ignore[no-untyped-def]
             return 130 if result.state == "interrupted" else 1
         if is_first:
             print("\n".join([_summary(result, folder), _device_line(result), *result.notes]), flush=True)
+            print(f"checkpoint: {checkpoint}", flush=True)
     if is_first:
         print(_last_line(results))
     return 0
+
+
+def _told(*listeners):  # type: ignore[no-untyped-def]
+    """One listener that tells several."""
+
+    def tell(event) -> None:  # type: ignore[no-untyped-def]
+        for listener in listeners:
+            listener(event)
+
+    return tell
 
 
 def _folder(arguments, config) -> Path:  # type: ignore[no-untyped-def]

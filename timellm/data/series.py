@@ -63,7 +63,7 @@ def load_data(config: RunConfig) -> SeriesData:
     Raises:
         InputError: If the file or a column is missing, is not numeric, or has too few rows.
     """
-    path = _data_file(config)
+    path = data_file(config)
     target = None if config.features == "M" else config.target or _default_target(config, path)
     table = _read(config, path, target)
     borders = published_borders(config, len(table.values))
@@ -88,7 +88,12 @@ def load_data(config: RunConfig) -> SeriesData:
     )
 
 
-def _data_file(config: RunConfig) -> Path:
+def data_file(config: RunConfig) -> Path:
+    """The file that a run reads.
+
+    Raises:
+        InputError: If none is named, or one beside the embedded data.
+    """
     if config.data == "nyc-weather":
         named = config.data_path or config.root_path
         if named is not None:

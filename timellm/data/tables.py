@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 
 from timellm.contract.errors import InputError
 
@@ -41,8 +42,13 @@ def file_checksum(path: Path) -> str:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
+def is_parquet(path: Path) -> bool:
+    """Whether a data file is parquet, by its name."""
+    return path.suffix.lower() in (".parquet", ".pq")
+
+
 def read_series(path: Path, *, only: str | None, required: str | None) -> Table:
-    """Read a CSV file with a `date` column and numeric columns.
+    """Read a CSV or parquet file with a `date` column and numeric columns.
 
     Args:
         path: The file.
@@ -109,6 +115,8 @@ def _readable(path: Path) -> Iterator[None]:
         raise InputError(
             f"The data file {path} must be CSV with as many fields in every row as in its header: {error}"
         ) from error
+    except pa.ArrowInvalid as error:
+        raise InputError(f"The data file {path} must be a whole parquet file: {error}") from error
     except OSError as error:
         raise InputError(f"The data file {path} cannot be read: {error.strerror}. Check its permissions.") from error
 
@@ -121,11 +129,16 @@ def _read_csv(path: Path) -> tuple[list[str], pd.DataFrame]:
             f"The data file {path} {what}. Name its folder with --root_path and the CSV file with --data_path."
         )
     with _readable(path):
-        header = pd.read_csv(path, encoding=_ENCODING, header=None, nrows=1, dtype=str, keep_default_na=False)
-        frame = pd.read_csv(path, encoding=_ENCODING, index_col=False, low_memory=False)
+        if is_parquet(path):
+            frame = pd.read_parquet(path)
+            header = [str(name) for name in frame.columns]
+        else:
+            written = pd.read_csv(path, encoding=_ENCODING, header=None, nrows=1, dtype=str, keep_default_na=False)
+            header = written.iloc[0].tolist()
+            frame = pd.read_csv(path, encoding=_ENCODING, index_col=False, low_memory=False)
     if frame.empty:
         raise InputError(f"The data file {path} has a header but no rows; it must hold one row per time step.")
-    return header.iloc[0].tolist(), frame
+    return header, frame
 
 
 def _header_problems(header: list[str], path: Path, required: str | None) -> list[str]:

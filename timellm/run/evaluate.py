@@ -10,7 +10,7 @@ from torch import Tensor
 
 from timellm.machine.environment import synchronize
 from timellm.optimize.engine import Engine
-from timellm.run.batches import WindowBatches, micro_batches
+from timellm.run.batches import Batch, WindowBatches, micro_batches
 
 
 @dataclass(frozen=True)
@@ -40,6 +40,7 @@ def evaluate(
     *,
     shares_prototypes: bool,
     between_batches: Callable[[], None] = lambda: None,
+    on_forecast: Callable[[Batch, Tensor], None] | None = None,
     engine: Engine | None = None,
 ) -> Scores:
     """Score a model on windows, in order.
@@ -52,6 +53,7 @@ def evaluate(
         device: Synchronised before the clock is read.
         shares_prototypes: Compute the prototypes once, instead of in every batch as published.
         between_batches: Called after each batch; may raise to stop.
+        on_forecast: Called with each batch and its scaled forecasts [windows, pred_len].
         engine: Processes that share the windows, each scored by one of them (default: this one alone).
     """
     was_training = network.training
@@ -62,10 +64,13 @@ def evaluate(
     mine = windows if engine is None else windows[engine.rank :: engine.world]
     sums = torch.zeros(3, dtype=torch.float64, device=device)  # squared errors, absolute errors, values
     for batch in batches(micro_batches(mine, batch_size) if len(mine) else []):
-        error = (network(batch.x, batch.prompt, prototypes)[: len(batch.y)] - batch.y).double()
+        forecast = network(batch.x, batch.prompt, prototypes)[: len(batch.y)]
+        error = (forecast - batch.y).double()
         sums[0] += error.square().sum()
         sums[1] += error.abs().sum()
         sums[2] += error.numel()
+        if on_forecast is not None:
+            on_forecast(batch, forecast)
         between_batches()
     squared, absolute, values = (sums if engine is None else engine.gather(sums)).tolist()
     network.train(was_training)

@@ -52,6 +52,9 @@ class Preparation:
         test: Cuts test batches.
         store: Keeps the prompts' keys and values, where the run asks for it.
         backbone_label: Name of the language model, and whether its weights are random.
+        source: The language model that was found; None for the control without one.
+        prefix: Leading prompt tokens that the model keeps.
+        longest_prompt: Tokens of the longest prompt, those of the prefix included.
     """
 
     data: SeriesData
@@ -62,6 +65,9 @@ class Preparation:
     test: WindowBatches
     store: PromptStore | None
     backbone_label: str
+    source: BackboneSource | None = None
+    prefix: tuple[int, ...] = ()
+    longest_prompt: int = 0
 
 
 def prepare(config: RunConfig, device: torch.device, timing_windows: int) -> Preparation:
@@ -82,22 +88,38 @@ def prepare(config: RunConfig, device: torch.device, timing_windows: int) -> Pre
         seed_everything(config.seed)
         model: Any = PatchAttention(config).to(device).train()
         prompts: dict[str, PromptTokens] = {}
-        kept, longest, label = 0, 0, "no language model"
+        source: BackboneSource | None = None
+        prefix: tuple[int, ...] = ()
+        longest, label = 0, "no language model"
     else:
-        model, prompts, kept, longest, label = _with_backbone(config, data, splits, windows, device)
+        model, prompts, prefix, longest, source = _with_backbone(config, data, splits, windows, device)
+        label = source.label
+    kept = len(prefix)
     if config.compile_mode != "off":
         model.compile_forward()
     train, validation, test = (
         _cutter(config, name, split, prompts.get(name), kept, longest, device) for name, split in splits.items()
     )
     store = _build_store(config, data, windows, model, longest - kept, device)
-    return Preparation(data, model, windows, train, validation, test, store, label)
+    return Preparation(
+        data,
+        model,
+        windows,
+        train,
+        validation,
+        test,
+        store,
+        label,
+        source=source,
+        prefix=prefix,
+        longest_prompt=longest,
+    )
 
 
 def _with_backbone(
     config: RunConfig, data: SeriesData, splits: dict[str, Split], windows: Windows, device: torch.device
-) -> tuple[TimeLLM, dict[str, PromptTokens], int, int, str]:
-    """The network, its prompts, how many of their tokens it keeps, the longest prompt's length, and its label."""
+) -> tuple[TimeLLM, dict[str, PromptTokens], tuple[int, ...], int, BackboneSource]:
+    """The network, its prompts, those of their tokens that it keeps, the longest prompt's length, and its source."""
     source = resolve_backbone(config.llm_model, config.llm_path, config.llm_weights)
     check_backbone(config, source)
     prompts = _prompts(config, data, splits, windows, load_tokenizer(source) if config.prompt != "none" else None)
@@ -112,7 +134,7 @@ def _with_backbone(
     _check_positions(config, source, longest)
     if prefix is not None:
         model.keep_prefix(prefix.to(device))
-    return model, prompts, 0 if prefix is None else len(prefix), longest, source.label
+    return model, prompts, () if prefix is None else tuple(prefix.tolist()), longest, source
 
 
 def _cutter(

@@ -24,12 +24,15 @@ from timellm.measure.profiling import StepProfiler
 from timellm.model.timellm import DTYPES
 from timellm.optimize.deepspeed_config import checkpointing_note
 from timellm.optimize.engine import Engine, build_engine
-from timellm.run.batches import starvation_note
+from timellm.run.batches import Batch, starvation_note
 from timellm.run.checkpoint import load_checkpoint, save_checkpoint
 from timellm.run.errors import OUT_OF_MEMORY_REMEDIES, Diverged, Interrupted
 from timellm.run.evaluate import Scores, evaluate
+from timellm.run.facts import Facts, facts_of
+from timellm.run.forecast_file import TEST_FORECASTS, file_of_test_split
 from timellm.run.kernels import attention_kernel
 from timellm.run.preparation import Preparation, prepare
+from timellm.run.residuals import Residuals
 from timellm.run.stepping import Stepper
 
 CHECKPOINT = "checkpoint.safetensors"
@@ -46,7 +49,11 @@ class RunOptions:
     """How a run is watched and stopped; none of it changes a number.
 
     Attributes:
-        folder: Where the checkpoint goes.
+        folder: Where the run's files go.
+        checkpoint: Where a checkpoint that can forecast goes, also in a run on train_samples. None: only a run on all
+            windows leaves one, in the folder, with its parameters alone.
+        init_from: Checkpoint whose parameters the training starts from.
+        saves_forecasts: Leave the forecasts of the test split in the folder.
         max_memory_gib: Memory limit; a run that passes it ends as out_of_memory.
         min_timed_steps: Steady steps to time at least; a run too short for it takes extra ones after its validation.
         max_extra_seconds: Bound on those extra steps, seconds; one is always taken where none was timed.
@@ -58,6 +65,9 @@ class RunOptions:
     """
 
     folder: Path
+    checkpoint: Path | None = None
+    init_from: Path | None = None
+    saves_forecasts: bool = False
     max_memory_gib: float | None = None
     min_timed_steps: int = 4
     max_extra_seconds: float = 20.0
@@ -86,6 +96,10 @@ class TrainingRun:
         self._other_peaks_gib = 0.0
         self._lock = threading.Lock()
         self._monitor: DeviceMonitor | None = None
+        self._facts: Facts | None = None
+        self._epoch_windows = 1
+        self._engine: Engine | None = None
+        self._checkpoint = options.checkpoint or options.folder / CHECKPOINT
 
     def run(self) -> RunResult:
         """Train, and turn every way to fail into a state; only wrong input is raised.
@@ -120,8 +134,12 @@ class TrainingRun:
         global_batch = config.global_batch * world_size()
         steps_ready = config.untimed_steps + options.min_timed_steps
         prepared = prepare(config, device, steps_ready * global_batch)
+        if options.init_from is not None:
+            load_checkpoint(options.init_from, prepared.model)
         steps = sum(math.ceil(len(windows) / global_batch) for windows in prepared.windows.passes)
         engine = build_engine(config, prepared.model, device, steps)
+        self._engine = engine
+        self._epoch_windows = prepared.windows.epoch_windows
         if engine.rank:
             seed_everything(config.seed + engine.rank)  # each process has dropout of its own
         self._describe(prepared, engine, device)
@@ -177,7 +195,8 @@ class TrainingRun:
         self._tell(scores, prepared, engine, stepper)
 
     def _validate(self, prepared: Preparation, engine: Engine, stepper: Stepper, device: torch.device) -> None:
-        scores = self._scores(prepared, engine, device, "validation")
+        residuals = Residuals(prepared.data.validation) if self.options.checkpoint is not None else None
+        scores = self._scores(prepared, engine, device, "validation", None if residuals is None else residuals.add)
         self._validations.append(scores)
         if not math.isfinite(scores.mse):
             raise Diverged(stepper.steps_done, self.config.precision)
@@ -185,11 +204,18 @@ class TrainingRun:
             self._best, self._stale = scores, 0
             self.result.val_mse, self.result.val_mae = scores.mse, scores.mae
             self.result.val_samples = scores.windows
-            if engine.rank == 0 and self.config.train_samples is None:
-                save_checkpoint(self.options.folder / CHECKPOINT, prepared.model, self.config)
+            if engine.rank == 0 and (residuals is not None or self.config.train_samples is None):
+                self._save_checkpoint(prepared, residuals)
         else:
             self._stale += 1
         self._tell(scores, prepared, engine, stepper)
+
+    def _save_checkpoint(self, prepared: Preparation, residuals: Residuals | None) -> None:
+        if residuals is None:
+            save_checkpoint(self._checkpoint, prepared.model, self.config)
+            return
+        self._facts = self._facts or facts_of(self.config, prepared)
+        save_checkpoint(self._checkpoint, prepared.model, self.config, self._facts, residuals.calibration())
 
     def _tell(self, scores: Scores, prepared: Preparation, engine: Engine, stepper: Stepper) -> None:
         self._report_time(stepper, prepared, engine)
@@ -197,6 +223,8 @@ class TrainingRun:
             {
                 "event": "validation",
                 "samples": stepper.samples,
+                "step": stepper.steps_done,
+                "epoch": round(stepper.samples / prepared.windows.epoch_windows, 6),
                 "val_mse": scores.mse,
                 "val_mae": scores.mae,
                 "seconds_per_epoch": self.result.seconds_per_epoch,
@@ -205,12 +233,24 @@ class TrainingRun:
 
     def _test(self, prepared: Preparation, engine: Engine, device: torch.device) -> None:
         if engine.rank == 0:
-            load_checkpoint(self.options.folder / CHECKPOINT, prepared.model)
+            load_checkpoint(self._checkpoint, prepared.model)
         engine.share(parameter.data for _, parameter in prepared.model.trained_parameters())
-        scores = self._scores(prepared, engine, device, "test")
+        if self.options.saves_forecasts:
+            file = file_of_test_split(self.options.folder / TEST_FORECASTS, self.config, prepared.data)
+            scores = self._scores(prepared, engine, device, "test", file.add)
+            file.close()
+        else:
+            scores = self._scores(prepared, engine, device, "test")
         self.result.test_mse, self.result.test_mae = scores.mse, scores.mae
 
-    def _scores(self, prepared: Preparation, engine: Engine, device: torch.device, split: str) -> Scores:
+    def _scores(
+        self,
+        prepared: Preparation,
+        engine: Engine,
+        device: torch.device,
+        split: str,
+        on_forecast: Callable[[Batch, torch.Tensor], None] | None = None,
+    ) -> Scores:
         config = self.config
         windows = prepared.windows.validation if split == "validation" else torch.arange(len(prepared.data.test))
         scores = evaluate(
@@ -221,6 +261,7 @@ class TrainingRun:
             device,
             shares_prototypes=config.prompt_prefix != "recompute",
             between_batches=self._stop_if_told,
+            on_forecast=on_forecast,
             engine=engine,
         )
         return scores
@@ -289,7 +330,10 @@ class TrainingRun:
         if self._monitor is not None and not self._monitor.is_running and step >= self.config.untimed_steps:
             self._monitor.start()
         if loss is not None:
-            self.options.on_event({"event": "progress", "step": step, "samples": samples, "train_loss": loss})
+            event: Event = {"event": "progress", "step": step, "samples": samples, "train_loss": loss}
+            if self._engine is not None:
+                event |= {"learning_rate": self._engine.learning_rate, "epoch": round(samples / self._epoch_windows, 6)}
+            self.options.on_event(event)
 
     def _stop_if_told(self) -> None:
         """The first of several processes alone stops; the others end with it."""
