@@ -18,6 +18,7 @@ import torch
 from timellm.arguments import build_parser, config_from
 from timellm.contract.config import RunConfig
 from timellm.contract.errors import InputError
+from timellm.contract.job import Job
 from timellm.machine.environment import describe_machine, synchronize, worker_environment
 from timellm.measure.timing import RESAMPLES
 
@@ -126,7 +127,7 @@ def call_apart(*flags: str) -> Any:
     return json.loads(subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True).stdout.splitlines()[-1])
 
 
-def train_in_worker(config: RunConfig, threads: int, **job: object) -> dict[str, Any]:
+def train_in_worker(config: RunConfig, threads: int, **job: Any) -> dict[str, Any]:
     """Train in a worker process, as a trial of a search does.
 
     Args:
@@ -139,7 +140,7 @@ def train_in_worker(config: RunConfig, threads: int, **job: object) -> dict[str,
     """
     with tempfile.TemporaryDirectory() as folder:
         path, result = Path(folder) / "job.json", Path(folder) / "result.json"
-        path.write_text(json.dumps({"config": config.to_dict(), "run_dir": folder, "threads": threads, **job}))
+        path.write_text(Job(config=config.to_dict(), run_dir=folder, threads=threads, **job).to_json())
         command = [sys.executable, "-m", "timellm.worker", str(path)]
         environment = {**os.environ, **worker_environment(threads), "PYTHONPATH": str(FOLDER.parent)}
         done = subprocess.run(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)

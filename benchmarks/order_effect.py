@@ -22,7 +22,7 @@ from benchmarks.runner import Benchmark
 from search.tune.worker_process import WorkerProcess, WorkerSettings
 from timellm.contract.config import RunConfig
 from timellm.contract.errors import InputError
-from timellm.contract.layout import TrialFolder
+from timellm.contract.job import Job
 from timellm.machine.environment import choose_device, worker_environment
 
 INTRODUCTION = """# Order effect
@@ -126,8 +126,9 @@ def run_round(config: RunConfig, threads: int, number: int) -> tuple[dict[str, A
 def run_once(config: RunConfig, threads: int, folder: Path, name: str) -> dict[str, Any]:
     """What a fresh worker process measures."""
     environment = {**worker_environment(threads), "TIMELLM_CACHE_DIR": str(folder / "cache")}
-    settings = WorkerSettings(project_root=str(FOLDER.parent), threads=threads, environment=environment)
-    worker = WorkerProcess(settings, TrialFolder(folder / name), config.to_dict())
+    settings = WorkerSettings(project_root=str(FOLDER.parent), environment=environment)
+    job = Job(config=config.to_dict(), run_dir=str(folder / name), threads=threads)
+    worker = WorkerProcess(settings, job)
     try:
         while worker.is_running():
             worker.new_events()

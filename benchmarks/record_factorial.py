@@ -22,6 +22,7 @@ from spaces import Space
 from spaces.knobs import Value
 from timellm.contract.config import RunConfig
 from timellm.contract.errors import InputError
+from timellm.contract.job import Job
 from timellm.machine.environment import describe_machine, git_revision, package_versions
 from timellm.run.training import RunOptions, TrainingRun
 
@@ -147,9 +148,9 @@ def _startup_seconds(config: RunConfig, threads: int) -> float:
     for number in range(STARTS + 1):
         with tempfile.TemporaryDirectory() as folder:
             short = config.replace(train_samples=config.global_batch, val_samples=1)
-            job = {"config": short.to_dict(), "run_dir": folder, "threads": threads, "min_timed_steps": 1}
+            job = Job(config=short.to_dict(), run_dir=folder, threads=threads, min_timed_steps=1)
             path = Path(folder) / "job.json"
-            path.write_text(json.dumps(job))
+            path.write_text(job.to_json())
             command = [sys.executable, "-m", "timellm.worker", str(path)]
             environment = {**os.environ, "PYTHONPATH": str(FOLDER.parent)}
             subprocess.run(command, env=environment, stdout=subprocess.DEVNULL, check=True)

@@ -35,6 +35,7 @@ from search.tune.dashboard import Ray, start_ray, token_path
 from search.tune.worker_process import WORKER_COMMAND, WorkerProcess, WorkerSettings
 from timellm.contract.columns import SAMPLER, State
 from timellm.contract.config import RunConfig
+from timellm.contract.job import MIN_TIMED_STEPS, Job, Launch
 from timellm.contract.layout import TrialFolder
 
 INTERRUPTED = "The search was interrupted by the user. Go on with --resume."
@@ -140,18 +141,26 @@ class Session:
         return None if budget is None else time.time() + budget - self._manifest.elapsed_seconds
 
     def _worker(self, config: RunConfig) -> WorkerSettings:
-        resources, threads = self._prepared.resources, self._prepared.resources.threads(config)
+        threads = self._prepared.resources.threads(config)
         return WorkerSettings(
             command=self._command,
             project_root=str(PROJECT_ROOT),
-            threads=threads,
             environment=self._prepared.facts["environments"][str(threads)],
-            max_memory_gib=resources.max_memory_gib,
             trial_timeout=self._prepared.options.trial_timeout,
+        )
+
+    def _job(self, config: RunConfig, folder: TrialFolder, rungs: tuple[int, ...] = ()) -> Job:
+        resources = self._prepared.resources
+        return Job(
+            config=config.to_dict(),
+            run_dir=str(folder.path),
+            threads=resources.threads(config),
+            max_memory_gib=resources.max_memory_gib,
+            rungs=rungs,
             launch=self._launch(config),
         )
 
-    def _launch(self, config: RunConfig) -> dict[str, Any] | None:
+    def _launch(self, config: RunConfig) -> Launch | None:
         """What a trial on several devices needs to be run by Ray Train."""
         import ray
 
@@ -159,7 +168,7 @@ class Session:
         if resources.devices == 1:
             return None
         address = ray.get_runtime_context().gcs_address
-        return {"devices": resources.devices, "resources": resources.bundle(config), "address": address}
+        return Launch(devices=resources.devices, resources=resources.bundle(config), address=address)
 
     def _plan(self, deadline: float | None, interrupts: Interrupts) -> Plan:
         """The plan: as the user fixed it, as an earlier session made it, or from a measured probe."""
@@ -176,9 +185,7 @@ class Session:
         if result["state"] != State.COMPLETE or not result.get("seconds_per_epoch"):
             note = f"The baseline could not be measured, so the plan is a guess: {result.get('error')}"
             return Plan(fidelity=Fidelity.of_samples(_UNMEASURED), notes=(note,))
-        costs = Costs.from_result(
-            result, windows, self._worker(baseline).min_timed_steps, self._prepared.facts.get("slowdown") or {}
-        )
+        costs = Costs.from_result(result, windows, MIN_TIMED_STEPS, self._prepared.facts.get("slowdown") or {})
         return choose_plan(
             costs=costs,
             config=baseline,
@@ -210,9 +217,8 @@ class Session:
         folder = TrialFolder(self._prepared.folder.path / name)
         forget_stop(folder.path)
         interrupts.on_interrupt = lambda now: ask_to_stop(folder.path, INTERRUPTED, now=now)
-        worker = WorkerProcess(
-            dataclasses.replace(self._worker(config), min_timed_steps=PROBE_STEPS), folder, config.to_dict()
-        )
+        job = dataclasses.replace(self._job(config, folder), min_timed_steps=PROBE_STEPS)
+        worker = WorkerProcess(self._worker(config), job)
         try:
             while follow(worker, folder, None) is not None:
                 pass
@@ -231,7 +237,8 @@ class Session:
             prepared=self._prepared,
             study=study,
             ledger=self._ledger,
-            worker=lambda config: dataclasses.replace(self._worker(config), rungs=rungs),
+            worker=self._worker,
+            make_job=lambda config, folder: self._job(config, folder, rungs),
             make_config=make_config,
             plan=plan,
             halving=Halving(rungs, whole=self._whole(plan.fidelity)) if rungs else None,

@@ -16,8 +16,10 @@ EXIT_STATUS = {"complete": 0, "interrupted": 130}
 
 def main(arguments: list[str]) -> int:
     """Train as a job file says and leave `result.json` and `events.jsonl` in its folder."""
-    job = json.loads(Path(arguments[0]).read_text())
-    folder = Path(job["run_dir"])
+    from timellm.contract.job import Job
+
+    job = Job.from_json(Path(arguments[0]).read_text())
+    folder = Path(job.run_dir)
     folder.mkdir(parents=True, exist_ok=True)
     should_stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -27,7 +29,7 @@ def main(arguments: list[str]) -> int:
         return _train(job, folder, events, should_stop)
 
 
-def _train(job: dict[str, Any], folder: Path, events: Any, should_stop: threading.Event) -> int:
+def _train(job: Any, folder: Path, events: Any, should_stop: threading.Event) -> int:
     from timellm.contract.errors import InputError
     from timellm.contract.result import RunResult
 
@@ -50,22 +52,22 @@ def _train(job: dict[str, Any], folder: Path, events: Any, should_stop: threadin
     return status
 
 
-def _run(job: dict[str, Any], folder: Path, events: Any, should_stop: threading.Event) -> Any:
+def _run(job: Any, folder: Path, events: Any, should_stop: threading.Event) -> Any:
     import torch
 
-    torch.set_num_threads(job["threads"])
+    torch.set_num_threads(job.threads)
     from timellm.contract.config import RunConfig
     from timellm.run.training import RunOptions, TrainingRun
 
     options = RunOptions(
         folder=folder,
-        max_memory_gib=job.get("max_memory_gib"),
-        min_timed_steps=job.get("min_timed_steps", 4),
-        rungs=job.get("rungs") or (),
+        max_memory_gib=job.max_memory_gib,
+        min_timed_steps=job.min_timed_steps,
+        rungs=job.rungs,
         on_event=lambda event: _emit(events, event),
         should_stop=should_stop,
     )
-    return TrainingRun(RunConfig.from_dict(job["config"]), options).run()
+    return TrainingRun(RunConfig.from_dict(dict(job.config)), options).run()
 
 
 def _emit(events: Any, event: dict[str, Any]) -> None:

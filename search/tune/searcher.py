@@ -17,6 +17,7 @@ from search.tune.trainable import IS_CONTENDED, OUTCOME, ask_to_stop, forget_sto
 from search.tune.worker_process import WorkerSettings, iso
 from timellm.contract.columns import CONFIRM, SAMPLER, State
 from timellm.contract.config import RunConfig
+from timellm.contract.job import Job
 from timellm.contract.layout import RunFolder, TrialFolder
 from timellm.machine.contention import CLEAN, CONTENDED
 
@@ -56,6 +57,7 @@ class StudySearcher(Searcher):
         ledger: Where rows go.
         folder: The run folder.
         worker: How the worker of a run is started.
+        make_job: What it does in a folder.
         request: What Ray reserves for a run.
         make_config: The run configuration of a proposal.
         limits: When to end.
@@ -69,6 +71,7 @@ class StudySearcher(Searcher):
         ledger: Ledger,
         folder: RunFolder,
         worker: Callable[[RunConfig], WorkerSettings],
+        make_job: Callable[[RunConfig, TrialFolder], Job],
         request: Callable[[RunConfig], dict[str, float]],
         make_config: Callable[[Proposal], RunConfig],
         limits: Limits,
@@ -76,7 +79,7 @@ class StudySearcher(Searcher):
     ) -> None:
         super().__init__()
         self._study, self._ledger, self._folder, self._worker = study, ledger, folder, worker
-        self._request = request
+        self._request, self._make_job = request, make_job
         self._make_config, self._limits, self._confirmation = make_config, limits, confirmation
         self._running: dict[str, _Running] = {}
         self._retiming, self._again = Retiming(), list[_Running]()
@@ -107,8 +110,7 @@ class StudySearcher(Searcher):
         self.on_start(running.proposal)
         return trial_config(
             trial_id=running.proposal.trial_id,
-            folder=running.folder.path,
-            settings=running.config.to_dict(),
+            job=self._make_job(running.config, running.folder),
             worker=self._worker(running.config),
             resources=self._request(running.config),
             can_stop_early=running.proposal.source == SAMPLER and running.first_row is None,

@@ -13,12 +13,13 @@ import shutil
 import signal
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from search.tune.train_rank import INTERRUPT_FILE, outcome_file, rank_folder, train_rank
 from timellm.contract.columns import State
+from timellm.contract.job import Job, Launch
 from timellm.contract.layout import TrialFolder, write_atomically
 
 _RAY_TRAIN_FOLDER = "ray_train"
@@ -30,12 +31,13 @@ _OF_A_PROCESS = ("rank", "began_at", "ended_at", "has_result")
 def main(arguments: list[str]) -> int:
     """Train as a job file says and leave `result.json` and `events.jsonl` in its folder."""
     began_at = time.time()
-    job = json.loads(Path(arguments[0]).read_text())
-    folder, devices = Path(job["run_dir"]), job["launch"]["devices"]
+    job = Job.from_json(Path(arguments[0]).read_text())
+    assert job.launch is not None
+    folder, devices = Path(job.run_dir), job.launch.devices
     _clear(folder, devices)
-    _join_ray(job["launch"])
+    _join_ray(job.launch)
     signal.signal(signal.SIGTERM, lambda *_: _interrupt(folder))
-    problem = _train(job)
+    problem = _train(job, job.launch)
     outcomes = [outcome for rank in range(devices) if (outcome := _outcome(folder, rank)) is not None]
     _clear(folder, 0)
     if not outcomes:
@@ -76,25 +78,24 @@ def conclude(outcomes: Sequence[dict[str, Any]], devices: int, began_at: float) 
     return {name: value for name, value in cause.items() if name not in _OF_A_PROCESS}
 
 
-def _train(job: Mapping[str, Any]) -> str | None:
+def _train(job: Job, launch: Launch) -> str | None:
     """Let Ray Train run the processes; what went wrong, in one line."""
     from ray.train import FailureConfig, RunConfig, ScalingConfig
 
     from search.tune.train_backend import DevicesConfig, DevicesTrainer
 
-    launch = job["launch"]
     trainer = DevicesTrainer(
         train_rank,
-        train_loop_config=dict(job),
+        train_loop_config=job.to_dict(),
         backend_config=DevicesConfig(),
         scaling_config=ScalingConfig(
-            num_workers=launch["devices"],
-            use_gpu=launch["resources"].get("GPU", 0) > 0,
-            resources_per_worker=launch["resources"],
+            num_workers=launch.devices,
+            use_gpu=launch.resources.get("GPU", 0) > 0,
+            resources_per_worker=dict(launch.resources),
         ),
         run_config=RunConfig(
             name=_RAY_TRAIN_FOLDER,
-            storage_path=job["run_dir"],
+            storage_path=job.run_dir,
             failure_config=FailureConfig(max_failures=0),
         ),
     )
@@ -105,7 +106,7 @@ def _train(job: Mapping[str, Any]) -> str | None:
     return None
 
 
-def _join_ray(launch: Mapping[str, Any]) -> None:
+def _join_ray(launch: Launch) -> None:
     """Join the Ray of the search, as a job of its own."""
     import ray
 
@@ -115,7 +116,7 @@ def _join_ray(launch: Mapping[str, Any]) -> None:
     for name in ("ray", "ray.train"):
         logging.getLogger(name).setLevel(logging.CRITICAL)
     ray.init(
-        address=launch["address"],
+        address=launch.address,
         log_to_driver=False,
         logging_level=logging.CRITICAL,
         runtime_env={"env_vars": {"PYTHONPATH": os.environ["PYTHONPATH"]}},

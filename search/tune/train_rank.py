@@ -1,6 +1,7 @@
 """One process of a training on several devices, in an actor of Ray Train: it starts a worker and follows it."""
 
 import contextlib
+import dataclasses
 import json
 import socket
 import time
@@ -10,6 +11,7 @@ from typing import Any
 
 from search.tune.worker_process import WorkerProcess, WorkerSettings
 from timellm.contract.columns import State
+from timellm.contract.job import Job
 from timellm.contract.layout import TrialFolder, write_atomically
 
 INTERRUPT_FILE = "interrupt"
@@ -32,11 +34,11 @@ def outcome_file(folder: Path, rank: int) -> Path:
     return folder / f"outcome{rank}.json"
 
 
-def train_rank(job: Mapping[str, Any]) -> None:
+def train_rank(values: dict[str, Any]) -> None:
     """Run one process of a training, with its place among the others in its environment.
 
     Args:
-        job: The trial's job file.
+        values: The trial's job, from `Job.to_dict`.
 
     Raises:
         ProcessEnded: If it did not complete.
@@ -45,7 +47,8 @@ def train_rank(job: Mapping[str, Any]) -> None:
     from ray.train.collective import broadcast_from_rank_zero
     from ray.util import get_node_ip_address
 
-    context, folder = train.get_context(), Path(job["run_dir"])
+    job = Job.from_dict(values)
+    context, folder = train.get_context(), Path(job.run_dir)
     rank = context.get_world_rank()
     with _reserved_port() as port:
         address = broadcast_from_rank_zero([get_node_ip_address(), port] if rank == 0 else None)
@@ -63,21 +66,19 @@ def train_rank(job: Mapping[str, Any]) -> None:
         raise ProcessEnded(f"Process {rank} ended as {outcome['state']}: {outcome.get('error')}")
 
 
-def _worker(job: Mapping[str, Any], rank: int, place: Mapping[str, Any]) -> WorkerProcess:
-    launch = job["launch"]
+def _worker(job: Job, rank: int, place: Mapping[str, Any]) -> WorkerProcess:
+    """The worker of this process: the trial's job on one device, in this process's folder."""
+    assert job.launch is not None
     settings = WorkerSettings(
-        command=tuple(launch["command"]),
-        project_root=launch["project_root"],
-        threads=job["threads"],
-        environment={**launch["environment"], **{name: str(value) for name, value in place.items()}},
-        max_memory_gib=job["max_memory_gib"],
-        min_timed_steps=job["min_timed_steps"],
-        rungs=tuple(job["rungs"]),
+        command=job.launch.command,
+        project_root=job.launch.project_root,
+        environment={**job.launch.environment, **{name: str(value) for name, value in place.items()}},
     )
-    config = dict(job["config"])
+    config = dict(job.config)
     if config["device"] == "cuda":
         config["device"] = f"cuda:{place['LOCAL_RANK']}"
-    return WorkerProcess(settings, rank_folder(Path(job["run_dir"]), rank), config)
+    folder = rank_folder(Path(job.run_dir), rank).path
+    return WorkerProcess(settings, dataclasses.replace(job, config=config, run_dir=str(folder), launch=None))
 
 
 def _follow(worker: WorkerProcess, folder: Path, rank: int) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from typing import Any
 from ray import tune
 
 from search.tune.worker_process import WorkerProcess, WorkerSettings
+from timellm.contract.job import Job
 from timellm.contract.layout import TrialFolder
 from timellm.machine.contention import CLEAN
 
@@ -30,8 +31,7 @@ _SECONDS_BETWEEN_LOOKS = 0.1
 def trial_config(
     *,
     trial_id: str,
-    folder: Path,
-    settings: Mapping[str, Any],
+    job: Job,
     worker: WorkerSettings,
     resources: Mapping[str, float],
     can_stop_early: bool,
@@ -41,8 +41,7 @@ def trial_config(
 
     Args:
         trial_id: Name of the trial in the table.
-        folder: The trial's folder, absolute.
-        settings: The run's settings, from `RunConfig.to_dict`.
+        job: What its worker does.
         worker: How its worker is started.
         resources: What Ray reserves for it: CPU and GPU.
         can_stop_early: Whether the scheduler may stop it.
@@ -50,14 +49,8 @@ def trial_config(
     """
     return {
         "trial_id": trial_id,
-        "folder": str(folder),
-        "config": dict(settings),
-        "worker": {
-            **asdict(worker),
-            "command": list(worker.command),
-            "environment": dict(worker.environment),
-            "rungs": list(worker.rungs),
-        },
+        "job": job.to_dict(),
+        "worker": {**asdict(worker), "command": list(worker.command), "environment": dict(worker.environment)},
         "resources": dict(resources),
         "can_stop_early": can_stop_early,
         "end_by": end_by,
@@ -126,13 +119,13 @@ class WorkerTrainable(tune.Trainable):
     def setup(self, config: dict[str, Any]) -> None:
         """Start the worker of a trial."""
         self._end_worker("The scheduler stopped the trial.")
-        self._folder = TrialFolder(Path(config["folder"]))
+        job = Job.from_dict(config["job"])
+        self._folder = TrialFolder(Path(job.run_dir))
         self._end_by = config["end_by"]
         self._failure: str | None = None
-        worker: dict[str, Any] = dict(config["worker"])
-        worker |= {name: tuple(worker[name]) for name in ("command", "rungs")}
+        settings = WorkerSettings(**{**config["worker"], "command": tuple(config["worker"]["command"])})
         try:
-            self._worker = WorkerProcess(WorkerSettings(**worker), self._folder, config["config"])
+            self._worker = WorkerProcess(settings, job)
         except OSError as error:
             self._failure = f"The trial's folder or worker could not be made: {error}. Free the disk or the folder."
 

@@ -16,6 +16,8 @@ from search.tune.searcher import Limits, StudySearcher
 from search.tune.trainable import WorkerTrainable
 from search.tune.worker_process import WorkerSettings
 from timellm.contract.config import RunConfig
+from timellm.contract.job import Job
+from timellm.contract.layout import TrialFolder
 
 
 class Tuning:
@@ -26,6 +28,7 @@ class Tuning:
         study: What to try.
         ledger: Where rows go.
         worker: How the worker of a run is started.
+        make_job: What it does in a folder.
         make_config: The run of a proposal.
         plan: The plan.
         halving: Rungs at which poor trials are stopped; None for none.
@@ -39,6 +42,7 @@ class Tuning:
         study: SearchStudy,
         ledger: Ledger,
         worker: Callable[[RunConfig], WorkerSettings],
+        make_job: Callable[[RunConfig, TrialFolder], Job],
         make_config: Callable[[Proposal], RunConfig],
         plan: Plan,
         halving: Halving | None,
@@ -51,6 +55,7 @@ class Tuning:
             ledger=ledger,
             folder=prepared.folder,
             worker=worker,
+            make_job=make_job,
             request=prepared.resources.request,
             make_config=make_config,
             limits=Limits(

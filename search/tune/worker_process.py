@@ -1,6 +1,7 @@
 """One worker process: started for a job, followed by its events, ended in good order or by force."""
 
 import ctypes
+import dataclasses
 import json
 import os
 import shutil
@@ -15,6 +16,7 @@ from typing import Any
 
 from search.setup.resources import machine_cores
 from timellm.contract.columns import State
+from timellm.contract.job import Ended, Job, Launch
 from timellm.contract.layout import TrialFolder, write_atomically
 from timellm.machine.contention import LoadWatch
 from timellm.machine.gpu_watch import gpus_of
@@ -43,20 +45,10 @@ class WorkerSettings:
     """Program and first arguments; the path of the job file follows."""
     project_root: str
     """Folder that the worker's packages are found in."""
-    threads: int
-    """CPU threads of a worker."""
     environment: Mapping[str, str] = field(default_factory=dict)
     """Environment variables beside those of this process."""
-    max_memory_gib: float | None = None
-    """Memory limit of a worker, GiB; None for none."""
-    min_timed_steps: int = 4
-    """Optimizer steps that the timing is over at least."""
-    rungs: tuple[int, ...] = ()
-    """Training windows seen after which a worker validates besides the ends of epochs."""
     trial_timeout: float | None = None
     """Seconds after which a worker counts as hung; None for never."""
-    launch: Mapping[str, Any] | None = None
-    """What Ray Train needs to run it on several devices: `devices`, `resources` of each, `address`; None on one."""
 
 
 class WorkerProcess:
@@ -64,40 +56,32 @@ class WorkerProcess:
 
     Args:
         settings: How it is started.
-        folder: The trial's folder; files of an earlier attempt in it are removed.
-        config: The run's settings, from `RunConfig.to_dict`.
+        job: What it does; files of an earlier attempt in the job's folder are removed.
 
     Raises:
         OSError: If the folder cannot be written or the program not be started.
     """
 
-    def __init__(self, settings: WorkerSettings, folder: TrialFolder, config: Mapping[str, Any]) -> None:
+    def __init__(self, settings: WorkerSettings, job: Job) -> None:
+        folder = TrialFolder(Path(job.run_dir))
         self._settings, self._folder = settings, folder
         self._asked_to_stop: str | None = None
         self._kill_at = float("inf")
-        self._killed_for: str | None = None
+        self._killed: Ended | None = None
         self._events_read = 0
         self._partial = b""
         _clear(folder)
-        job = {
-            "config": dict(config),
-            "run_dir": str(folder.path),
-            "threads": settings.threads,
-            "max_memory_gib": settings.max_memory_gib,
-            "min_timed_steps": settings.min_timed_steps,
-            "rungs": list(settings.rungs),
-        }
-        if settings.launch is not None:
-            job["launch"] = _launch(settings)
-        write_atomically(folder.job, json.dumps(job, indent=2) + "\n")
+        if job.launch is not None:
+            job = dataclasses.replace(job, launch=_launch(settings, job.launch))
+        write_atomically(folder.job, job.to_json())
         self.started_at = time.time()
         self._oom_kills = _oom_kills()
         environment = _environment(settings)
-        gpus = gpus_of(str(config["device"]), environment)
-        self._load = LoadWatch(gpus, spare_cores=_spare_cores(settings, bool(gpus)))
+        gpus = gpus_of(str(job.config["device"]), environment)
+        self._load = LoadWatch(gpus, spare_cores=_spare_cores(settings, job, bool(gpus)))
         with folder.log.open("ab") as log:
             self._process = subprocess.Popen(
-                [*(LAUNCHER_COMMAND if settings.launch else settings.command), str(folder.job)],
+                [*(LAUNCHER_COMMAND if job.launch else settings.command), str(folder.job)],
                 cwd=settings.project_root,
                 env=environment,
                 stdin=subprocess.DEVNULL,
@@ -123,9 +107,8 @@ class WorkerProcess:
         if time.time() > self._kill_at:
             self.kill(self._asked_to_stop or "The trial was told to end.")
         if limit is not None and self.seconds > limit and self._process.poll() is None:
-            self.kill(
-                f"The trial was ended after {limit:g} s, the limit of --trial_timeout. Raise it if trials need longer."
-            )
+            reason = f"The trial was ended after {limit:g} s, the limit of --trial_timeout."
+            self.kill(f"{reason} Raise it if trials need longer.", State.FAILED)
         return self._process.poll() is None
 
     @property
@@ -158,10 +141,15 @@ class WorkerProcess:
             self._asked_to_stop, self._kill_at = reason, time.time() + SECONDS_TO_STOP
             self._process.send_signal(signal.SIGTERM)
 
-    def kill(self, reason: str) -> None:
-        """End it and all its children at once."""
+    def kill(self, reason: str, state: State = State.INTERRUPTED) -> None:
+        """End it and all its children at once.
+
+        Args:
+            reason: Why, and what to do.
+            state: What becomes of its trial; the first call decides.
+        """
         if self._process.poll() is None:
-            self._killed_for = self._killed_for or reason
+            self._killed = self._killed or Ended(state, reason)
         self._sweep()
         self._process.wait()
 
@@ -197,9 +185,8 @@ class WorkerProcess:
         """State and error of a worker that left no result."""
         last = _last_line(self._folder.log)
         where = f"See {self._folder.log}."
-        if self._killed_for:
-            state = State.FAILED if "trial_timeout" in self._killed_for else State.INTERRUPTED
-            return {"state": str(state), "error": self._killed_for}
+        if self._killed is not None:
+            return {"state": str(self._killed.state), "error": self._killed.reason}
         if self._asked_to_stop:
             return {"state": str(State.INTERRUPTED), "error": self._asked_to_stop}
         if status == -signal.SIGKILL and _oom_kills() > self._oom_kills:
@@ -226,21 +213,21 @@ def _clear(folder: TrialFolder) -> None:
         path.unlink(missing_ok=True)
 
 
-def _launch(settings: WorkerSettings) -> dict[str, Any]:
+def _launch(settings: WorkerSettings, launch: Launch) -> Launch:
     """What the launcher must know to start the worker of each device."""
-    return {
-        **(settings.launch or {}),
-        "command": list(settings.command),
-        "project_root": settings.project_root,
-        "environment": dict(settings.environment),
-    }
+    return dataclasses.replace(
+        launch,
+        command=settings.command,
+        project_root=settings.project_root,
+        environment=dict(settings.environment),
+    )
 
 
-def _spare_cores(settings: WorkerSettings, on_gpu: bool) -> int:
+def _spare_cores(settings: WorkerSettings, job: Job, on_gpu: bool) -> int:
     """Cores that a worker leaves to others: to its neighbours, where several train together."""
-    if settings.launch is not None:
+    if job.launch is not None:
         return machine_cores()  # its processes are not children of the launcher; each is watched where it runs
-    return max(0, machine_cores() - settings.threads) if on_gpu or "RANK" in settings.environment else 0
+    return max(0, machine_cores() - job.threads) if on_gpu or "RANK" in settings.environment else 0
 
 
 def _environment(settings: WorkerSettings) -> dict[str, str]:

@@ -10,6 +10,7 @@ from search.tune.worker_process import WorkerProcess, WorkerSettings
 from tests.end_to_end.real_searches import FAULTY_WORKER, FIXED, search_tiny
 from tests.search.searching import ROOT
 from tests.timellm.tiny_runs import tiny_config
+from timellm.contract.job import Job
 from timellm.contract.layout import TrialFolder
 
 FAULTS = {
@@ -63,7 +64,8 @@ def test_a_gpu_out_of_memory_is_a_state_with_remedies(tmp_path, monkeypatch):
     folder = TrialFolder(tmp_path / "t0001")
     config = tiny_config(tmp_path, train_samples=32, val_samples=8).to_dict()
     command = (sys.executable, str(FAULTY_WORKER))
-    worker = WorkerProcess(WorkerSettings(command=command, project_root=str(ROOT), threads=1), folder, config)
+    job = Job(config=config, run_dir=str(folder.path), threads=1)
+    worker = WorkerProcess(WorkerSettings(command=command, project_root=str(ROOT)), job)
     assert follow(worker, folder, None) is None
     outcome = worker.outcome()
     assert outcome["state"] == "out_of_memory"

@@ -14,6 +14,8 @@ import sys
 import time
 from pathlib import Path
 
+from timellm.contract.job import Job
+
 TRAIN_WINDOWS = 100_000
 VALIDATION_WINDOWS = 10_000
 
@@ -87,8 +89,8 @@ def fault(config: dict) -> str | None:
 
 def main() -> int:
     """Behave like a worker."""
-    job = json.loads(Path(sys.argv[1]).read_text())
-    folder, config = Path(job["run_dir"]), job["config"]
+    job = Job.from_json(Path(sys.argv[1]).read_text())
+    folder, config = Path(job.run_dir), job.config
     stopped: list[int] = []
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stopped.append(1))
@@ -126,7 +128,7 @@ def main() -> int:
         if what == "diverged":
             return end(result(config, "diverged", "The loss must stay finite."), 1)
         emit(event="training", startup_seconds=0.1)
-        for rung in job["rungs"]:
+        for rung in job.rungs:
             time.sleep(0.3)
             emit(event="validation", samples=rung, val_mse=mse(config), val_mae=0.5, seconds_per_epoch=epoch(config))
         length = 1e9 if what == "hang" else float(os.environ.get("FAKE_SECONDS", "0.2"))

@@ -19,7 +19,7 @@ from spaces import InputError
 from tests.search.searching import FAKE_WORKER, ROOT, kill_tree, search, wait_for
 from tests.timellm.tiny_runs import tiny_config
 from timellm.contract.config import RunConfig
-from timellm.contract.layout import TrialFolder
+from timellm.contract.job import Job, Launch
 
 CONFIG = RunConfig(batch_size=8, llm_layers=2).to_dict()
 
@@ -52,11 +52,10 @@ def start(folder, address, seconds, devices=2) -> WorkerProcess:
     settings = WorkerSettings(
         command=(sys.executable, str(FAKE_WORKER)),
         project_root=str(ROOT),
-        threads=1,
         environment={"FAKE_SECONDS": str(seconds), "OMP_NUM_THREADS": "1"},
-        launch={"devices": devices, "resources": {"CPU": 1}, "address": address},
     )
-    return WorkerProcess(settings, TrialFolder(folder), CONFIG)
+    launch = Launch(devices=devices, resources={"CPU": 1}, address=address)
+    return WorkerProcess(settings, Job(config=CONFIG, run_dir=str(folder), threads=1, launch=launch))
 
 
 def pid_of(folder, rank) -> int | None:

@@ -18,6 +18,7 @@ from search.tune.trainable import IS_CONTENDED, OUTCOME, STOP_FILE, ask_to_stop
 from search.tune.worker_process import WorkerSettings
 from spaces import Knob, Space
 from timellm.contract.config import RunConfig
+from timellm.contract.job import Job
 from timellm.contract.layout import RunFolder
 
 SPACE = Space(
@@ -38,7 +39,8 @@ class Tune:
             study=study,
             ledger=self.ledger,
             folder=RunFolder(folder),
-            worker=lambda config: WorkerSettings(project_root="/", threads=1),
+            worker=lambda config: WorkerSettings(project_root="/"),
+            make_job=lambda config, folder: Job(config=config.to_dict(), run_dir=str(folder.path), threads=1),
             request=lambda config: {"CPU": 1.0},
             make_config=lambda proposal: RunConfig(**proposal.settings),
             limits=Limits(**limits),
@@ -66,8 +68,8 @@ def test_a_disturbed_trial_is_run_again_at_once_and_the_clean_timing_counts(tmp_
     tune.end("contended", seconds=30.0)
     assert tune.told() == {}
     second = tune.ask()
-    assert (second["trial_id"], second["config"]) == ("t0001", first["config"])
-    assert second["folder"] == first["folder"] + "/retimed"
+    assert (second["trial_id"], second["job"]["config"]) == ("t0001", first["job"]["config"])
+    assert second["job"]["run_dir"] == first["job"]["run_dir"] + "/retimed"
     assert not second["can_stop_early"]
     tune.end("clean", seconds=20.0)
     assert [(row["trial_id"], row["timing_quality"]) for row in tune.ledger.rows] == [("t0001", "clean")]
@@ -155,7 +157,7 @@ def test_a_trial_whose_actor_died_has_failed(tmp_path):
 
 def test_a_trial_whose_folder_is_not_there_yet_can_be_told_to_stop(tmp_path):
     tune = Tune(tmp_path)
-    folder = Path(tune.ask()["folder"])
+    folder = Path(tune.ask()["job"]["run_dir"])
     assert not folder.exists()
     tune.searcher.stop("enough")
     assert (folder / STOP_FILE).read_text() == "enough"
@@ -164,11 +166,11 @@ def test_a_trial_whose_folder_is_not_there_yet_can_be_told_to_stop(tmp_path):
 def test_what_an_earlier_trial_of_a_folder_was_told_is_forgotten(tmp_path):
     folder = RunFolder(tmp_path).trial("t0001").path
     ask_to_stop(folder, "earlier")
-    assert Path(Tune(tmp_path).ask()["folder"]) == folder
+    assert Path(Tune(tmp_path).ask()["job"]["run_dir"]) == folder
     assert not (folder / STOP_FILE).exists()
 
 
 def test_a_trial_that_is_handed_out_while_the_search_is_ended_is_told_so(tmp_path, monkeypatch):
     tune = Tune(tmp_path)
     monkeypatch.setattr("search.tune.searcher.forget_stop", lambda folder: tune.searcher.stop("enough"))
-    assert (Path(tune.ask()["folder"]) / STOP_FILE).read_text() == "enough"
+    assert (Path(tune.ask()["job"]["run_dir"]) / STOP_FILE).read_text() == "enough"

@@ -1,6 +1,7 @@
 """A session's own decisions; Ray and the training are played by the tests."""
 
 import contextlib
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -16,6 +17,7 @@ from search.tune import dashboard
 from search.tune.trainable import STOP_FILE, ask_to_stop
 from timellm.contract.config import RunConfig
 from timellm.contract.errors import InputError
+from timellm.contract.job import Job
 from timellm.contract.layout import RunFolder
 
 PLAN = Plan(fidelity=Fidelity.of_samples(256))
@@ -78,8 +80,8 @@ def test_a_run_aside_forgets_what_an_earlier_one_was_told(tmp_path, monkeypatch)
     ask_to_stop(tmp_path / "control", "earlier")
 
     class Worker:
-        def __init__(self, settings, folder, config):
-            self.was_told = (folder.path / STOP_FILE).exists()
+        def __init__(self, settings, job):
+            self.was_told = (Path(job.run_dir) / STOP_FILE).exists()
 
         def is_running(self):
             return False
@@ -94,7 +96,12 @@ def test_a_run_aside_forgets_what_an_earlier_one_was_told(tmp_path, monkeypatch)
             pass
 
     monkeypatch.setattr(session, "WorkerProcess", Worker)
-    monkeypatch.setattr(Session, "_worker", lambda self, config: session.WorkerSettings(project_root="/", threads=1))
+    monkeypatch.setattr(Session, "_worker", lambda self, config: session.WorkerSettings(project_root="/"))
+    monkeypatch.setattr(
+        Session,
+        "_job",
+        lambda self, config, folder: Job(config=config.to_dict(), run_dir=str(folder.path), threads=1),
+    )
     played = Played(tmp_path, None)
     assert Session._run_aside(played, "control", RunConfig(), Interrupts()) == {"was_told": False}
 

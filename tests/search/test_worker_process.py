@@ -13,9 +13,18 @@ from search.tune.trainable import ask_to_stop, follow
 from search.tune.worker_process import WorkerProcess, WorkerSettings
 from tests.search.searching import FAKE_WORKER, ROOT, wait_for
 from timellm.contract.config import RunConfig
+from timellm.contract.job import Job
 from timellm.contract.layout import TrialFolder
 
 CONFIG = RunConfig(batch_size=8, llm_layers=2).to_dict()
+
+
+def start(folder, **more) -> WorkerProcess:
+    return WorkerProcess(settings(**more), job(folder))
+
+
+def job(folder, **more) -> Job:
+    return Job(config=CONFIG, run_dir=str(folder.path), threads=1, **more)
 
 
 @pytest.fixture
@@ -24,14 +33,12 @@ def folder(tmp_path):
 
 
 def settings(**more) -> WorkerSettings:
-    return WorkerSettings(
-        **{"command": (sys.executable, str(FAKE_WORKER)), "project_root": str(ROOT), "threads": 1, **more}
-    )
+    return WorkerSettings(**{"command": (sys.executable, str(FAKE_WORKER)), "project_root": str(ROOT), **more})
 
 
 def test_a_worker_is_followed_to_its_result(folder, monkeypatch):
     monkeypatch.setenv("FAKE_SECONDS", "0.1")
-    worker = WorkerProcess(settings(rungs=(32,), environment={"OMP_NUM_THREADS": "3"}), folder, CONFIG)
+    worker = WorkerProcess(settings(environment={"OMP_NUM_THREADS": "3"}), job(folder, rungs=(32,)))
     events = []
     while (event := follow(worker, folder, None)) is not None:
         events.append(event)
@@ -47,14 +54,14 @@ def test_files_of_an_earlier_attempt_do_not_count(folder, monkeypatch):
     folder.result.write_text(json.dumps({"state": "complete", "val_mse": 1.0}))
     folder.events.write_text('{"event": "validation", "val_mse": 1.0}\n')
     monkeypatch.setenv("FAKE_FAULTS", '{"batch_size=8": "sigkill"}')
-    worker = WorkerProcess(settings(), folder, CONFIG)
+    worker = start(folder)
     assert follow(worker, folder, None) is None
     assert worker.outcome()["state"] == "failed"
 
 
 def test_a_worker_told_to_stop_ends_in_good_order_with_the_reason(folder, monkeypatch):
     monkeypatch.setenv("FAKE_SECONDS", "60")
-    worker = WorkerProcess(settings(), folder, CONFIG)
+    worker = start(folder)
     wait_for(lambda: folder.events.is_file() and "training" in folder.events.read_text())
     ask_to_stop(folder.path, "Enough.")
     assert follow(worker, folder, None) is None
@@ -64,7 +71,7 @@ def test_a_worker_told_to_stop_ends_in_good_order_with_the_reason(folder, monkey
 
 def test_a_worker_past_its_time_is_told_to_stop(folder, monkeypatch):
     monkeypatch.setenv("FAKE_SECONDS", "60")
-    worker = WorkerProcess(settings(), folder, CONFIG)
+    worker = start(folder)
     wait_for(lambda: folder.events.is_file() and "training" in folder.events.read_text())
     assert follow(worker, folder, time.time()) is None
     assert "time budget was over" in worker.outcome()["error"]
@@ -74,7 +81,7 @@ def test_a_worker_past_its_time_is_told_to_stop(folder, monkeypatch):
 def test_a_worker_that_does_not_listen_is_killed(folder, monkeypatch, now):
     monkeypatch.setattr(worker_process, "SECONDS_TO_STOP", 0.5)
     monkeypatch.setenv("FAKE_FAULTS", '{"batch_size=8": "hang"}')
-    worker = WorkerProcess(settings(), folder, CONFIG)
+    worker = start(folder)
     wait_for(lambda: folder.events.is_file() and "training" in folder.events.read_text())
     ask_to_stop(folder.path, "Enough.", now=now)
     assert follow(worker, folder, None) is None
@@ -84,7 +91,7 @@ def test_a_worker_that_does_not_listen_is_killed(folder, monkeypatch, now):
 
 def test_a_hung_worker_has_failed(folder, monkeypatch):
     monkeypatch.setenv("FAKE_FAULTS", '{"batch_size=8": "hang"}')
-    worker = WorkerProcess(settings(trial_timeout=0.5), folder, CONFIG)
+    worker = start(folder, trial_timeout=0.5)
     assert follow(worker, folder, None) is None
     outcome = worker.outcome()
     assert outcome["state"] == "failed"
@@ -95,7 +102,7 @@ def test_the_kernel_ending_a_worker_for_memory_is_out_of_memory(folder, monkeypa
     kills = iter([3, 4])
     monkeypatch.setattr(worker_process, "_oom_kills", lambda: next(kills))
     monkeypatch.setenv("FAKE_FAULTS", '{"batch_size=8": "sigkill"}')
-    worker = WorkerProcess(settings(), folder, CONFIG)
+    worker = start(folder)
     assert follow(worker, folder, None) is None
     outcome = worker.outcome()
     assert outcome["state"] == "out_of_memory"
@@ -106,9 +113,9 @@ def test_a_worker_dies_with_the_process_that_started_it(folder, tmp_path):
     program = f"""
 import os, sys, time
 sys.path.insert(0, {str(ROOT)!r})
-from tests.search.test_worker_process import CONFIG, TrialFolder, WorkerProcess, settings
+from tests.search.test_worker_process import TrialFolder, start
 from pathlib import Path
-worker = WorkerProcess(settings(), TrialFolder(Path({str(folder.path)!r})), CONFIG)
+worker = start(TrialFolder(Path({str(folder.path)!r})))
 print(worker.pid, flush=True)
 time.sleep(60)
 """
@@ -122,4 +129,4 @@ time.sleep(60)
 
 def test_a_program_that_is_not_there_is_an_os_error(folder):
     with pytest.raises(OSError, match="No such file"):
-        WorkerProcess(settings(command=("/nowhere/python",)), folder, CONFIG)
+        start(folder, command=("/nowhere/python",))

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.timellm.tiny_runs import tiny_config
+from timellm.contract.job import Job
 from timellm.machine.environment import worker_environment
 
 ROOT = Path(__file__).parents[2]
@@ -21,8 +22,8 @@ def folder(tmp_path_factory):
 
 def start(config, run_dir, **job):
     run_dir.mkdir(exist_ok=True)
-    job = {"config": config, "run_dir": str(run_dir), "threads": 1, "max_memory_gib": None, "min_timed_steps": 2} | job
-    (run_dir / "job.json").write_text(json.dumps(job))
+    asked = Job(config=config, run_dir=str(run_dir), threads=1, **{"min_timed_steps": 2, **job})
+    (run_dir / "job.json").write_text(asked.to_json())
     return subprocess.Popen(
         [sys.executable, "-m", "timellm.worker", str(run_dir / "job.json")],
         cwd=ROOT,
