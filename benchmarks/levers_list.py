@@ -11,8 +11,8 @@ from spaces import load_space
 from timellm.check import check_run
 from timellm.contract.config import RunConfig
 from timellm.contract.errors import InputError
+from timellm.machine.cores import usable_cores
 from timellm.machine.environment import choose_device
-from timellm.machine.process import available_cores
 
 NOISE = "the base again"
 """Row that compares the base with itself."""
@@ -75,7 +75,7 @@ class Lever:
 
 def guide_base(base: RunConfig) -> RunConfig:
     """The run with the guide's loader workers, as many as there are cores."""
-    return base.replace(num_workers=min(GUIDE_WORKERS, available_cores()))
+    return base.replace(num_workers=min(GUIDE_WORKERS, usable_cores()))
 
 
 def guide_rows(base: RunConfig, amp: str) -> list[Lever]:
@@ -100,7 +100,7 @@ def guide_rows(base: RunConfig, amp: str) -> list[Lever]:
         settings |= {
             "precision": amp,
             "batch_size": size * base.batch_size // GUIDE_BATCH,
-            "num_workers": min(workers, available_cores()),
+            "num_workers": min(workers, usable_cores()),
         }
         gain = expected_of_plan(plan)
         words = f"{GUIDE_WORDS[plan]}, {gain.words}" if gain else GUIDE_WORDS[plan]
@@ -110,7 +110,7 @@ def guide_rows(base: RunConfig, amp: str) -> list[Lever]:
 
 def levers(base: RunConfig) -> list[Lever]:
     """One row per lever; the first is the base once more, which shows the noise."""
-    double, workers = 2 * base.batch_size, min(8, available_cores())
+    double, workers = 2 * base.batch_size, min(8, usable_cores())
     rows = [
         Lever(name=NOISE, note="shows the noise"),
         _knob("AMP bf16", "precision", "bf16", base),

@@ -18,7 +18,7 @@ from benchmarks.record import Notes, Section, Table, table
 from benchmarks.runner import Benchmark
 from timellm.arguments import OneLineParser
 from timellm.contract.errors import InputError
-from timellm.machine.process import available_cores
+from timellm.machine.cores import usable_cores
 
 RUN = "overhead"
 GOAL_SECONDS = 3.0
@@ -65,7 +65,7 @@ class Overhead(Benchmark):
             raise InputError(f"At least two trials must train, got {len(observer.trials)} in all. Use more --trials.")
         model = arguments.llm_model if "/" not in arguments.llm_model else "local model"
         device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        torch.set_num_threads(available_cores())
+        torch.set_num_threads(usable_cores())
         head = conditions(
             device,
             f"Search: space {arguments.space}, {model}, {len(observer.trials)} trials, {seconds:.0f} s in all",
@@ -119,5 +119,5 @@ def _verdict(gaps: list[Gap], shares: dict[str, float]) -> Notes:
         f"the goal of {GOAL_SECONDS:g} s is {reached}."
     ]
     if shares:
-        lines.append(f"The driver takes {100 * shares[DRIVER]:.1f} % of one core of {available_cores()}.")
+        lines.append(f"The driver takes {100 * shares[DRIVER]:.1f} % of one core of {usable_cores()}.")
     return Notes(tuple(lines))

@@ -6,7 +6,7 @@ from typing import Any
 from benchmarks.series import made_series
 from timellm.contract.config import RunConfig
 from timellm.contract.errors import InputError
-from timellm.machine.process import available_cores
+from timellm.machine.cores import usable_cores
 
 CHANNELS = ("a", "b", "c", "d")
 
@@ -79,7 +79,7 @@ def chosen_settings(config: RunConfig, names: str | None) -> list[Setting]:
     Raises:
         InputError: For a name that there is not.
     """
-    batch, workers = config.batch_size, min(2, available_cores())
+    batch, workers = config.batch_size, min(2, usable_cores())
     every = [
         Setting("recompute, the baseline", {"prompt_prefix": "recompute"}),
         Setting("reuse", {"prompt_prefix": "reuse"}),

@@ -5,6 +5,9 @@ from pathlib import Path
 
 from timellm.contract.errors import InputError
 
+CACHE_VARIABLE = "TIMELLM_CACHE_DIR"
+"""Environment variable that names the folder."""
+
 
 def cache_dir() -> Path:
     """Folder of everything that can be computed again.
@@ -15,7 +18,7 @@ def cache_dir() -> Path:
     Raises:
         InputError: If it cannot be created or written.
     """
-    folder = Path(os.environ.get("TIMELLM_CACHE_DIR") or Path.home() / ".cache" / "timellm").expanduser().absolute()
+    folder = Path(os.environ.get(CACHE_VARIABLE) or Path.home() / ".cache" / "timellm").expanduser().absolute()
     try:
         folder.mkdir(parents=True, exist_ok=True)
         if not os.access(folder, os.W_OK):
@@ -24,6 +27,6 @@ def cache_dir() -> Path:
         reason = error.strerror or error
         raise InputError(
             f"The cache must be a folder that can be written, got {folder} ({reason}). "
-            "Name another in the environment variable TIMELLM_CACHE_DIR."
+            f"Name another in the environment variable {CACHE_VARIABLE}."
         ) from error
     return folder

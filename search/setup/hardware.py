@@ -14,10 +14,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from search.setup.resources import machine_cores
 from spaces import Hardware, Space
 from spaces.knobs import is_measured
 from timellm.contract.errors import InputError
+from timellm.machine.cores import usable_cores
 
 PROJECT_ROOT = Path(__file__).resolve().parents[2]
 """Folder that the packages are in."""
@@ -161,11 +161,11 @@ def _find(values: Mapping[str, Any]) -> dict[str, Any]:
 
     config = RunConfig.from_dict(values["config"])
     checked = check_run(config, values["variants"])
-    most_threads = max(_MOST_THREADS, machine_cores())
+    most_threads = max(_MOST_THREADS, usable_cores())
     memory = [torch.cuda.get_device_properties(i).total_memory / 2**30 for i in range(torch.cuda.device_count())]
     return {
         **checked,
-        "machine": {**describe_machine(), "cores": machine_cores()},
+        "machine": {**describe_machine(), "cores": usable_cores()},
         "versions": package_versions(),
         "git_revision": git_revision(),
         "environments": {str(threads): worker_environment(threads) for threads in range(1, most_threads + 1)},

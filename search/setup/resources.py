@@ -2,15 +2,12 @@
 
 import dataclasses
 import math
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
-
-import psutil
 
 from timellm.contract.config import RunConfig
 from timellm.contract.errors import InputError
+from timellm.machine.cores import usable_memory_gib
 
 MEMORY_SHARE = 0.9
 """Share of the machine's memory that a trial may fill."""
@@ -99,7 +96,7 @@ def plan_resources(
         raise InputError(problems)
     limit = max_memory_gib
     if limit is None:
-        limit = device_memory_gib if per_process else machine_memory_gib() * MEMORY_SHARE / processes
+        limit = device_memory_gib if per_process else usable_memory_gib() * MEMORY_SHARE / processes
     return TrialResources(
         cores=max(1, cores // processes),
         gpus=per_process,
@@ -162,26 +159,3 @@ def share_cluster(
         notes.append(f"Every {which} uses {cores} cores, so that clocks can be compared.")
     changed = dataclasses.replace(resources, cores=cores, max_concurrent=count)
     return changed, notes + ([str(changed)] if devices > 1 else [])
-
-
-def machine_cores() -> int:
-    """CPU cores that this process may use: its affinity, or less where its control group grants less."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    try:
-        quota, period = Path("/sys/fs/cgroup/cpu.max").read_text().split()
-        if quota != "max":
-            cores = min(cores, max(1, math.floor(int(quota) / int(period))))
-    except (OSError, ValueError):
-        pass
-    return cores
-
-
-def machine_memory_gib() -> float:
-    """Main memory, GiB, or the limit of this process's control group where that is lower."""
-    total = psutil.virtual_memory().total
-    for path in ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"):
-        try:
-            total = min(total, int(Path(path).read_text()))
-        except (OSError, ValueError):
-            continue
-    return total / 2**30

@@ -14,11 +14,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from search.setup.resources import machine_cores
 from timellm.contract.columns import State
 from timellm.contract.job import Ended, Job, Launch
 from timellm.contract.layout import TrialFolder, write_atomically
 from timellm.machine.contention import LoadWatch
+from timellm.machine.cores import usable_cores
 from timellm.machine.gpu_watch import gpus_of
 
 WORKER_COMMAND = (sys.executable, "-m", "timellm.worker")
@@ -226,8 +226,8 @@ def _launch(settings: WorkerSettings, launch: Launch) -> Launch:
 def _spare_cores(settings: WorkerSettings, job: Job, on_gpu: bool) -> int:
     """Cores that a worker leaves to others: to its neighbours, where several train together."""
     if job.launch is not None:
-        return machine_cores()  # its processes are not children of the launcher; each is watched where it runs
-    return max(0, machine_cores() - job.threads) if on_gpu or "RANK" in settings.environment else 0
+        return usable_cores()  # its processes are not children of the launcher; each is watched where it runs
+    return max(0, usable_cores() - job.threads) if on_gpu or "RANK" in settings.environment else 0
 
 
 def _environment(settings: WorkerSettings) -> dict[str, str]:

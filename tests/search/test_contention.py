@@ -40,7 +40,8 @@ def readings(monkeypatch):
     def use(busy, own, clock):
         monkeypatch.setattr(contention, "_busy_seconds", iter(busy).__next__)
         monkeypatch.setattr(contention, "_children_seconds", iter(own).__next__)
-        monkeypatch.setattr(contention, "_cores", lambda: [0, 1])
+        monkeypatch.setattr(contention, "allowed_cores", lambda: [0, 1])
+        monkeypatch.setattr(contention, "usable_cores", lambda: 2)
         monkeypatch.setattr(time, "monotonic", iter(clock).__next__)
 
     return use

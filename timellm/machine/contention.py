@@ -1,12 +1,12 @@
 """Notices other load on the CPU and the GPUs while a worker is timed: its clock is then not to be trusted."""
 
-import os
 import resource
 import time
 from collections.abc import Sequence
 
 import psutil
 
+from timellm.machine.cores import allowed_cores, usable_cores
 from timellm.machine.gpu_watch import GpuWatch
 
 TOLERATED_SHARE = 0.1
@@ -60,21 +60,15 @@ class CpuWatch:
         """Share of the cores that others used beyond the spare ones, from 0."""
         seconds = max(time.monotonic() - self._began, 1e-9)
         others = (_busy_seconds() - self._busy) - (_own_seconds(pid) - self._own)
-        return max(0.0, others / seconds - self._spare) / len(_cores())
-
-
-def _cores() -> list[int]:
-    """The cores that this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return sorted(os.sched_getaffinity(0))
-    return list(range(os.cpu_count() or 1))
+        beyond_quota = len(allowed_cores()) - usable_cores()
+        return max(0.0, others / seconds - self._spare - beyond_quota) / usable_cores()
 
 
 def _busy_seconds() -> float:
     """CPU time that those cores have spent on anything, other virtual machines included, seconds."""
     every = psutil.cpu_times(percpu=True)
     names = ("user", "nice", "system", "irq", "softirq", "steal")
-    return sum(getattr(every[core], name, 0.0) for core in _cores() for name in names)
+    return sum(getattr(every[core], name, 0.0) for core in allowed_cores() for name in names)
 
 
 def _own_seconds(pid: int) -> float:

@@ -14,7 +14,8 @@ import torch
 
 from timellm.contract.config import RunConfig
 from timellm.contract.errors import InputError
-from timellm.machine.process import available_cores, worker_environment
+from timellm.machine.cores import usable_cores
+from timellm.machine.process import worker_environment
 
 __all__ = [
     "choose_device",
@@ -95,7 +96,7 @@ def describe_machine() -> dict[str, Any]:
     gpus = [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())]
     return {
         "cpu": _cpu_name(),
-        "cores": available_cores(),
+        "cores": usable_cores(),
         "memory_gib": round(psutil.virtual_memory().total / 2**30, 1),
         "gpus": gpus,
         "platform": platform.platform(),

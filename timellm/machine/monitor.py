@@ -8,9 +8,9 @@ from typing import Any
 import psutil
 import torch
 
+from timellm.machine.cores import usable_cores
 from timellm.machine.memory import GIB, ResidentMemory
 from timellm.machine.periodic import Periodic, descendants
-from timellm.machine.process import available_cores
 
 SECONDS_BETWEEN_SAMPLES = 1.0
 
@@ -104,7 +104,7 @@ class _ProcessLoad:
     """This process and its loader workers: their share of the cores they may use, and their memory."""
 
     def __init__(self) -> None:
-        self._process, self._cores = psutil.Process(), available_cores()
+        self._process, self._cores = psutil.Process(), usable_cores()
         self._memory = ResidentMemory(self._process)
         self._at, self._used = time.perf_counter(), self._seconds_used()
 

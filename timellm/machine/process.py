@@ -4,6 +4,8 @@ import gc
 import os
 import sys
 
+from timellm.machine.cores import usable_cores
+
 ALLOCATOR = {"MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": "20000000000", "MALLOC_TOP_PAD_": "268435456"}
 """glibc settings that keep freed memory in the process: page faults of large temporaries cost up to 40 % of a step."""
 
@@ -23,11 +25,6 @@ def worker_environment(threads: int) -> dict[str, str]:
         "HF_HUB_DISABLE_PROGRESS_BARS": "1",
         "HF_HUB_DISABLE_TELEMETRY": "1",
     }
-
-
-def available_cores() -> int:
-    """Cores that this process may run on."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def world_size() -> int:
@@ -59,5 +56,5 @@ def restart_with_environment() -> None:
     if sys.platform != "linux" or any(name in os.environ for name in ALLOCATOR):
         return
     threads = os.environ.get("OMP_NUM_THREADS", "")
-    wanted = worker_environment(int(threads) if threads.isdecimal() and int(threads) else available_cores())
+    wanted = worker_environment(int(threads) if threads.isdecimal() and int(threads) else usable_cores())
     os.execve(sys.executable, [sys.executable, *sys.orig_argv[1:]], {**wanted, **os.environ})

@@ -2,7 +2,6 @@
 
 import json
 import logging
-import os
 import shutil
 import tempfile
 import zlib
@@ -13,11 +12,11 @@ from pathlib import Path
 import filelock
 import numpy as np
 
+from timellm.cache import CACHE_VARIABLE
 from timellm.contract.errors import InputError
 
 FORMAT_VERSION = 1
 """Part of every key: raise it when the words of a prompt or the files change."""
-CACHE_VARIABLE = "TIMELLM_CACHE_DIR"
 _IDS, _LENGTHS, _FACTS = "ids.npy", "lengths.npy", "facts.json"
 _BLOCK_BYTES = 1 << 24
 _ROWS_PER_BLOCK = 8192
@@ -38,12 +37,6 @@ class TokenStore:
     ids: np.ndarray
     lengths: np.ndarray
     prefix_length: int
-
-
-def default_cache_dir() -> Path:
-    """$TIMELLM_CACHE_DIR, or ~/.cache/timellm."""
-    named = os.environ.get(CACHE_VARIABLE)
-    return Path(named) if named else Path.home() / ".cache" / "timellm"
 
 
 def load_or_build(

@@ -12,9 +12,10 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
+from timellm import cache
 from timellm.contract.config import RunConfig
 from timellm.data import Split
-from timellm.prompts.cache import FORMAT_VERSION, TokenStore, default_cache_dir, load_or_build
+from timellm.prompts.cache import FORMAT_VERSION, TokenStore, load_or_build
 from timellm.prompts.dwt import check_wavelet_prompt
 from timellm.prompts.statistics import normalise_windows
 from timellm.prompts.text import prompt_texts
@@ -145,7 +146,7 @@ def tokenized_prompts(
         split = split.to("cpu")
         key = _key(config, split, tokenizer, kept, (split_name, data_checksum, description))
         store = load_or_build(
-            (cache_dir or default_cache_dir()) / "prompts" / key,
+            (cache_dir or cache.cache_dir()) / "prompts" / key,
             _chunks(config, split, tokenizer, kept, description),
             dtype=_id_type(tokenizer, pad_id),
             pad_id=pad_id,
