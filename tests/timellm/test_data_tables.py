@@ -139,7 +139,11 @@ def test_folder_instead_of_a_file_is_refused(tmp_path: Path):
         pytest.param("date,a\n", "has a header but no rows", id="header alone"),
         pytest.param(b"date,a\n2020-01-01,\xff\xfe1\n", "must be UTF-8 text", id="other encoding"),
         pytest.param("time,a\n2020-01-01,1\n", "must have a column named date, got time, a", id="no date"),
-        pytest.param("date;a\n2020-01-01;1\n", "column named date, got date;a", id="semicolons"),
+        pytest.param(
+            "date;a\n2020-01-01;1\n",
+            r"must have commas between fields, got semicolons in line 1 \('date;a'\)",
+            id="semicolons",
+        ),
         pytest.param("date\n2020-01-01\n", "must have a numeric column beside date", id="date alone"),
         pytest.param("date,a,\n1,1,1\n", "column 3 has no name", id="no name"),
         pytest.param("date,a\n1,1\n2,2,3\n", "as many fields in every row", id="long row"),

@@ -1,20 +1,20 @@
-"""Reading a CSV file into numbers, refusing what cannot be a series."""
+"""The numeric columns of a file, refusing what cannot be a series."""
 
-import contextlib
 import hashlib
 import warnings
-from collections.abc import Iterator
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
-import pyarrow as pa
 
 from timellm.contract.errors import InputError
+from timellm.data.diagnosis import missing_date, shown, value_hint
+from timellm.data.long_format import is_long, widen
+from timellm.data.odd_values import value_notes
+from timellm.data.reading import Rows, left_out, read_rows
 
-_HEADER_LINES = 1
-_ENCODING = "utf-8-sig"
 _SHORTEST_STEP, _LONGEST_STEP = 0.5, 1.5
 """Distances of two rows that count as equal, in median steps: a month is 28 to 31 days."""
 _DIGITS = {6: "%Y%m", 8: "%Y%m%d", 10: "%Y%m%d%H", 12: "%Y%m%d%H%M", 14: "%Y%m%d%H%M%S"}
@@ -59,17 +59,21 @@ def read_series(path: Path, *, only: str | None, required: str | None) -> Table:
         InputError: If the file cannot be read, a column is missing, or a column that is used is not numeric; with
             every problem of the file at once.
     """
-    header, frame = _read_csv(path)
-    problems = _header_problems(header, path, required)
-    names = [name for name in frame.columns if name != "date"]
-    if only is not None:
-        names = [name for name in names if name == only]
-    problems += [problem for name in names if (problem := _column_problem(frame[name], path))]
+    rows, notes = left_out(read_rows(path), path)
+    if is_long(rows.header):
+        rows, more = widen(rows, path)
+        notes += more
+    problems, times = _header_problems(rows, path, required)
+    names = {position: name for position, name in enumerate(rows.header) if name not in ("date", "")}
+    used = [position for position, name in names.items() if position not in times and only in (None, name)]
+    problems += _column_problems(rows, used, path)
     if problems:
         raise InputError(problems)
-    filled, filling = fill_gaps(frame[names].astype("float64"), source=path.name)
-    notes = [*_date_notes(frame["date"], path), *filling]
-    return Table(columns=tuple(names), values=filled.to_numpy(), notes=tuple(notes))
+    numbers = pd.DataFrame({names[position]: _numbers(rows.frame[position]) for position in used})
+    filled, filling = fill_gaps(numbers, source=path.name)
+    notes += [*_date_notes(rows.frame[rows.header.index("date")], path), *filling]
+    notes += value_notes(numbers, path.name)
+    return Table(columns=tuple(numbers.columns), values=filled.to_numpy(), notes=tuple(notes))
 
 
 def fill_gaps(frame: pd.DataFrame, *, source: str) -> tuple[pd.DataFrame, list[str]]:
@@ -96,82 +100,63 @@ def fill_gaps(frame: pd.DataFrame, *, source: str) -> tuple[pd.DataFrame, list[s
     return forward.bfill(), [note]
 
 
-@contextlib.contextmanager
-def _readable(path: Path) -> Iterator[None]:
-    """Turn what pandas says of a file that is no CSV into an input error."""
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("error", pd.errors.ParserWarning)
-            yield
-    except UnicodeDecodeError as error:
-        raise InputError(
-            f"The data file {path} must be UTF-8 text, got bytes that are not. Save it as UTF-8 CSV."
-        ) from error
-    except pd.errors.EmptyDataError as error:
-        raise InputError(
-            f"The data file {path} is empty; it must hold a header with a date column, and rows."
-        ) from error
-    except (pd.errors.ParserError, pd.errors.ParserWarning) as error:
-        raise InputError(
-            f"The data file {path} must be CSV with as many fields in every row as in its header: {error}"
-        ) from error
-    except pa.ArrowInvalid as error:
-        raise InputError(f"The data file {path} must be a whole parquet file: {error}") from error
-    except OSError as error:
-        raise InputError(f"The data file {path} cannot be read: {error.strerror}. Check its permissions.") from error
-
-
-def _read_csv(path: Path) -> tuple[list[str], pd.DataFrame]:
-    """The header as it is written ("" for a column without a name), and the rows."""
-    if not path.is_file():
-        what = "is a folder" if path.is_dir() else "was not found"
-        raise InputError(
-            f"The data file {path} {what}. Name its folder with --root_path and the CSV file with --data_path."
-        )
-    with _readable(path):
-        if is_parquet(path):
-            frame = pd.read_parquet(path)
-            header = [str(name) for name in frame.columns]
-        else:
-            written = pd.read_csv(path, encoding=_ENCODING, header=None, nrows=1, dtype=str, keep_default_na=False)
-            header = written.iloc[0].tolist()
-            frame = pd.read_csv(path, encoding=_ENCODING, index_col=False, low_memory=False)
-    if frame.empty:
-        raise InputError(f"The data file {path} has a header but no rows; it must hold one row per time step.")
-    return header, frame
-
-
-def _header_problems(header: list[str], path: Path, required: str | None) -> list[str]:
-    shown = ", ".join(header[:12]) + (", …" if len(header) > 12 else "")
-    problems = []
+def _header_problems(rows: Rows, path: Path, required: str | None) -> tuple[list[str], set[int]]:
+    """What is wrong with the header, and the columns that hold times under another name than `date`."""
+    header = list(rows.header)
+    listed = ", ".join(header[:12]) + (", …" if len(header) > 12 else "")
+    problems: list[str] = []
+    times: set[int] = set()
     if "date" not in header:
-        problems.append(f"{path} must have a column named date, got {shown}. Name the column of times date.")
+        problem, times = missing_date(header, _first_row(rows), path, rows.header_line)
+        problems.append(problem)
     if "" in header:
         problems.append(f"{path}: column {header.index('') + 1} has no name. Name it or remove it.")
     for name in sorted({name for name in header if name and header.count(name) > 1}):
         problems.append(f"{path}: column {name} appears more than once. Rename or remove one.")
-    if not set(header) - {"date"}:
-        problems.append(f"{path} must have a numeric column beside date, got {shown}. Separate columns with commas.")
+    if len(header) < 2 and "" not in header:
+        problems.append(f"{path} must have a numeric column beside date, got {listed}. Separate columns with commas.")
     elif required is not None and (required not in header or required == "date"):
-        problems.append(f"target {required} is not a column of {path}, which has {shown}. Choose one with --target.")
+        problems.append(f"target {required} is not a column of {path}, which has {listed}. Choose one with --target.")
+    return problems, times
+
+
+def _first_row(rows: Rows) -> list[str]:
+    return ["" if pd.isna(value) else str(value) for value in rows.frame.iloc[0]]
+
+
+def _column_problems(rows: Rows, used: Sequence[int], path: Path) -> list[str]:
+    """What keeps the used columns from being numbers; one problem where a second header is the reason."""
+    bad = {position: first for position in used if (first := _first_text(rows.frame[position])) is not None}
+    problems = [
+        f"{path}: column {rows.header[position]} has no value at all. Remove it or fill it."
+        for position in used
+        if rows.frame[position].isna().all()
+    ]
+    if len(bad) > 1 and len(bad) == len(used) and set(bad.values()) == {0}:
+        text = ",".join(_first_row(rows))
+        if not any(_is_text(rows.frame[position].iloc[1:]) for position in used):
+            where = f"a second one in {rows.place(0)}: {shown(text)}"
+            return [*problems, f"{path} must have one header and then numbers, got {where}. Remove that line."]
+    for position, first in bad.items():
+        value = str(rows.frame[position].iloc[first])
+        problems.append(
+            f"{path}: column {rows.header[position]} must be numeric, got {value[:40]!r} in {rows.place(first)}. "
+            f"{value_hint(value)}"
+        )
     return problems
 
 
-def _column_problem(column: pd.Series, path: Path) -> str | None:
-    """What keeps a column from being numbers, if anything."""
-    if str(column.name).startswith("Unnamed: "):
-        return None
-    if column.isna().all():
-        return f"{path}: column {column.name} has no value at all. Remove it or fill it."
+def _first_text(column: pd.Series) -> int | None:
+    """The first row in which a column holds something that is not a finite number."""
     numbers = _numbers(column) if column.dtype != bool else pd.Series(np.nan, column.index)
     bad = (numbers.isna() & column.notna()) | np.isinf(numbers)
-    if not bad.any():
-        return None
-    first = int(np.flatnonzero(bad)[0])
-    return (
-        f"{path}: column {column.name} must be numeric, got {str(column.iloc[first])[:40]!r} in row {first + 1} "
-        f"(line {first + 1 + _HEADER_LINES}). Remove the column or correct it."
-    )
+    if column.dtype.kind not in "iufb":
+        bad &= ~column.astype(str).str.fullmatch(r"\s+")  # a blank field is an empty one
+    return int(np.flatnonzero(bad)[0]) if bad.any() else None
+
+
+def _is_text(column: pd.Series) -> bool:
+    return _first_text(column) is not None
 
 
 def _numbers(column: pd.Series) -> pd.Series:
