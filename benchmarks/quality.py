@@ -127,7 +127,9 @@ def _train(config: RunConfig, threads: int) -> dict[str, Any]:
 
 def _body(runs: list[Trained], config: RunConfig, device: torch.device) -> tuple[Part, ...]:
     data = load_data(config)
-    naive = naive_errors(data.validation, stratified_subset(data.validation, runs[0].result["val_samples"]))
+    naive = naive_errors(
+        data.validation, stratified_subset(data.validation, runs[0].result["val_samples"]), data.frequency
+    )
     steps = math.ceil(runs[0].result["train_samples"] / config.global_batch)
     counted = runs[0].result["val_samples"]
     head = conditions(

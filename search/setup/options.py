@@ -9,6 +9,7 @@ from typing import Any, NoReturn
 
 from search.decide.samplers import SAMPLERS
 from spaces.schema import SCHEDULERS
+from timellm.contract.config import choices, field_types
 from timellm.contract.errors import InputError
 
 _UNITS = {"": 1.0, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
@@ -179,13 +180,13 @@ def _parser(default: Any = None) -> argparse.ArgumentParser:
 
 
 def _add_task(parser: argparse.ArgumentParser, of: Any) -> None:
-    names = ("nyc-weather", "ETTh1", "ETTh2", "ETTm1", "ETTm2", "custom")
+    names = choices(field_types()["data"])
     add = parser.add_argument_group("data and language model").add_argument
     add("--data", choices=names, default=of("nyc-weather"), help="data set (nyc-weather, which is embedded)")
     add("--root_path", metavar="DIR", help="folder of the data file")
-    add("--data_path", metavar="FILE", help="data file (for ETT the data set's name)")
+    add("--data_path", metavar="FILE", help="data file (default: the data set's published name)")
     add("--features", choices=("M", "S", "MS"), default=of("M"), help="all columns, one, or all to one (M)")
-    add("--target", metavar="COLUMN", help="target column of S and MS (OT for ETT, else the last)")
+    add("--target", metavar="COLUMN", help="target column of S and MS (OT for published sets, else the last)")
     add(
         "--llm_model",
         default=of("smollm2-135m"),

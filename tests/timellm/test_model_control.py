@@ -38,7 +38,7 @@ def test_the_control_has_nothing_to_reuse(folder):
 def test_naive_forecasts_of_a_daily_wave():
     hours = torch.arange(200.0)
     split = Split(torch.sin(2 * torch.pi * hours / 24).unsqueeze(1), seq_len=48, pred_len=36)
-    errors = naive_errors(split, torch.arange(len(split)))
-    assert errors["last 24 steps repeated"] < 1e-10
+    errors = naive_errors(split, torch.arange(len(split)), "h")
+    assert errors["last day (24 steps) repeated"] < 1e-10
     assert errors["window mean"] == pytest.approx(0.5, rel=0.05)
     assert errors["last value"] > errors["window mean"]

@@ -22,7 +22,9 @@ class RunConfig:
     """Settings of one Time-LLM training run; the defaults are the published ones."""
 
     # Data
-    data: Literal["nyc-weather", "ETTh1", "ETTh2", "ETTm1", "ETTm2", "custom"] = "nyc-weather"
+    data: Literal["nyc-weather", "ETTh1", "ETTh2", "ETTm1", "ETTm2", "Weather", "ECL", "Traffic", "custom"] = (
+        "nyc-weather"
+    )
     """Data set; nyc-weather is embedded, the others are read from root_path/data_path."""
     root_path: str | None = None
     """Folder that holds data_path."""
@@ -31,7 +33,7 @@ class RunConfig:
     features: Literal["M", "S", "MS"] = "M"
     """M: every column; S: the target alone; MS: trained on every column, judged on the target."""
     target: str | None = None
-    """Target column of S and MS (default: OT for ETT, the last column otherwise)."""
+    """Target column of S and MS (default: OT for published sets, the last column otherwise)."""
     seq_len: int = 96
     """Length of the input window, time steps."""
     label_len: int = 48

@@ -4,11 +4,9 @@ from dataclasses import dataclass
 
 from timellm.contract.config import RunConfig
 from timellm.contract.errors import InputError
+from timellm.data.datasets import DATA_SETS
 
 SPLIT_NAMES = ("train", "validation", "test")
-_HOURS_PER_MONTH = 30 * 24
-_ETT_MONTHS = (12, 4, 4)
-_ROWS_PER_HOUR = {"ETTh1": 1, "ETTh2": 1, "ETTm1": 4, "ETTm2": 4}
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,17 +32,7 @@ def published_borders(config: RunConfig, rows: int) -> Borders:
     Raises:
         InputError: If the data set has too few rows, or a split is shorter than seq_len + pred_len.
     """
-    if config.data in _ROWS_PER_HOUR:
-        train, validation, test = (months * _HOURS_PER_MONTH * _ROWS_PER_HOUR[config.data] for months in _ETT_MONTHS)
-        if rows < train + validation + test:
-            raise InputError(
-                f"{config.data} has published borders and needs at least {train + validation + test} rows, "
-                f"got {rows}. Use the complete file, or --data custom to split this one 70/10/20."
-            )
-        ends = train, train + validation, train + validation + test
-    else:
-        train, test = int(rows * 0.7), int(rows * 0.2)
-        ends = train, rows - test, rows
+    ends = DATA_SETS[config.data].split.ends(config.data, rows)
     _check_lengths(config, rows, ends)
     shortened = (ends[0] - config.seq_len) * config.percent // 100 + config.seq_len
     return Borders(

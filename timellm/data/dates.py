@@ -2,13 +2,8 @@
 
 import warnings
 from collections.abc import Mapping
-from pathlib import Path
 
 import pandas as pd
-
-from timellm.contract.config import RunConfig
-from timellm.data.series import data_file
-from timellm.data.tables import is_parquet
 
 ENDS = 60
 """Rows at an end of a series that tell its frequency where all of them together do not."""
@@ -20,28 +15,15 @@ _DAY_SECONDS = 86_400
 _SEASONS: Mapping[str, int] = {"D": 7, "C": 5, "B": 5, "W": 52, "M": 12, "B-M": 12, "Q": 4, "Y": 1}
 
 
-def dates_of(config: RunConfig) -> pd.DatetimeIndex | None:
-    """Dates of the rows of a run's data set, without a time zone; None where they cannot be read."""
-    path = data_file(config)
-    if config.data == "nyc-weather":
-        hours = pd.to_datetime(pd.read_csv(path, usecols=["time_hour"])["time_hour"], utc=True)
-        return pd.date_range(hours.min(), hours.max(), freq="h").tz_localize(None)
-    return parse_dates(read_date_column(path))
-
-
-def read_date_column(path: Path) -> pd.Series:
-    """The column `date` of a CSV or parquet file, as it stands there."""
-    if is_parquet(path):
-        return pd.read_parquet(path, columns=["date"])["date"]
-    return pd.read_csv(path, usecols=["date"], encoding="utf-8-sig", dtype=str)["date"]
-
-
 def parse_dates(column: pd.Series) -> pd.DatetimeIndex | None:
     """Dates of a column, in UTC and without a time zone; None if one of them cannot be read.
 
     Args:
-        column: Dates, or texts that pandas can read: as the first one is written, ISO 8601, or day first.
+        column: Dates, or texts that pandas can read: as the first one is written, ISO 8601, or day first; or whole
+            numbers that are the digits of a date, such as 20240131.
     """
+    if column.dtype.kind in "iuf":
+        column = column.map("{:.0f}".format, na_action="ignore")
     for way in ({}, {"format": "ISO8601"}, {"dayfirst": True}):
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", UserWarning)
@@ -76,6 +58,16 @@ def infer_frequency(dates: pd.DatetimeIndex | None) -> str | None:
     if usual <= pd.Timedelta(0) or (steps == usual).mean() < _USUAL_SHARE:
         return None
     return pd.tseries.frequencies.to_offset(usual).freqstr
+
+
+def season_name(frequency: str | None) -> str | None:
+    """What a season of `season_of` is called: day, week or year."""
+    if season_of(frequency) == 1 or frequency is None:
+        return None
+    offset = pd.tseries.frequencies.to_offset(frequency)
+    if isinstance(offset, pd.tseries.offsets.Tick) and pd.Timedelta(offset).total_seconds() < _DAY_SECONDS:
+        return "day"
+    return "week" if offset.name.split("-")[0] in ("D", "C", "B") else "year"
 
 
 def season_of(frequency: str | None) -> int:

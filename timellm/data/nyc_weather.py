@@ -62,4 +62,6 @@ def read_weather(path: Path) -> Table:
         for variable in VARIABLES
     }
     filled, filling = fill_gaps(pd.DataFrame(columns), source="nyc-weather, those hours included")
-    return Table(columns=tuple(filled.columns), values=filled.to_numpy(), notes=(*notes, *filling))
+    return Table(
+        columns=tuple(filled.columns), values=filled.to_numpy(), notes=(*notes, *filling), dates=pd.Series(hours)
+    )

@@ -1,25 +1,21 @@
 """A data set made ready for one run: read, split, scaled."""
 
+import dataclasses
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import torch
 
 from timellm.contract.config import RunConfig
 from timellm.contract.errors import InputError
-from timellm.data.borders import Borders, published_borders
-from timellm.data.nyc_weather import read_weather, weather_path
+from timellm.data.borders import published_borders
+from timellm.data.datasets import DATA_SETS
+from timellm.data.dates import infer_frequency, parse_dates
+from timellm.data.scaling import fit_scaler, scale
 from timellm.data.splits import Split
 from timellm.data.tables import Table, file_checksum, read_series
-
-_ETT_DESCRIPTION = (
-    "The Electricity Transformer Temperature (ETT) is a crucial indicator in the electric power long-term deployment."
-)
-_WEATHER_DESCRIPTION = (
-    "Hourly weather at New York City's three airports: temperature, dew point, humidity, wind, pressure and visibility."
-)
-_CUSTOM_DESCRIPTION = "Measurements of one or more variables, taken one after the other at equal distances in time."
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -38,6 +34,8 @@ class SeriesData:
         description: What the prompt says of the data set.
         notes: What was changed on the way, as sentences for the user.
         checksum: SHA-256 of the file.
+        dates: Dates of the file's rows without a time zone; None where one cannot be read.
+        frequency: The pandas offset between the rows, such as `h` or `ME`; None where they have none.
     """
 
     name: str
@@ -51,6 +49,8 @@ class SeriesData:
     description: str
     notes: tuple[str, ...]
     checksum: str
+    dates: pd.DatetimeIndex | None
+    frequency: str | None
 
     def split(self, name: str) -> Split:
         """The split called train, validation or test."""
@@ -67,8 +67,9 @@ def load_data(config: RunConfig) -> SeriesData:
     target = None if config.features == "M" else config.target or _default_target(config, path)
     table = _read(config, path, target)
     borders = published_borders(config, len(table.values))
-    mean, std = _fit_scaler(table, borders)
-    scaled = torch.from_numpy(((table.values - mean) / std).astype(np.float32))
+    mean, std, scaling_notes = fit_scaler(table, slice(*borders.scaler))
+    scaled = scale(table, mean, std)
+    dates = parse_dates(table.dates)
     judged = scaled
     if config.features == "MS" and target is not None:
         position = table.columns.index(target)
@@ -82,9 +83,11 @@ def load_data(config: RunConfig) -> SeriesData:
         target=target,
         mean=mean,
         std=std,
-        description=_description(config),
-        notes=table.notes,
+        description=config.prompt_description or DATA_SETS[config.data].description,
+        notes=(*table.notes, *scaling_notes),
         checksum=file_checksum(path),
+        dates=dates,
+        frequency=infer_frequency(dates),
     )
 
 
@@ -94,64 +97,41 @@ def data_file(config: RunConfig) -> Path:
     Raises:
         InputError: If none is named, or one beside the embedded data.
     """
-    if config.data == "nyc-weather":
+    known = DATA_SETS[config.data]
+    if known.embedded is not None:
         named = config.data_path or config.root_path
         if named is not None:
             raise InputError(
-                f"nyc-weather is embedded and reads no file, got {named}. Add --data custom to read a file of your own."
+                f"{known.name} is embedded and reads no file, got {named}. "
+                "Add --data custom to read a file of your own."
             )
-        return weather_path()
-    if config.data == "custom" and config.data_path is None:
-        raise InputError("data custom needs the name of its CSV file, got none. Name it with --data_path.")
-    return Path(config.root_path or ".") / (config.data_path or f"{config.data}.csv")
+        return known.embedded.locate()
+    file_name = config.data_path or known.file_name
+    if file_name is None:
+        raise InputError(f"data {known.name} needs the name of its CSV file, got none. Name it with --data_path.")
+    return Path(config.root_path or ".") / file_name
 
 
 def _default_target(config: RunConfig, path: Path) -> str:
-    if config.data.startswith("ETT"):
-        return "OT"
-    if config.data == "nyc-weather":
-        return read_weather(path).columns[-1]
-    return read_series(path, only=None, required=None).columns[-1]
+    return DATA_SETS[config.data].target or _read(config.replace(features="M"), path, None).columns[-1]
 
 
 def _read(config: RunConfig, path: Path, target: str | None) -> Table:
     only = target if config.features == "S" else None
-    if config.data != "nyc-weather":
+    embedded = DATA_SETS[config.data].embedded
+    if embedded is None:
         return read_series(path, only=only, required=target)
-    table = read_weather(path)
+    table = embedded.read(path)
     if target is not None and target not in table.columns:
         raise InputError(
-            f"target {target} is not a column of nyc-weather, which has {', '.join(table.columns)}. "
+            f"target {target} is not a column of {config.data}, which has {', '.join(table.columns)}. "
             "Choose one with --target."
         )
     if only is None:
         return table
     position = table.columns.index(only)
-    return Table(columns=(only,), values=table.values[:, position : position + 1], notes=table.notes)
-
-
-def _fit_scaler(table: Table, borders: Borders) -> tuple[np.ndarray, np.ndarray]:
-    """Mean and standard deviation [columns] of the training rows; a constant column keeps its scale."""
-    rows = table.values[slice(*borders.scaler)]
-    is_constant = rows.max(axis=0) == rows.min(axis=0)
-    with np.errstate(over="ignore", invalid="ignore"):
-        mean, std = rows.mean(axis=0), np.where(is_constant, 1.0, rows.std(axis=0))
-    too_large = [name for name, scale in zip(table.columns, mean + std, strict=True) if not np.isfinite(scale)]
-    if too_large:
-        raise InputError(
-            f"Every column must have a finite standard deviation, got values too large for one in "
-            f"{', '.join(too_large)}. Correct or rescale them."
-        )
-    return mean, std
+    return dataclasses.replace(table, columns=(only,), values=table.values[:, position : position + 1])
 
 
 def _cut(config: RunConfig, scaled: torch.Tensor, rows: tuple[int, int]) -> Split:
     return Split(scaled[slice(*rows)].clone(), config.seq_len, config.pred_len)
-
-
-def _description(config: RunConfig) -> str:
-    if config.prompt_description is not None:
-        return config.prompt_description
-    if config.data.startswith("ETT"):
-        return _ETT_DESCRIPTION
-    return _WEATHER_DESCRIPTION if config.data == "nyc-weather" else _CUSTOM_DESCRIPTION

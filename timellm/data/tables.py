@@ -29,11 +29,13 @@ class Table:
         columns: Column names.
         values: Values [rows, columns], float64, without gaps.
         notes: What was changed and what is odd about the dates, as sentences for the user.
+        dates: Dates of the rows as they are written [rows].
     """
 
     columns: tuple[str, ...]
     values: np.ndarray
     notes: tuple[str, ...]
+    dates: pd.Series
 
 
 def file_checksum(path: Path) -> str:
@@ -42,9 +44,20 @@ def file_checksum(path: Path) -> str:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
-def is_parquet(path: Path) -> bool:
-    """Whether a data file is parquet, by its name."""
-    return path.suffix.lower() in (".parquet", ".pq")
+def read_wide(path: Path) -> tuple[Rows, list[str]]:
+    """The columns of a file, one of them called date where it has one; a long one is widened.
+
+    Returns:
+        The columns, and notes on what was left out or turned round.
+
+    Raises:
+        InputError: If the file is not CSV text with commas, or parquet, or has no rows.
+    """
+    rows, notes = left_out(read_rows(path), path)
+    if not is_long(rows.header):
+        return rows, notes
+    rows, more = widen(rows, path)
+    return rows, [*notes, *more]
 
 
 def read_series(path: Path, *, only: str | None, required: str | None) -> Table:
@@ -59,10 +72,7 @@ def read_series(path: Path, *, only: str | None, required: str | None) -> Table:
         InputError: If the file cannot be read, a column is missing, or a column that is used is not numeric; with
             every problem of the file at once.
     """
-    rows, notes = left_out(read_rows(path), path)
-    if is_long(rows.header):
-        rows, more = widen(rows, path)
-        notes += more
+    rows, notes = read_wide(path)
     problems, times = _header_problems(rows, path, required)
     names = {position: name for position, name in enumerate(rows.header) if name not in ("date", "")}
     used = [position for position, name in names.items() if position not in times and only in (None, name)]
@@ -71,9 +81,9 @@ def read_series(path: Path, *, only: str | None, required: str | None) -> Table:
         raise InputError(problems)
     numbers = pd.DataFrame({names[position]: _numbers(rows.frame[position]) for position in used})
     filled, filling = fill_gaps(numbers, source=path.name)
-    notes += [*_date_notes(rows.frame[rows.header.index("date")], path), *filling]
-    notes += value_notes(numbers, path.name)
-    return Table(columns=tuple(numbers.columns), values=filled.to_numpy(), notes=tuple(notes))
+    dates = rows.frame[rows.header.index("date")]
+    notes += [*_date_notes(dates, path), *filling, *value_notes(numbers, path.name)]
+    return Table(columns=tuple(numbers.columns), values=filled.to_numpy(), notes=tuple(notes), dates=dates)
 
 
 def fill_gaps(frame: pd.DataFrame, *, source: str) -> tuple[pd.DataFrame, list[str]]:

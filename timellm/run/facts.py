@@ -13,7 +13,7 @@ import torch
 from timellm.contract.config import RunConfig
 from timellm.contract.errors import InputError
 from timellm.data.borders import published_borders
-from timellm.data.dates import dates_of, infer_frequency, season_of
+from timellm.data.dates import season_of
 from timellm.data.series import data_file
 from timellm.machine.environment import package_versions
 from timellm.run.preparation import Preparation
@@ -98,8 +98,7 @@ class Facts:
 def facts_of(config: RunConfig, prepared: Preparation) -> Facts:
     """The facts of a run whose network is built."""
     data = prepared.data
-    dates = dates_of(config)
-    frequency = infer_frequency(dates)
+    dates, frequency = data.dates, data.frequency
     chosen = slice(None) if config.features == "M" or data.target is None else [data.columns.index(data.target)]
     rows = data.train.values[:, chosen].double().cpu().numpy()  # [rows, forecast columns]
     mean, std = data.mean[chosen], data.std[chosen]

@@ -12,7 +12,6 @@ from torch import Tensor
 from timellm.contract.config import RunConfig
 from timellm.data import SeriesData, Split
 from timellm.data.borders import published_borders
-from timellm.data.dates import dates_of
 from timellm.run.batches import Batch
 
 TEST_FORECASTS = "test_forecasts.parquet"
@@ -75,7 +74,7 @@ class ForecastFile:
 def file_of_test_split(path: Path, config: RunConfig, data: SeriesData) -> ForecastFile:
     """The file of a run's test forecasts."""
     chosen = slice(None) if config.features == "M" or data.target is None else [data.columns.index(data.target)]
-    dates = dates_of(config)
+    dates = data.dates
     rows = len(data.test.values)
     times: pd.Index = pd.RangeIndex(rows)
     if dates is not None:

@@ -307,7 +307,7 @@ class TrainingRun:
         result.trainable_parameters, result.total_parameters = prepared.model.parameter_counts()
         result.train_samples = self.config.train_samples or prepared.windows.epoch_windows
         result.backbone = prepared.backbone_label
-        result.naive_mse = naive_errors(prepared.data.validation, prepared.windows.validation, prepared.data.name)
+        result.naive_mse = naive_errors(prepared.data.validation, prepared.windows.validation, prepared.data.frequency)
         result.device = torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu"
         first = prepared.train.cut_here(prepared.windows.passes[0][:2])
         result.attention_kernel = attention_kernel(prepared.model, first, self.config.attention)
