@@ -6,6 +6,6 @@ words alone.
 
 from timellm.prompts.dwt import check_wavelet_prompt
 from timellm.prompts.text import prompt_texts
-from timellm.prompts.tokens import PromptTokens, tokenized_prompts
+from timellm.prompts.tokens import PromptTokens, tokenized_prompts, tokenized_windows
 
-__all__ = ["PromptTokens", "check_wavelet_prompt", "prompt_texts", "tokenized_prompts"]
+__all__ = ["PromptTokens", "check_wavelet_prompt", "prompt_texts", "tokenized_prompts", "tokenized_windows"]

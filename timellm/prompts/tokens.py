@@ -162,6 +162,38 @@ def tokenized_prompts(
     )
 
 
+def tokenized_windows(
+    config: RunConfig, split: Split, tokenizer: PreTrainedTokenizerBase, *, description: str, indices: Tensor
+) -> PromptTokens:
+    """Token ids of the prompts of some windows, in memory and nowhere else; see `tokenized_prompts`.
+
+    Args:
+        config: The run: which prompt, how it is written, for which windows; not `none`.
+        split: The windows.
+        tokenizer: The backbone's fast tokenizer.
+        description: What the prompt says of the data set.
+        indices: The windows, distinct and increasing, int64 [n].
+    """
+    is_shared = config.prompt_scope == "span"
+    kept = _kept(split, indices, is_shared)
+    pad_id = _pad_id(tokenizer)
+    rows = [row for chunk in _chunks(config, split.to("cpu"), tokenizer, kept, description)() for row in chunk]
+    lengths = np.array([len(row) for row in rows], dtype=np.int64)
+    ids = np.full((len(rows), int(lengths.max())), pad_id, dtype=_id_type(tokenizer, pad_id))
+    for number, row in enumerate(rows):
+        ids[number, : len(row)] = row
+    shared = int(np.argmin([*(ids == ids[0]).all(axis=0), False]))
+    return PromptTokens(
+        ids=ids,
+        lengths=lengths,
+        prefix_length=min(shared, int(lengths.min()) - 1),
+        pad_id=pad_id,
+        windows_per_channel=split.windows_per_channel,
+        is_shared=is_shared,
+        kept=kept,
+    )
+
+
 def tokenizer_fingerprint(tokenizer: PreTrainedTokenizerBase) -> str:
     """SHA-256 of everything that decides which ids a text gets, hexadecimal."""
     backend = json.loads(tokenizer.backend_tokenizer.to_str())

@@ -14,7 +14,7 @@ from timellm.contract.config import RunConfig
 from timellm.contract.errors import InputError
 from timellm.data.borders import published_borders
 from timellm.data.dates import season_of
-from timellm.data.series import data_file
+from timellm.data.series import SeriesData, data_file
 from timellm.machine.environment import package_versions
 from timellm.run.preparation import Preparation
 
@@ -97,7 +97,18 @@ class Facts:
 
 def facts_of(config: RunConfig, prepared: Preparation) -> Facts:
     """The facts of a run whose network is built."""
-    data = prepared.data
+    return dataclasses.replace(
+        facts_of_data(config, prepared.data),
+        backbone=_backbone_facts(prepared),
+        prefix=prepared.prefix,
+        longest_prompt=prepared.longest_prompt,
+        threads=torch.get_num_threads(),
+        versions=_versions(),
+    )
+
+
+def facts_of_data(config: RunConfig, data: SeriesData) -> Facts:
+    """The facts that a data set tells."""
     dates, frequency = data.dates, data.frequency
     chosen = slice(None) if config.features == "M" or data.target is None else [data.columns.index(data.target)]
     rows = data.train.values[:, chosen].double().cpu().numpy()  # [rows, forecast columns]
@@ -118,11 +129,6 @@ def facts_of(config: RunConfig, prepared: Preparation) -> Facts:
         },
         description=data.description,
         data={"name": data.name, "checksum": data.checksum, "file": str(data_file(config).absolute())},
-        backbone=_backbone_facts(prepared),
-        prefix=prepared.prefix,
-        longest_prompt=prepared.longest_prompt,
-        threads=torch.get_num_threads(),
-        versions=_versions(),
         trained_until=trained_until,
         validated_until=validated_until,
     )

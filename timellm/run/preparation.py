@@ -123,18 +123,23 @@ def _with_backbone(
     source = resolve_backbone(config.llm_model, config.llm_path, config.llm_weights)
     check_backbone(config, source)
     prompts = _prompts(config, data, splits, windows, load_tokenizer(source) if config.prompt != "none" else None)
+    model = build_network(config, source, device)
+    prefix, longest = _shared_prefix(config, prompts)
+    _check_positions(config, source, longest)
+    if prefix is not None:
+        model.keep_prefix(prefix.to(device))
+    return model, prompts, () if prefix is None else tuple(prefix.tolist()), longest, source
+
+
+def build_network(config: RunConfig, source: BackboneSource, device: torch.device) -> TimeLLM:
+    """The network of a run, seeded, on its device, in training mode; `prepare` calls it for a run as a whole."""
     seed_everything(config.seed)
     dtype = torch.float32 if config.tune_layer_norm else DTYPES[config.precision]
     held = dtype if config.prompt_prefix == "recompute" else product_dtype(dtype, device)
     backbone = load_backbone(source, llm_layers=config.llm_layers, dtype=held, attention=config.attention)
     if held != dtype:
         round_parameters(backbone, dtype)
-    model = TimeLLM(config, backbone, keeps_on_host=keeps_checkpoints_on_host(config)).to(device).train()
-    prefix, longest = _shared_prefix(config, prompts)
-    _check_positions(config, source, longest)
-    if prefix is not None:
-        model.keep_prefix(prefix.to(device))
-    return model, prompts, () if prefix is None else tuple(prefix.tolist()), longest, source
+    return TimeLLM(config, backbone, keeps_on_host=keeps_checkpoints_on_host(config)).to(device).train()
 
 
 def _cutter(
