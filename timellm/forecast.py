@@ -63,9 +63,9 @@ def main() -> int:
     import torch
 
     from timellm.forecasting.forecaster import Forecaster
-    from timellm.machine.process import available_cores
+    from timellm.machine.cores import usable_cores
 
-    torch.set_num_threads(arguments.num_threads or available_cores())
+    torch.set_num_threads(arguments.num_threads or usable_cores())
     forecaster = Forecaster.load(
         arguments.checkpoint,
         settings=arguments.settings,
@@ -96,6 +96,8 @@ def _places(arguments) -> tuple[Path, Path]:  # type: ignore[no-untyped-def]
         value = getattr(arguments, name)
         if value is not None and value < 1:
             raise InputError(f"{name} must be at least 1, got {value}.")
+    if arguments.as_trained and arguments.num_threads is not None:
+        raise InputError("as_trained takes the training's own threads. Leave one of --num_threads and it out.")
     if arguments.backtest is not None and arguments.wide:
         raise InputError("wide is for forecasts, a backtest has a row per origin. Drop --wide or --backtest.")
     if arguments.backtest is None:
