@@ -5,8 +5,9 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from spaces.knobs import FEATURES, KNOWN, Value, value_text
+from spaces.knobs import KNOWN, Value, value_text
 from spaces.space import Knob, Space
+from timellm.contract.declarations import FEATURES
 from timellm.contract.errors import InputError
 
 

@@ -4,7 +4,8 @@ import difflib
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from spaces.knobs import FEATURES, KNOBS, KNOWN, value_text
+from spaces.knobs import KNOBS, KNOWN, value_text
+from timellm.contract.declarations import FEATURES
 
 SECTIONS = ("space", "fixed", "knobs", "baseline", "plans", "exclude", "search")
 SCHEDULERS = ("moasha", "none")

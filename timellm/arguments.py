@@ -11,7 +11,7 @@ from typing import Any, NoReturn
 
 import torch
 
-from timellm.contract.config import RunConfig, choices, field_types, plain_type
+from timellm.contract.config import SETTINGS, RunConfig
 from timellm.contract.errors import InputError
 
 IGNORED = {
@@ -128,17 +128,16 @@ def _apply_wavelet_prompt(given: dict[str, Any], values: dict[str, Any]) -> list
 
 
 def _add_field(group: argparse._ArgumentGroup, name: str, text: str) -> None:
-    annotation = field_types()[name]
+    declared = SETTINGS[name]
     default = {field.name: field.default for field in dataclasses.fields(RunConfig)}[name]
     shown = text if default is None else f"{text} (default: {default})"
-    kind, _ = plain_type(annotation)
     options: dict[str, Any] = {"help": shown.replace("%", "%%")}
-    if kind is bool:
+    if declared.kind is bool:
         options |= _boolean()
     else:
-        options |= {"type": kind, "default": argparse.SUPPRESS}
-        if choices(annotation):
-            options["choices"] = choices(annotation)
+        options |= {"type": declared.kind, "default": argparse.SUPPRESS}
+        if declared.choices:
+            options["choices"] = declared.choices
     group.add_argument(f"--{name}", **options)
 
 

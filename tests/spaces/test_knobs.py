@@ -1,19 +1,49 @@
+import math
+
 import pytest
 
-from spaces.knobs import FEATURES, GUIDE_BASELINE, KNOBS, KNOWN, value_text
-from timellm.contract.config import RunConfig, choices, field_types, plain_type
+from spaces.knobs import GUIDE_BASELINE, KNOBS, KNOWN, value_text
+from timellm.contract.config import SETTINGS, RunConfig
+from timellm.contract.declarations import FEATURES
+from timellm.contract.errors import InputError
 
-_KIND_OF_TYPE = {bool: "boolean", int: "whole", float: "number", str: "text"}
+
+def values_to_try(name):
+    """Values on both sides of every limit, and of other types."""
+    step = 1 if SETTINGS[name].kind is int else 1e-9
+    ends = [SETTINGS[name].kind(limit.end) for limit in SETTINGS[name].limits]
+    around = [end + side * step for end in ends for side in (-1, 0, 1)]
+    return [*SETTINGS[name].choices, *around, "nonsense", math.nan, True]
 
 
 @pytest.mark.parametrize("name", KNOWN)
-def test_every_knob_is_a_field_of_a_run_with_the_same_choices(name):
-    annotation = field_types()[name]
-    if choices(annotation):
-        assert KNOWN[name].kind == "choice"
-        assert set(KNOWN[name].choices) == set(choices(annotation))
-    else:
-        assert KNOWN[name].kind == _KIND_OF_TYPE[plain_type(annotation)[0]]
+def test_a_space_and_a_run_refuse_the_same_values(name):
+    for value in values_to_try(name):
+        refused_by_run = f"{name} must be" in problems_of({name: value})
+        assert bool(KNOWN[name].problem(value)) == refused_by_run, value
+
+
+def problems_of(settings):
+    try:
+        RunConfig.from_dict(settings)
+    except InputError as error:
+        return str(error)
+    return ""
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "message"),
+    [
+        ("pct_start", 0.0, "must be above 0, got 0.0"),
+        ("dropout", 0.9995, None),
+        ("dropout", 1.0, "must be below 1, got 1.0"),
+        ("learning_rate", 1e-13, None),
+        ("learning_rate", 0.0, "must be above 0, got 0.0"),
+    ],
+)
+def test_limits_that_had_drifted_are_the_same_for_a_space_and_a_run(name, value, message):
+    assert KNOWN[name].problem(value) == message
+    assert problems_of({name: value}) == (f"{name} {message}." if message else "")
 
 
 def test_the_guides_baseline_has_a_valid_value_of_every_knob():
@@ -62,7 +92,7 @@ def test_a_value_is_read_as_the_command_line_spells_it(name, text, value):
         ("batch_size", "0", "must be at least 1, got 0"),
         ("batch_size", "many", "must be a whole number, got 'many'"),
         ("batch_size", "1.5", "must be a whole number, got '1.5'"),
-        ("dropout", "1.2", "must be at most 0.999, got 1.2"),
+        ("dropout", "1.2", "must be below 1, got 1.2"),
         ("dropout", "nan", "must be a number, got nan"),
         ("batch_size", str(2**64), "must be a whole number of at most 64 bits, got one of 65 bits"),
         ("batch_size", "1" + "0" * 400, "must be a whole number of at most 64 bits, got one of 1329 bits"),

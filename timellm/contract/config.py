@@ -3,13 +3,25 @@
 import dataclasses
 import json
 import math
-import types
-import typing
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
+from timellm.contract.declarations import (
+    SAME_NUMBERS,
+    SAME_TIMES,
+    Above,
+    AtLeast,
+    AtMost,
+    Below,
+    Declaration,
+    Fixable,
+    Searched,
+    declarations_of,
+)
 from timellm.contract.errors import InputError
+
+KNOB, FIXABLE = Searched(), Fixable()
 
 Precision = Literal["fp32", "fp16", "bf16"]
 Prompt = Literal["official", "dwt-minimal", "dwt-balanced", "dwt-detailed", "none"]
@@ -34,13 +46,13 @@ class RunConfig:
     """M: every column; S: the target alone; MS: trained on every column, judged on the target."""
     target: str | None = None
     """Target column of S and MS (default: OT for published sets, the last column otherwise)."""
-    seq_len: int = 96
+    seq_len: Annotated[int, AtLeast(1), FIXABLE] = 96
     """Length of the input window, time steps."""
-    label_len: int = 48
+    label_len: Annotated[int, AtLeast(0), FIXABLE] = 48
     """Rows of the input repeated before the target in published batches, time steps; no effect on the loss."""
-    pred_len: int = 96
+    pred_len: Annotated[int, AtLeast(1), FIXABLE] = 96
     """Length of the forecast, time steps."""
-    percent: int = 100
+    percent: Annotated[int, AtLeast(1), AtMost(100), FIXABLE] = 100
     """Share of the training split that is used, percent; the scaler still fits all of it."""
 
     # Model
@@ -48,121 +60,137 @@ class RunConfig:
     """smollm2-135m (embedded), gpt2, bert, llama (any case), a transformers folder, or none: the control without."""
     llm_path: str | None = None
     """Local transformers folder of llm_model, instead of its hub name."""
-    llm_weights: Literal["pretrained", "random"] = "pretrained"
+    llm_weights: Annotated[Literal["pretrained", "random"], FIXABLE] = "pretrained"
     """random: untrained weights of the true shape, for timing only; every result says so."""
-    llm_dim: int | None = None
+    llm_dim: Annotated[int | None, AtLeast(1), FIXABLE] = None
     """Hidden size of the language model; refused if the backbone's differs (default: the backbone's)."""
-    llm_layers: int = 6
+    llm_layers: Annotated[int, AtLeast(1), KNOB] = 6
     """Layers of the language model that are kept, from the first."""
-    d_model: int = 16
+    d_model: Annotated[int, AtLeast(1), KNOB] = 16
     """Width of a patch embedding."""
-    n_heads: int = 8
+    n_heads: Annotated[int, AtLeast(1), KNOB] = 8
     """Heads of the reprogramming attention."""
-    d_ff: int = 32
+    d_ff: Annotated[int, AtLeast(1), KNOB] = 32
     """Width of a reprogramming head and of the slice of the hidden state that the forecast is read from."""
-    patch_len: int = 16
+    patch_len: Annotated[int, AtLeast(1), KNOB] = 16
     """Length of a patch, time steps."""
-    stride: int = 8
+    stride: Annotated[int, AtLeast(1), KNOB] = 8
     """Distance between the starts of neighbouring patches, time steps."""
-    dropout: float = 0.1
+    dropout: Annotated[float, AtLeast(0), Below(1), KNOB, SAME_TIMES] = 0.1
     """Dropout of the patch embedding and of the head; the reprogramming attention always has 0.1."""
-    num_prototypes: int = 1000
+    num_prototypes: Annotated[int, AtLeast(1), KNOB] = 1000
     """Text prototypes that the vocabulary is mapped to."""
 
     # Prompt
-    prompt: Prompt = "official"
+    prompt: Annotated[Prompt, KNOB] = "official"
     """Text that describes a window: official statistics, wavelet statistics of three lengths, or none."""
-    prompt_digits: Literal["full", "4", "2"] = "full"
+    prompt_digits: Annotated[Literal["full", "4", "2"], KNOB] = "full"
     """Decimals of the numbers in a prompt; fewer make shorter prompts and other numbers."""
-    prompt_scope: Literal["channel", "span"] = "channel"
+    prompt_scope: Annotated[Literal["channel", "span"], KNOB] = "channel"
     """One prompt per window and channel, or one per time span shared by its channels."""
-    prompt_padding: Literal["masked", "published"] = "masked"
+    prompt_padding: Annotated[Literal["masked", "published"], FIXABLE] = "masked"
     """masked: a forecast does not depend on its batch neighbours; published: padding is attended to."""
-    prompt_prefix: Literal["recompute", "reuse", "store"] = "recompute"
+    prompt_prefix: Annotated[
+        Literal["recompute", "reuse", "store"],
+        Searched(needs={"reuse": ("causal",), "store": ("causal",)}, instead=("recompute",)),
+        SAME_NUMBERS,
+    ] = "recompute"
     """recompute: as published; reuse: exact reuse of frozen keys and values; store: also keeps the windows' own."""
-    prompt_store_gib: float = 4.0
+    prompt_store_gib: Annotated[float, AtLeast(0), FIXABLE, SAME_NUMBERS] = 4.0
     """Size limit of the prompt store, GiB."""
-    prompt_description: str | None = None
+    prompt_description: Annotated[str | None, FIXABLE] = None
     """Description of the data set in the prompt (default: the data set's own)."""
-    dwt_wavelet: str = "db4"
+    dwt_wavelet: Annotated[str, KNOB] = "db4"
     """Wavelet of the dwt prompts."""
-    dwt_prompt_level: int = 3
+    dwt_prompt_level: Annotated[int, AtLeast(1), KNOB] = 3
     """Decomposition level of the dwt prompts."""
 
     # Wavelet patch embedding
-    use_swt: bool = False
+    use_swt: Annotated[bool, KNOB] = False
     """Embed patches of the stationary wavelet transform's bands."""
-    swt_wavelet: str = "db4"
+    swt_wavelet: Annotated[str, KNOB] = "db4"
     """Wavelet of the patch embedding."""
-    swt_level: int = 3
+    swt_level: Annotated[int, AtLeast(1), KNOB] = 3
     """Levels of the stationary wavelet transform."""
-    use_all_coeffs: bool = False
+    use_all_coeffs: Annotated[bool, KNOB] = False
     """Use every detail band; otherwise only the coarsest approximation and detail."""
 
     # Training
-    batch_size: int = 32
+    batch_size: Annotated[int, AtLeast(1), KNOB] = 32
     """Micro batch per device, windows."""
-    eval_batch_size: int | None = None
+    eval_batch_size: Annotated[int | None, AtLeast(1), FIXABLE, SAME_NUMBERS] = None
     """Batch of validation and test, windows (default: batch_size); does not change a number."""
-    accumulation_steps: int = 1
+    accumulation_steps: Annotated[int, AtLeast(1), KNOB] = 1
     """Micro batches per optimizer step; the global batch is their product."""
-    optimizer: Literal["adam", "adamw"] = "adam"
+    optimizer: Annotated[Literal["adam", "adamw"], KNOB] = "adam"
     """Optimizer of the trained parameters."""
-    fused_optimizer: bool | None = None
+    fused_optimizer: Annotated[bool | None, KNOB, SAME_NUMBERS] = None
     """One kernel for the whole update (default: with reuse and store, not with recompute, as published)."""
-    weight_decay: float = 0.0
+    weight_decay: Annotated[float, AtLeast(0), KNOB, SAME_TIMES] = 0.0
     """Weight decay of AdamW."""
-    learning_rate: float = 1e-4
+    learning_rate: Annotated[float, Above(0), KNOB, SAME_TIMES] = 1e-4
     """Learning rate at a global batch of 32."""
-    lr_scaling: Literal["none", "sqrt", "linear"] = "none"
+    lr_scaling: Annotated[Literal["none", "sqrt", "linear"], KNOB, SAME_TIMES] = "none"
     """Scaling of the learning rate with the global batch, relative to 32."""
-    lradj: Literal["type1", "COS", "TST", "constant"] = "type1"
+    lradj: Annotated[Literal["type1", "COS", "TST", "constant"], KNOB, SAME_TIMES] = "type1"
     """Schedule: type1 halves every epoch, COS cosine, TST one cycle, constant."""
-    pct_start: float = 0.2
+    pct_start: Annotated[float, Above(0), Below(1), FIXABLE, SAME_TIMES] = 0.2
     """Share of the run in which the TST schedule warms up."""
-    train_epochs: int = 10
+    train_epochs: Annotated[int, AtLeast(1), FIXABLE] = 10
     """Passes over the training windows."""
-    patience: int = 10
+    patience: Annotated[int, AtLeast(1), FIXABLE] = 10
     """Validations without improvement before the run stops."""
-    validate_every: int = 1
+    validate_every: Annotated[int, AtLeast(1), KNOB] = 1
     """Epochs between validations; one always follows the last epoch."""
-    max_grad_norm: float = 0.0
+    max_grad_norm: Annotated[float, AtLeast(0), KNOB] = 0.0
     """Gradient clipping by total norm; 0 is off."""
-    tune_layer_norm: bool = False
+    tune_layer_norm: Annotated[bool, KNOB] = False
     """Train the backbone's layer norms too; needs prompt_prefix recompute."""
-    backbone_dropout: bool = False
+    backbone_dropout: Annotated[bool, KNOB] = False
     """Switch on the frozen backbone's own dropout in training, as published; needs prompt_prefix recompute."""
-    seed: int = 2021
+    seed: Annotated[int, AtLeast(0), SAME_TIMES] = 2021
     """Seed of weights, dropout and of the order of the training windows."""
 
     # Speed
-    device: str = "auto"
+    device: Annotated[str, FIXABLE, SAME_NUMBERS] = "auto"
     """auto, cpu, cuda or cuda:N."""
-    precision: Precision = "fp32"
+    precision: Annotated[
+        Precision, Searched(needs={"fp16": ("fp16",), "bf16": ("bf16",)}, instead=("bf16", "fp16", "fp32"))
+    ] = "fp32"
     """Compute type; trained parameters stay fp32, the frozen backbone is stored in it. fp16 scales the loss."""
-    attention: Attention = "eager"
+    attention: Annotated[Attention, KNOB, SAME_NUMBERS] = "eager"
     """Attention kernel of the backbone."""
-    compile_mode: CompileMode = "off"
+    compile_mode: Annotated[
+        CompileMode,
+        Searched(
+            needs={"default": ("compiler",), "reduce-overhead": ("compiler", "cuda"), "max-autotune": ("compiler",)},
+            instead=("default", "off"),
+        ),
+    ] = "off"
     """torch.compile mode; compilation is timed apart."""
-    offload_optimizer: Literal["off", "none", "cpu"] = "off"
+    offload_optimizer: Annotated[
+        Literal["off", "none", "cpu"],
+        Searched(needs={"none": ("deepspeed",), "cpu": ("deepspeed", "compiler")}, instead=("none", "off")),
+        SAME_NUMBERS,
+    ] = "off"
     """off: no DeepSpeed; none: ZeRO-2; cpu: ZeRO-2 with the optimizer on the CPU."""
-    deepspeed_config: str | None = None
+    deepspeed_config: Annotated[str | None, FIXABLE] = None
     """The user's own DeepSpeed JSON file, instead of the generated one."""
-    gradient_checkpointing: bool = False
+    gradient_checkpointing: Annotated[bool, KNOB, SAME_NUMBERS] = False
     """Recompute the backbone's activations in the backward pass: less memory, more time."""
-    num_workers: int = 0
+    num_workers: Annotated[int, AtLeast(0), KNOB, SAME_NUMBERS] = 0
     """Processes that load batches; 0 gathers batches from windows held on the device."""
-    pin_memory: bool = True
+    pin_memory: Annotated[bool, Searched(needs={"true": ("cuda",)}), SAME_NUMBERS] = True
     """Page-locked host memory for loader workers; a GPU setting."""
-    prefetch_factor: int = 2
+    prefetch_factor: Annotated[int, AtLeast(1), KNOB, SAME_NUMBERS] = 2
     """Batches that each loader worker prepares ahead."""
 
     # Fidelity
-    train_samples: int | None = None
+    train_samples: Annotated[int | None, AtLeast(1)] = None
     """Train on this many windows of the seeded permutation, the schedule stretched to them (default: all)."""
-    val_samples: int | None = None
+    val_samples: Annotated[int | None, AtLeast(1)] = None
     """Validate on this many windows, one fixed stratified subset (default: every window)."""
-    warmup_steps: int = 2
+    warmup_steps: Annotated[int, AtLeast(0), FIXABLE, SAME_NUMBERS] = 2
     """Optimizer steps of 32 windows at the start that the timing leaves out; fewer steps where they are bigger."""
 
     def __post_init__(self) -> None:
@@ -237,76 +265,43 @@ class RunConfig:
         return cls.from_dict(json.loads(path.read_text()))
 
 
-def field_types() -> dict[str, Any]:
-    """Each field's annotation, resolved."""
-    return typing.get_type_hints(RunConfig)
-
-
-def choices(annotation: Any) -> tuple[Any, ...]:
-    """The allowed values of a Literal annotation; empty for any other."""
-    return typing.get_args(annotation) if typing.get_origin(annotation) is Literal else ()
-
-
-def plain_type(annotation: Any) -> tuple[type, bool]:
-    """The scalar type of a field and whether None is allowed."""
-    if isinstance(annotation, types.UnionType):
-        inner = [part for part in typing.get_args(annotation) if part is not type(None)]
-        return inner[0], True
-    return (str, False) if choices(annotation) else (annotation, False)
+SETTINGS: dict[str, Declaration] = declarations_of(RunConfig)
+"""What each setting declares, by name."""
 
 
 def _type_problems(config: RunConfig) -> list[str]:
     problems = []
-    for name, annotation in field_types().items():
-        value, allowed = getattr(config, name), choices(annotation)
-        if allowed:
-            if value not in allowed:
-                problems.append(f"{name} must be one of {', '.join(allowed)}, got {value!r}.")
+    for name, declared in SETTINGS.items():
+        value = getattr(config, name)
+        if value is None and declared.is_optional:
             continue
-        kind, optional = plain_type(annotation)
-        if value is None and optional:
+        if declared.choices:
+            if value not in declared.choices:
+                problems.append(f"{name} must be one of {', '.join(declared.choices)}, got {value!r}.")
             continue
-        accepted = (int, float) if kind is float else (kind,)
-        if not isinstance(value, accepted) or (isinstance(value, bool) and kind is not bool):
-            problems.append(f"{name} must be {kind.__name__}, got {value!r}.")
+        accepted = (int, float) if declared.kind is float else (declared.kind,)
+        if not isinstance(value, accepted) or (isinstance(value, bool) and declared.kind is not bool):
+            problems.append(f"{name} must be {declared.kind.__name__}, got {value!r}.")
         elif isinstance(value, float) and not math.isfinite(value):
             problems.append(f"{name} must be finite, got {value!r}.")
     return problems
 
 
-_AT_LEAST = {
-    **dict.fromkeys(
-        "seq_len pred_len llm_layers d_model n_heads d_ff patch_len stride num_prototypes batch_size "
-        "eval_batch_size accumulation_steps train_epochs patience validate_every prefetch_factor "
-        "train_samples val_samples swt_level dwt_prompt_level llm_dim".split(),
-        1,
-    ),
-    **dict.fromkeys(
-        "label_len num_workers warmup_steps seed weight_decay max_grad_norm dropout prompt_store_gib".split(),
-        0,
-    ),
-}
-
-
 def _range_problems(config: RunConfig) -> list[str]:
     problems = []
-    for name, least in _AT_LEAST.items():
+    for name, declared in SETTINGS.items():
         value = getattr(config, name)
-        if isinstance(value, int | float) and value < least:
-            problems.append(f"{name} must be at least {least}, got {value}.")
-    if isinstance(config.percent, int) and not 1 <= config.percent <= 100:
-        problems.append(f"percent must be between 1 and 100, got {config.percent}.")
-    if isinstance(config.dropout, int | float) and config.dropout >= 1:
-        problems.append(f"dropout must be below 1, got {config.dropout}.")
-    if isinstance(config.learning_rate, int | float) and config.learning_rate <= 0:
-        problems.append(f"learning_rate must be above 0, got {config.learning_rate}.")
-    if isinstance(config.pct_start, int | float) and not 0 < config.pct_start < 1:
-        problems.append(f"pct_start must be between 0 and 1, got {config.pct_start}.")
-    if isinstance(config.seq_len, int) and isinstance(config.patch_len, int) and config.patch_len > config.seq_len:
+        if _is_number(value) and (problem := declared.limit_problem(value)):
+            problems.append(f"{name} {problem}.")
+    if _is_number(config.seq_len) and _is_number(config.patch_len) and config.patch_len > config.seq_len:
         problems.append(
             f"patch_len must be at most seq_len ({config.seq_len}), got {config.patch_len}. Use a smaller --patch_len."
         )
     return problems
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def _conflicts(config: RunConfig) -> list[str]:

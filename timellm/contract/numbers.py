@@ -1,6 +1,6 @@
 """Which settings of a run change its numbers, and which its times.
 
-Both are deny lists: a setting counts as changing numbers and times unless it is declared otherwise here. So a new
+Both are deny lists: a setting counts as changing numbers and times unless its declaration says otherwise. So a new
 setting never makes two runs share an error by accident.
 """
 
@@ -12,27 +12,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from timellm.contract.config import RunConfig
+from timellm.contract.config import SETTINGS, RunConfig
+from timellm.contract.declarations import SAME_NUMBERS, SAME_TIMES
 
-WAYS = frozenset(
-    {
-        "attention",
-        "device",
-        "eval_batch_size",
-        "fused_optimizer",
-        "gradient_checkpointing",
-        "num_workers",
-        "offload_optimizer",
-        "pin_memory",
-        "prefetch_factor",
-        "prompt_prefix",
-        "prompt_store_gib",
-        "warmup_steps",
-    }
-)
+WAYS = frozenset(name for name, declared in SETTINGS.items() if SAME_NUMBERS.what in declared.unchanged)
 """Settings that choose a way to compute the same numbers, but for rounding; `_exceptions` says when one does not."""
 
-TIMELESS = frozenset({"dropout", "learning_rate", "lr_scaling", "lradj", "pct_start", "seed", "weight_decay"})
+TIMELESS = frozenset(name for name, declared in SETTINGS.items() if SAME_TIMES.what in declared.unchanged)
 """Settings that change no time."""
 
 _BASE_BATCH = 32
