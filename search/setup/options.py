@@ -9,7 +9,7 @@ from typing import Any, NoReturn
 
 from search.decide.samplers import SAMPLERS
 from spaces.schema import SCHEDULERS
-from timellm.contract.config import choices, field_types
+from timellm.contract.config import SETTINGS
 from timellm.contract.errors import InputError
 
 _UNITS = {"": 1.0, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
@@ -180,7 +180,7 @@ def _parser(default: Any = None) -> argparse.ArgumentParser:
 
 
 def _add_task(parser: argparse.ArgumentParser, of: Any) -> None:
-    names = choices(field_types()["data"])
+    names = SETTINGS["data"].choices
     add = parser.add_argument_group("data and language model").add_argument
     add("--data", choices=names, default=of("nyc-weather"), help="data set (nyc-weather, which is embedded)")
     add("--root_path", metavar="DIR", help="folder of the data file")

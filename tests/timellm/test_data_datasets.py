@@ -2,7 +2,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from timellm.contract.config import RunConfig, choices, field_types
+from timellm.contract.config import SETTINGS, RunConfig
 from timellm.contract.errors import InputError
 from timellm.data import load_data
 from timellm.data.datasets import DATA_SETS
@@ -11,7 +11,7 @@ PUBLISHED = {"Weather": ("weather.csv", "10min"), "ECL": ("electricity.csv", "h"
 
 
 def test_the_flag_names_exactly_the_registered_data_sets():
-    assert set(choices(field_types()["data"])) == set(DATA_SETS)
+    assert set(SETTINGS["data"].choices) == set(DATA_SETS)
 
 
 @pytest.mark.parametrize("name", DATA_SETS)
