@@ -64,6 +64,8 @@ def _run(job: Any, folder: Path, events: Any, should_stop: threading.Event) -> A
         max_memory_gib=job.max_memory_gib,
         min_timed_steps=job.min_timed_steps,
         rungs=job.rungs,
+        clock=job.clock,
+        max_timing_seconds=job.max_timing_seconds,
         on_event=lambda event: _emit(events, event),
         should_stop=should_stop,
     )

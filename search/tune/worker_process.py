@@ -65,6 +65,7 @@ class WorkerProcess:
     def __init__(self, settings: WorkerSettings, job: Job) -> None:
         folder = TrialFolder(Path(job.run_dir))
         self._settings, self._folder = settings, folder
+        self._clock = job.clock
         self._asked_to_stop: str | None = None
         self._kill_at = float("inf")
         self._killed: Ended | None = None
@@ -163,7 +164,8 @@ class WorkerProcess:
         elif result.get("state") == State.INTERRUPTED and self._asked_to_stop:
             result["error"] = self._asked_to_stop
         result.setdefault("started_at", iso(self.started_at))
-        result.setdefault("timing_quality", self.timing_quality)
+        if self._clock != "error":
+            result.setdefault("timing_quality", self.timing_quality)
         if result.get("total_seconds") is None:
             result["total_seconds"] = round(self.seconds, 3)
         return result

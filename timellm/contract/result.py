@@ -108,6 +108,10 @@ class RunResult:
     """Type that the language model's matrix products are computed in."""
     naive_mse: dict[str, float] | None = None
     """Errors of forecasts that need no training, over the same validation windows."""
+    curve: list[dict[str, Any]] | None = None
+    """Of a run that measures its error alone: step, samples, val_mse and val_samples on the way and at the end."""
+    examples: list[dict[str, Any]] | None = None
+    """Of such a run: some validation windows with channel, history, truth, forecast and naive forecast, scaled."""
     notes: list[str] = field(default_factory=list)
     """What a reader of the figures should know."""
 

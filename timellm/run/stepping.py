@@ -19,6 +19,8 @@ from timellm.run.errors import Diverged
 from timellm.run.preparation import Preparation
 
 SECONDS_BETWEEN_REPORTS = 1.0
+STEPS_PER_LOOK = 2
+"""Readings after which an interval that was too wide is looked at again."""
 STEPS_PER_GPU_READING = 16
 
 
@@ -97,27 +99,39 @@ class Stepper:
             self.profiler.finish()
         self._passes += ends_pass
 
-    def time_more(self, least: int, seconds: float) -> None:
+    def time_more(self, least: int, seconds: float, half_width: float = math.inf) -> None:
         """Take extra steps until enough steady ones are timed; what the run reports of errors is done by then.
 
         Args:
             least: Steady steps to reach, of every kind that an epoch has.
             seconds: Stop after this long, once one steady step of every kind is timed.
+            half_width: Take more than the least until half of the 95 % interval of an epoch's time, relative to it, is
+                no wider.
         """
         windows = self._prepared.windows.timing
         size = self._config.global_batch * self._engine.world
         full = windows.repeat(math.ceil(size / len(windows)))[: max(size, len(windows) // size * size)]
         deadline = time.perf_counter() + seconds
         seen = max(size, min(self.samples, len(full)) // size * size)
-        for clock in dict.fromkeys((self._filling, self._clock)):
-            while self._wants_more(clock, least, deadline):
-                if self._prepared.store is None:
-                    self._take_timed_steps(full, clock, least, deadline)
-                elif clock is self._filling:
-                    self._prepared.store.forget()
-                    seen = size * self._take_timed_steps(full, clock, least, deadline)
-                else:
-                    self._take_timed_steps(full[:seen], clock, least, deadline)
+        while True:
+            for clock in dict.fromkeys((self._filling, self._clock)):
+                while self._wants_more(clock, least, deadline):
+                    if self._prepared.store is None:
+                        self._take_timed_steps(full, clock, least, deadline)
+                    elif clock is self._filling:
+                        self._prepared.store.forget()
+                        seen = size * self._take_timed_steps(full, clock, least, deadline)
+                    else:
+                        self._take_timed_steps(full[:seen], clock, least, deadline)
+            is_done = time.perf_counter() > deadline or self._is_tight(half_width)
+            if self._engine.agree(is_done, self._device):
+                return
+            least = max(least, self.timed_steps) + STEPS_PER_LOOK * self._clock.steps_per_reading
+
+    def _is_tight(self, half_width: float) -> bool:
+        """Whether the 95 % interval of an epoch's time is as narrow as this, half of it relative to the time."""
+        epoch = self.seconds_per_epoch()
+        return half_width == math.inf or (epoch is not None and (epoch.high - epoch.low) / 2 <= half_width * epoch.mean)
 
     def _take_timed_steps(self, windows: Tensor, clock: StepClock, least: int, deadline: float) -> int:
         """Take extra steps on windows until there are enough or the windows end; returns how many."""

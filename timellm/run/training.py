@@ -5,15 +5,13 @@ import json
 import math
 import os
 import threading
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any
+from collections.abc import Callable
 
 import psutil
 import torch
 
 from timellm.contract.config import RunConfig
+from timellm.contract.errors import InputError
 from timellm.contract.result import RunResult
 from timellm.data.naive import naive_errors
 from timellm.machine.environment import choose_device, seed_everything, synchronize
@@ -26,11 +24,15 @@ from timellm.optimize.deepspeed_config import checkpointing_note
 from timellm.optimize.engine import Engine, build_engine
 from timellm.run.batches import Batch, starvation_note
 from timellm.run.checkpoint import load_checkpoint, save_checkpoint
+from timellm.run.clocks.error_alone import ErrorTraining
+from timellm.run.clocks.running import Running
+from timellm.run.clocks.time_alone import time_steps, time_validation
 from timellm.run.errors import OUT_OF_MEMORY_REMEDIES, Diverged, Interrupted
 from timellm.run.evaluate import Scores, evaluate
 from timellm.run.facts import Facts, facts_of
 from timellm.run.forecast_file import TEST_FORECASTS, file_of_test_split
 from timellm.run.kernels import attention_kernel
+from timellm.run.options import Event, RunOptions
 from timellm.run.preparation import Preparation, prepare
 from timellm.run.residuals import Residuals
 from timellm.run.stepping import Stepper
@@ -40,41 +42,6 @@ CHECKPOINT = "checkpoint.safetensors"
 
 DEEPSPEED_CONFIG = "ds_config_zero2.json"
 """File of the resolved DeepSpeed configuration, in the run's folder."""
-
-Event = dict[str, Any]
-
-
-@dataclass
-class RunOptions:
-    """How a run is watched and stopped; none of it changes a number.
-
-    Attributes:
-        folder: Where the run's files go.
-        checkpoint: Where a checkpoint that can forecast goes, also in a run on train_samples. None: only a run on all
-            windows leaves one, in the folder, with its parameters alone.
-        init_from: Checkpoint whose parameters the training starts from.
-        saves_forecasts: Leave the forecasts of the test split in the folder.
-        max_memory_gib: Memory limit; a run that passes it ends as out_of_memory.
-        min_timed_steps: Steady steps to time at least; a run too short for it takes extra ones after its validation.
-        max_extra_seconds: Bound on those extra steps, seconds; one is always taken where none was timed.
-        is_profiled: Record some steps behind the warm-up and leave their profile and trace in the folder.
-        rungs: Windows seen after which a run on train_samples validates on its way, outside the timing; rounded up
-            to whole optimizer steps.
-        on_event: Called with what happens.
-        should_stop: Set from outside to end the run in good order.
-    """
-
-    folder: Path
-    checkpoint: Path | None = None
-    init_from: Path | None = None
-    saves_forecasts: bool = False
-    max_memory_gib: float | None = None
-    min_timed_steps: int = 4
-    max_extra_seconds: float = 20.0
-    is_profiled: bool = False
-    rungs: Sequence[int] = ()
-    on_event: Callable[[Event], None] = lambda event: None
-    should_stop: threading.Event = field(default_factory=threading.Event)
 
 
 class TrainingRun:
@@ -92,6 +59,7 @@ class TrainingRun:
         self.result = RunResult(seed=config.seed, started_at=began.isoformat(timespec="seconds"))
         self._best: Scores | None = None
         self._validations: list[Scores] = []
+        self._validation_seconds: float | None = None
         self._stale = 0
         self._other_peaks_gib = 0.0
         self._lock = threading.Lock()
@@ -107,11 +75,17 @@ class TrainingRun:
         Raises:
             InputError: For settings, data or a language model that do not fit together.
         """
+        if self._is_error_alone and self.config.train_samples is None:
+            raise InputError(
+                "A run that measures its error alone trains on train_samples windows, got all of them. "
+                "Measure time and error together, or name train_samples."
+            )
         device = choose_device(self.config)
         if self.config.compile_mode != "off":
             torch.compiler.reset()  # code of earlier runs counts towards a limit, beyond which nothing is compiled
         self._monitor = DeviceMonitor(device)
-        with MemoryWatch(device, self.options.max_memory_gib, self._exceeded) as watch:
+        limit_gib = None if self._is_error_alone else self.options.max_memory_gib
+        with MemoryWatch(device, limit_gib, self._exceeded) as watch:
             try:
                 self._train(device, watch)
                 self.result.state = "complete"
@@ -124,15 +98,16 @@ class TrainingRun:
                 first = (str(error).splitlines() or ["Memory ended."])[0]
                 self.result.error = f"{first} The peak was {watch.peak_gib:.2f} GiB. {OUT_OF_MEMORY_REMEDIES}"
             finally:
-                self.result.peak_memory_gib = round(max(watch.peak_gib, self._other_peaks_gib), 4)
-                self.result.total_seconds = round(self._now(), 3)
+                if not self._is_error_alone:
+                    self.result.peak_memory_gib = round(max(watch.peak_gib, self._other_peaks_gib), 4)
+                    self.result.total_seconds = round(self._now(), 3)
         self.options.on_event({"event": "done", "state": self.result.state})
         return self.result
 
     def _train(self, device: torch.device, watch: MemoryWatch) -> None:
         config, options = self.config, self.options
         global_batch = config.global_batch * world_size()
-        steps_ready = config.untimed_steps + options.min_timed_steps
+        steps_ready = 0 if self._is_error_alone else config.untimed_steps + options.min_timed_steps
         prepared = prepare(config, device, steps_ready * global_batch)
         if options.init_from is not None:
             load_checkpoint(options.init_from, prepared.model)
@@ -149,17 +124,54 @@ class TrainingRun:
         if options.is_profiled and engine.rank == 0:
             stepper.profiler = StepProfiler(options.folder, device, config.untimed_steps, options.on_event)
         synchronize(device)
-        self.result.startup_seconds = round(self._now() - engine.compile_seconds, 3)
-        options.on_event({"event": "training", "startup_seconds": self.result.startup_seconds, "steps": steps})
+        startup_seconds = round(self._now() - engine.compile_seconds, 3)
+        options.on_event({"event": "training", "startup_seconds": startup_seconds, "steps": steps})
+        running = Running(config, prepared, engine, stepper, device, self._stop_if_told)
+        if self._is_error_alone:
+            self._measure_error(running)
+            return
+        self.result.startup_seconds = startup_seconds
         try:
-            self._pass_over(prepared, engine, stepper, device)
+            if options.clock == "time":
+                self._measure_time(running)
+            else:
+                self._pass_over(prepared, engine, stepper, device)
         finally:
             self._report_time(stepper, prepared, engine)
             self._report_device()
             self._note_starvation(stepper)
-        if config.train_samples is None:
+        if config.train_samples is None and options.clock == "together":
             self._test(prepared, engine, device)
         self._other_peaks_gib = engine.largest(watch.peak_gib, device)
+
+    @property
+    def _is_error_alone(self) -> bool:
+        """Whether the run measures no time and no memory."""
+        return self.options.clock == "error"
+
+    def _measure_time(self, running: Running) -> None:
+        """Steady steps and validation batches of the settings as they are; no error."""
+        assert self._monitor is not None
+        least, seconds = self.options.min_timed_steps, self.options.max_timing_seconds
+        time_steps(running, least, seconds, self._monitor.start)
+        self._validation_seconds = time_validation(running)
+
+    def _measure_error(self, running: Running) -> None:
+        """One training on train_samples windows; no time."""
+        result = self.result
+
+        def tell(scores: Scores) -> None:
+            result.val_mse, result.val_mae, result.val_samples = scores.mse, scores.mae, scores.windows
+            self._tell(scores, running.prepared, running.engine, running.stepper)
+
+        result.is_projected = True
+        training = ErrorTraining(running, self.options.rungs, tell)
+        try:
+            training.run()
+        finally:
+            result.epochs = round(running.stepper.samples / running.prepared.windows.epoch_windows, 6)
+            result.curve = training.curve
+        result.examples = training.examples
 
     def _pass_over(self, prepared: Preparation, engine: Engine, stepper: Stepper, device: torch.device) -> None:
         last = len(prepared.windows.passes) - 1
@@ -218,7 +230,8 @@ class TrainingRun:
         save_checkpoint(self._checkpoint, prepared.model, self.config, self._facts, residuals.calibration())
 
     def _tell(self, scores: Scores, prepared: Preparation, engine: Engine, stepper: Stepper) -> None:
-        self._report_time(stepper, prepared, engine)
+        if not self._is_error_alone:
+            self._report_time(stepper, prepared, engine)
         self.options.on_event(
             {
                 "event": "validation",
@@ -286,7 +299,9 @@ class TrainingRun:
             per_window = sum(scores.seconds for scores in self._validations) / sum(
                 scores.windows for scores in self._validations
             )
-            result.validation_seconds = per_window * prepared.windows.all_validation
+            self._validation_seconds = per_window * prepared.windows.all_validation
+        if self._validation_seconds is not None:
+            result.validation_seconds = self._validation_seconds
             share = result.validation_seconds / config.validate_every
             result.seconds_per_epoch_with_validation = epoch.mean + share
 
@@ -309,10 +324,12 @@ class TrainingRun:
         result.backbone = prepared.backbone_label
         result.naive_mse = naive_errors(prepared.data.validation, prepared.windows.validation, prepared.data.frequency)
         result.device = torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu"
+        result.notes = list(prepared.data.notes)
+        if self._is_error_alone:
+            return
         first = prepared.train.cut_here(prepared.windows.passes[0][:2])
         result.attention_kernel = attention_kernel(prepared.model, first, self.config.attention)
         result.matmul_dtype = next(name for name, dtype in DTYPES.items() if dtype == prepared.model.product_dtype)
-        result.notes = list(prepared.data.notes)
         if result.matmul_dtype != self.config.precision:
             result.notes.append(
                 f"Operands were rounded to {self.config.precision} and multiplied in {result.matmul_dtype}, "
@@ -327,7 +344,8 @@ class TrainingRun:
 
     def _between_steps(self, step: int, samples: int, loss: float | None) -> None:
         self._stop_if_told()
-        if self._monitor is not None and not self._monitor.is_running and step >= self.config.untimed_steps:
+        is_watched = self._monitor is not None and not self._monitor.is_running and not self._is_error_alone
+        if self._monitor is not None and is_watched and step >= self.config.untimed_steps:
             self._monitor.start()
         if loss is not None:
             event: Event = {"event": "progress", "step": step, "samples": samples, "train_loss": loss}

@@ -1,0 +1,72 @@
+"""A run that has been set up, as the clocks see it."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from timellm.contract.config import RunConfig
+from timellm.optimize.engine import Engine
+from timellm.run.batches import Batch
+from timellm.run.evaluate import Scores, evaluate
+from timellm.run.preparation import Preparation
+from timellm.run.stepping import Stepper
+
+
+@dataclass(frozen=True)
+class Running:
+    """The parts of a run.
+
+    Attributes:
+        config: Its settings.
+        prepared: Its network, windows and batches.
+        engine: Turns losses into updates.
+        stepper: Takes optimizer steps.
+        device: Where it runs.
+        stop_if_told: Raises if the run has been told to stop.
+    """
+
+    config: RunConfig
+    prepared: Preparation
+    engine: Engine
+    stepper: Stepper
+    device: torch.device
+    stop_if_told: Callable[[], None]
+
+    @property
+    def validation_batch(self) -> int:
+        """Windows of a validation batch."""
+        return self.config.eval_batch_size or self.config.batch_size
+
+    def score(
+        self,
+        windows: Tensor,
+        *,
+        between_batches: Callable[[], None] | None = None,
+        on_forecast: Callable[[Batch, Tensor], None] | None = None,
+    ) -> Scores:
+        """Errors over validation windows [windows].
+
+        Args:
+            windows: Their numbers.
+            between_batches: Called after each batch, before it is asked whether to stop.
+            on_forecast: Called with each batch and its scaled forecasts.
+        """
+
+        def after_batch() -> None:
+            if between_batches is not None:
+                between_batches()
+            self.stop_if_told()
+
+        return evaluate(
+            self.prepared.model,
+            self.prepared.validation,
+            windows,
+            self.validation_batch,
+            self.device,
+            shares_prototypes=self.config.prompt_prefix != "recompute",
+            between_batches=after_batch,
+            on_forecast=on_forecast,
+            engine=self.engine,
+        )
