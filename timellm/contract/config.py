@@ -25,6 +25,7 @@ KNOB, FIXABLE = Searched(), Fixable()
 
 Precision = Literal["fp32", "fp16", "bf16"]
 Prompt = Literal["official", "dwt-minimal", "dwt-balanced", "dwt-detailed", "none"]
+DataName = Literal["nyc-weather", "ETTh1", "ETTh2", "ETTm1", "ETTm2", "Weather", "ECL", "Traffic", "custom"]
 Attention = Literal["eager", "sdpa"]
 CompileMode = Literal["off", "default", "reduce-overhead", "max-autotune"]
 
@@ -34,9 +35,7 @@ class RunConfig:
     """Settings of one Time-LLM training run; the defaults are the published ones."""
 
     # Data
-    data: Literal["nyc-weather", "ETTh1", "ETTh2", "ETTm1", "ETTm2", "Weather", "ECL", "Traffic", "custom"] = (
-        "nyc-weather"
-    )
+    data: DataName = "nyc-weather"
     """Data set; nyc-weather is embedded, the others are read from root_path/data_path."""
     root_path: str | None = None
     """Folder that holds data_path."""
