@@ -9,7 +9,7 @@ from timellm.contract.errors import InputError
 from timellm.data import load_data
 from timellm.machine.environment import choose_device
 from timellm.model.wavelet_embedding import check_wavelet_embedding
-from timellm.optimize.deepspeed_config import load_deepspeed_config
+from timellm.optimize.deepspeed_config import deepspeed_notes
 from timellm.prompts import check_wavelet_prompt
 
 
@@ -85,6 +85,6 @@ def _check_device(config: RunConfig) -> dict[str, Any]:
 
 
 def _check_deepspeed(config: RunConfig) -> dict[str, Any]:
-    if config.deepspeed_config is not None:
-        load_deepspeed_config(config)
-    return {}
+    if config.deepspeed_config is None:
+        return {}
+    return {"deepspeed": {"notes": deepspeed_notes(config)}}

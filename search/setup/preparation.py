@@ -145,7 +145,7 @@ def prepare(options: Options, folder: RunFolder) -> Preparation:
         config=config,
         facts=facts,
         resources=resources,
-        notes=(*facts["data"].get("notes", ()), *notes),
+        notes=(*facts["data"].get("notes", ()), *facts.get("deepspeed", {}).get("notes", ()), *notes),
         warm_rows=_warm_rows(options, facts),
     )
     if reason := resolved.exclusion(resolved.settings(resolved.baseline)):

@@ -6,6 +6,7 @@ import pytest
 from tests.timellm.tiny_runs import options, set_up, tiny_config
 from timellm.contract.errors import InputError
 from timellm.optimize.deepspeed_config import generated_deepspeed_config, load_deepspeed_config
+from timellm.optimize.deepspeed_json import read_deepspeed_file
 from timellm.optimize.engine import DeepSpeedEngine
 from timellm.run.training import DEEPSPEED_CONFIG, TrainingRun
 
@@ -53,7 +54,7 @@ def test_a_users_file_with_comments_is_read_and_auto_is_resolved(folder, tmp_pat
     settings = load_deepspeed_config(tiny_config(folder, deepspeed_config=str(path), batch_size=16))
     assert settings["train_micro_batch_size_per_gpu"] == 16
     assert settings["gradient_clipping"] == 1.0
-    assert settings["zero_optimization"]["comment"] == "no // comment in here"
+    assert read_deepspeed_file(path)["zero_optimization"]["comment"] == "no // comment in here"
 
 
 @pytest.mark.parametrize(
@@ -63,7 +64,6 @@ def test_a_users_file_with_comments_is_read_and_auto_is_resolved(folder, tmp_pat
         ("[1]", "must be a JSON object"),
         (json.dumps({"activation_checkpointing": {"partition_activations": True}}), "partition_activations"),
         (CPU_CHECKPOINTING, "cpu_checkpointing: it moves what gradient checkpointing keeps. Add --gradient_checkpoin"),
-        (json.dumps({"optimizer": {"params": {"lr": "auto"}}}), '"lr": "auto" cannot be resolved'),
     ],
 )
 def test_a_bad_file_is_refused_with_a_reason(folder, tmp_path, text, message):

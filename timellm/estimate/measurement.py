@@ -15,6 +15,7 @@ from timellm.machine.environment import choose_device, synchronize
 from timellm.machine.memory import GIB, MemoryWatch
 from timellm.measure.profiling import PROFILED_STEPS, StepProfile, StepProfiler
 from timellm.measure.timing import StepClock
+from timellm.optimize.deepspeed_config import deepspeed_notes
 from timellm.optimize.engine import build_engine
 from timellm.run.evaluate import evaluate
 from timellm.run.preparation import prepare
@@ -214,7 +215,7 @@ class Measurement:
             total_parameters=total,
             device=torch.cuda.get_device_name(self._device) if self._device.type == "cuda" else "cpu",
             backbone=self._prepared.backbone_label,
-            notes=list(data.notes),
+            notes=[*data.notes, *deepspeed_notes(self._config)],
             profile=recorded,
         )
 

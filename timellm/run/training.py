@@ -20,7 +20,7 @@ from timellm.machine.monitor import DeviceMonitor
 from timellm.machine.process import process_rank, world_size
 from timellm.measure.profiling import StepProfiler
 from timellm.model.timellm import DTYPES
-from timellm.optimize.deepspeed_config import checkpointing_note
+from timellm.optimize.deepspeed_config import checkpointing_note, deepspeed_notes
 from timellm.optimize.engine import Engine, build_engine
 from timellm.run.batches import Batch, starvation_note
 from timellm.run.checkpoint import load_checkpoint, save_checkpoint
@@ -324,7 +324,7 @@ class TrainingRun:
         result.backbone = prepared.backbone_label
         result.naive_mse = naive_errors(prepared.data.validation, prepared.windows.validation, prepared.data.frequency)
         result.device = torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu"
-        result.notes = list(prepared.data.notes)
+        result.notes = [*prepared.data.notes, *deepspeed_notes(self.config)]
         if self._is_error_alone:
             return
         first = prepared.train.cut_here(prepared.windows.passes[0][:2])
