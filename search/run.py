@@ -3,17 +3,16 @@
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
-_ROOT = str(Path(__file__).resolve().parent.parent)
 if __name__ == "__main__":
-    sys.path[0] = _ROOT
+    sys.path[0] = str(Path(__file__).resolve().parents[1])
 
-from search.screen.interrupts import Interrupts  # noqa: E402
-from search.setup.options import Options, parse  # noqa: E402
-from search.tune.dashboard import set_environment  # noqa: E402
-from search.tune.worker_process import WORKER_COMMAND  # noqa: E402
-from timellm.contract.errors import InputError  # noqa: E402
+from search.screen.interrupts import Interrupts
+from search.setup.options import Options, parse
+from search.tune.dashboard import set_environment
+from search.tune.worker_process import WORKER_COMMAND
+from timellm.contract.errors import InputError
 
 if TYPE_CHECKING:
     from search.screen.terminal import Terminal
@@ -91,5 +90,10 @@ def _run(prepared: "Preparation", terminal: "Terminal", interrupts: Interrupts, 
     return DONE if is_usable and not failure else NOTHING
 
 
+def command() -> NoReturn:
+    """The command `timellm-search`."""
+    raise SystemExit(main(sys.argv[1:]))
+
+
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    command()

@@ -6,6 +6,7 @@ import os
 import shlex
 import sys
 from pathlib import Path
+from typing import NoReturn
 
 if __name__ == "__main__":
     sys.path[0] = str(Path(__file__).resolve().parents[1])
@@ -158,10 +159,15 @@ def _check(texts, settings) -> None:  # type: ignore[no-untyped-def]
         raise InputError(problems)
 
 
-if __name__ == "__main__":
+def command() -> NoReturn:
+    """The command `timellm-estimate`."""
     from timellm.machine.process import restart_with_environment
 
     restart_with_environment()
     from timellm.arguments import run_command
 
     run_command(main, PROG)
+
+
+if __name__ == "__main__":
+    command()

@@ -8,6 +8,7 @@ import statistics
 import sys
 import threading
 from pathlib import Path
+from typing import NoReturn
 
 if __name__ == "__main__":
     sys.path[0] = str(Path(__file__).resolve().parents[1])
@@ -208,10 +209,15 @@ def _last_line(results) -> str:  # type: ignore[no-untyped-def]
     return line
 
 
-if __name__ == "__main__":
+def command() -> NoReturn:
+    """The command `timellm-train`."""
     from timellm.machine.process import restart_with_environment
 
     restart_with_environment()
     from timellm.arguments import run_command
 
     run_command(main, PROG)
+
+
+if __name__ == "__main__":
+    command()

@@ -8,14 +8,12 @@ import signal
 import sys
 from pathlib import Path
 
-sys.path[0] = str(Path(__file__).resolve().parents[2])
+import psutil
+import torch
 
-import psutil  # noqa: E402
-import torch  # noqa: E402
-
-from tests.search.fake_worker import fault  # noqa: E402
-from timellm import worker  # noqa: E402
-from timellm.run.stepping import Stepper  # noqa: E402
+from tests.search.fake_worker import fault
+from timellm import worker
+from timellm.run.stepping import Stepper
 
 
 def go_wrong(what: str) -> None:

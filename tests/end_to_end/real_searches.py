@@ -13,7 +13,6 @@ FAULTY_WORKER = Path(__file__).with_name("faulty_worker.py")
 
 _PROGRAM = f"""
 import sys
-sys.path[0] = {str(ROOT)!r}
 from search.run import main
 sys.exit(main(sys.argv[1:], (sys.executable, {str(FAULTY_WORKER)!r})))
 """
@@ -47,5 +46,10 @@ def search_tiny(
     command = [sys.executable, "-c", _PROGRAM, "--space", str(file), "--name", name, "--runs_dir", str(folder / "runs")]
     command += ["--data", "custom", "--root_path", str(folder), "--data_path", "series.csv"]
     command += ["--llm_model", "gpt2", "--llm_path", str(config.llm_path), "--no-dashboard", *flags]
-    environment = {**os.environ, "HF_HUB_OFFLINE": "1", "FAKE_FAULTS": json.dumps(faults or {})}
+    environment = {
+        **os.environ,
+        "PYTHONPATH": str(ROOT),
+        "HF_HUB_OFFLINE": "1",
+        "FAKE_FAULTS": json.dumps(faults or {}),
+    }
     return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=1800)

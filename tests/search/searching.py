@@ -20,7 +20,6 @@ MARK = "SEARCH_UNDER_TEST"
 
 _PROGRAM = f"""
 import sys
-sys.path[0] = {str(ROOT)!r}
 from search.run import main
 sys.exit(main(sys.argv[1:], (sys.executable, {str(FAKE_WORKER)!r})))
 """
@@ -34,6 +33,7 @@ def start(runs: Path, *arguments: str, faults: dict | None = None, seconds: floa
         "FAKE_FAULTS": json.dumps(faults or {}),
         "HF_HUB_OFFLINE": "1",
         "OMP_NUM_THREADS": "1",
+        "PYTHONPATH": str(ROOT),
         MARK: str(runs),
     }
     command = [sys.executable, "-c", _PROGRAM, "--space", "smoke", "--runs_dir", str(runs), "--no-dashboard"]

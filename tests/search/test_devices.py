@@ -23,9 +23,8 @@ from timellm.contract.job import Job, Launch
 
 CONFIG = RunConfig(batch_size=8, llm_layers=2).to_dict()
 
-RAY = f"""
+RAY = """
 import os, sys, time
-sys.path[0] = {str(ROOT)!r}
 from search.tune.dashboard import set_environment, start_ray
 set_environment()
 import ray
@@ -37,7 +36,8 @@ time.sleep(1800)
 
 @pytest.fixture(scope="module")
 def address():
-    process = subprocess.Popen([sys.executable, "-c", RAY], stdout=subprocess.PIPE, text=True)
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    process = subprocess.Popen([sys.executable, "-c", RAY], stdout=subprocess.PIPE, text=True, env=environment)
     try:
         _, address, mode = next(line for line in process.stdout if line.startswith("address")).split()
         os.environ["RAY_AUTH_MODE"] = mode  # as processes that Ray itself has started have it

@@ -112,14 +112,13 @@ def test_the_kernel_ending_a_worker_for_memory_is_out_of_memory(folder, monkeypa
 def test_a_worker_dies_with_the_process_that_started_it(folder, tmp_path):
     program = f"""
 import os, sys, time
-sys.path.insert(0, {str(ROOT)!r})
 from tests.search.test_worker_process import TrialFolder, start
 from pathlib import Path
 worker = start(TrialFolder(Path({str(folder.path)!r})))
 print(worker.pid, flush=True)
 time.sleep(60)
 """
-    environment = {**os.environ, "FAKE_SECONDS": "60"}
+    environment = {**os.environ, "FAKE_SECONDS": "60", "PYTHONPATH": str(ROOT)}
     parent = subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True, env=environment)
     pid = int(parent.stdout.readline())
     parent.send_signal(signal.SIGKILL)
