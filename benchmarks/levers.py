@@ -137,7 +137,7 @@ def _measure(
 ) -> LeverTable:
     """Time the levers of a table and train them: for their errors, or one step for the memory that is not known."""
     base = guide_base(config) if name == "guide" else config
-    amp = "bf16" if timer.device.type == "cpu" or torch.cuda.is_bf16_supported() else "fp16"
+    amp = "bf16" if timer.device.type == "cpu" or torch.cuda.is_bf16_supported(including_emulation=False) else "fp16"
     rows = _chosen(guide_rows(base, amp) if name == "guide" else levers(base), arguments.levers)
     show_progress(f"{base.prompt_prefix}: the table of {name}, {len(rows)} rows")
     times = timer.time(base, rows)

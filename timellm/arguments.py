@@ -111,7 +111,7 @@ def _apply_amp(given: dict[str, Any], values: dict[str, Any]) -> list[str]:
     if values.get("precision") == "fp32":
         return ["--use_amp and --precision fp32 contradict each other. Drop one of the two."]
     on_gpu = torch.cuda.is_available() and not str(values.get("device", "auto")).startswith("cpu")
-    has_bf16 = not on_gpu or torch.cuda.is_bf16_supported()
+    has_bf16 = not on_gpu or torch.cuda.is_bf16_supported(including_emulation=False)
     values.setdefault("precision", "bf16" if has_bf16 else "fp16")
     return []
 

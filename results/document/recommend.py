@@ -112,9 +112,15 @@ def deepspeed_config_of(config: Mapping[str, Any]) -> dict[str, Any]:
     """A ZeRO-2 configuration for a run.
 
     Clipping is always written, DeepSpeed clips at 1.0 otherwise; mixed precision is autocast, so that the trained
-    parameters stay fp32.
+    parameters stay fp32. "auto" is resolved when the run starts: buckets hold the trained parameters, no more.
     """
-    zero: dict[str, Any] = {"stage": 2, "contiguous_gradients": True, "overlap_comm": False}
+    zero: dict[str, Any] = {
+        "stage": 2,
+        "contiguous_gradients": True,
+        "overlap_comm": False,
+        "reduce_bucket_size": "auto",
+        "allgather_bucket_size": "auto",
+    }
     if config["offload_optimizer"] == "cpu":
         zero["offload_optimizer"] = {"device": "cpu", "pin_memory": config["pin_memory"]}
     settings: dict[str, Any] = {
@@ -125,7 +131,7 @@ def deepspeed_config_of(config: Mapping[str, Any]) -> dict[str, Any]:
         "zero_allow_untested_optimizer": True,
         "zero_force_ds_cpu_optimizer": False,
     }
-    if config["precision"] != "fp32":
+    if config["precision"] in ("bf16", "fp16"):
         dtype = {"bf16": "bfloat16", "fp16": "float16"}[config["precision"]]
         settings["torch_autocast"] = {"enabled": True, "dtype": dtype}
     if config["gradient_checkpointing"]:

@@ -123,7 +123,8 @@ def _features(device: str, backbone: Mapping[str, Any]) -> list[str]:
     from timellm.model.rounding import pays
 
     if device != "cpu" and torch.cuda.is_available():
-        features = {"cuda", "fp16"} | ({"bf16"} if torch.cuda.is_bf16_supported() else set())
+        has_units = torch.cuda.is_bf16_supported(including_emulation=False)
+        features = {"cuda", "fp16"} | ({"bf16", "tf32"} if has_units else set())
         features |= {f"fast-{name}" for name in _fast_on_gpu(torch.cuda.get_device_capability()) if name in features}
     else:
         features = {"bf16"} | ({"fast-bf16"} if pays(torch.bfloat16) else set())

@@ -33,8 +33,12 @@ class TrialResources:
     """Processes of a trial, each with a device of its own."""
 
     def threads(self, config: RunConfig) -> int:
-        """CPU threads of a process: every core on a CPU, one and its loader workers on a GPU."""
-        return min(1 + config.num_workers, self.cores) if self.gpus else self.cores
+        """CPU threads of a process: every core on a CPU, one and its loader workers on a GPU.
+
+        Every core, too, where a GPU's optimizer is on the CPU: it updates millions of parameters there.
+        """
+        is_on_cpu = not self.gpus or config.offload_optimizer == "cpu"
+        return self.cores if is_on_cpu else min(1 + config.num_workers, self.cores)
 
     def request(self, config: RunConfig) -> dict[str, float]:
         """The bundle that Ray Tune reserves for a trial: next to nothing where Ray Train reserves one per device."""
@@ -96,7 +100,7 @@ def plan_resources(
         raise InputError(problems)
     limit = max_memory_gib
     if limit is None:
-        limit = device_memory_gib if per_process else usable_memory_gib() * MEMORY_SHARE / processes
+        limit = _share_of_gpu(device_memory_gib, per_process) if per_process else _share_of_memory(processes)
     return TrialResources(
         cores=max(1, cores // processes),
         gpus=per_process,
@@ -104,6 +108,16 @@ def plan_resources(
         max_concurrent=count,
         devices=devices,
     )
+
+
+def _share_of_gpu(memory_gib: float | None, share: float) -> float | None:
+    """GiB of a GPU that a process may fill: others fill the rest of one that it shares."""
+    return None if memory_gib is None else memory_gib * min(1.0, share)
+
+
+def _share_of_memory(processes: int) -> float:
+    """GiB of main memory that each of several processes may fill."""
+    return usable_memory_gib() * MEMORY_SHARE / processes
 
 
 def _too_many(count: int, devices: int, gpus_per_process: float, cores: int, gpus: int) -> list[str]:

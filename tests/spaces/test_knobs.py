@@ -97,7 +97,7 @@ def test_a_value_is_read_as_the_command_line_spells_it(name, text, value):
         ("batch_size", str(2**64), "must be a whole number of at most 64 bits, got one of 65 bits"),
         ("batch_size", "1" + "0" * 400, "must be a whole number of at most 64 bits, got one of 1329 bits"),
         ("use_swt", "maybe", "must be true or false, got 'maybe'"),
-        ("precision", "int8", "must be one of fp32, fp16, bf16, got 'int8'"),
+        ("precision", "int8", "must be one of fp32, fp16, bf16, tf32, got 'int8'"),
     ],
 )
 def test_a_value_out_of_range_is_named(name, text, message):

@@ -83,7 +83,9 @@ def test_the_backbone_computes_in_the_precision_and_what_is_trained_stays_fp32(
 )
 def test_use_amp_takes_bf16_where_the_device_has_it(monkeypatch, on_gpu, has_bf16, expected):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: on_gpu)
-    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda: has_bf16)
+    monkeypatch.setattr(
+        torch.cuda, "is_bf16_supported", lambda including_emulation=True: has_bf16 or including_emulation
+    )
     assert config_from(build_parser("x", "").parse_args(["--use_amp"])).precision == expected
 
 

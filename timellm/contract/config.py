@@ -23,7 +23,7 @@ from timellm.contract.errors import InputError
 
 KNOB, FIXABLE = Searched(), Fixable()
 
-Precision = Literal["fp32", "fp16", "bf16"]
+Precision = Literal["fp32", "fp16", "bf16", "tf32"]
 Prompt = Literal["official", "dwt-minimal", "dwt-balanced", "dwt-detailed", "none"]
 DataName = Literal["nyc-weather", "ETTh1", "ETTh2", "ETTm1", "ETTm2", "Weather", "ECL", "Traffic", "custom"]
 Attention = Literal["eager", "sdpa"]
@@ -154,7 +154,11 @@ class RunConfig:
     device: Annotated[str, FIXABLE, SAME_NUMBERS] = "auto"
     """auto, cpu, cuda or cuda:N."""
     precision: Annotated[
-        Precision, Searched(needs={"fp16": ("fp16",), "bf16": ("bf16",)}, instead=("bf16", "fp16", "fp32"))
+        Precision,
+        Searched(
+            needs={"fp16": ("fp16",), "bf16": ("bf16",), "tf32": ("tf32",)},
+            instead=("bf16", "fp16", "fp32"),
+        ),
     ] = "fp32"
     """Compute type; trained parameters stay fp32, the frozen backbone is stored in it. fp16 scales the loss."""
     attention: Annotated[Attention, KNOB, SAME_NUMBERS] = "eager"
@@ -213,6 +217,16 @@ class RunConfig:
         if self.warmup_steps == 0 or self.compile_mode != "off":
             return self.warmup_steps
         return min(self.warmup_steps, max(1, math.ceil(self.warmup_steps * 32 / self.global_batch)))
+
+    @property
+    def is_half(self) -> bool:
+        """Whether operands of products have 16 bits."""
+        return self.precision in ("fp16", "bf16")
+
+    @property
+    def keeps_gradients(self) -> bool:
+        """Whether gradients must lie in memory of their own: CUDA graphs overwrite theirs at the next micro batch."""
+        return self.accumulation_steps > 1 and self.compile_mode in ("reduce-overhead", "max-autotune")
 
     @property
     def has_no_backbone(self) -> bool:

@@ -16,6 +16,7 @@ FEATURES = {
     "fp16": "a device that computes in fp16",
     "fast-bf16": "a device whose bf16 products are not slower than those in fp32",
     "fast-fp16": "a device whose fp16 products are not slower than those in fp32",
+    "tf32": "a GPU that multiplies in tf32",
     "compiler": "a C++ compiler (g++ or clang++ on the path)",
     "deepspeed": "the deepspeed package",
     "causal": "a language model that reads from left to right (gpt2, llama)",

@@ -59,9 +59,15 @@ class Split:
         Raises:
             IndexError: If an index is not a window's (on a GPU, torch reports it as a device error).
         """
-        indices = indices.to(self.values.device)
+        return self.cut(*self.places(indices.to(self.values.device)))
+
+    def places(self, indices: Tensor) -> tuple[Tensor, Tensor]:
+        """Channel and first row of windows, each [n], from their indices [n]."""
         channel = torch.div(indices, self.windows_per_channel, rounding_mode="floor")
-        start = torch.remainder(indices, self.windows_per_channel)
+        return channel, torch.remainder(indices, self.windows_per_channel)
+
+    def cut(self, channel: Tensor, start: Tensor) -> tuple[Tensor, Tensor]:
+        """Copy windows out of the values, as `gather`, by their `places`."""
         # A view of every window, [windows_per_channel, channels, seq_len + pred_len]: only the chosen rows are copied.
         windows = self.values.unfold(0, self.seq_len + self.pred_len, 1)
         chosen = windows[start, channel]

@@ -5,6 +5,7 @@ import os
 import platform
 import random
 import subprocess
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -19,11 +20,14 @@ from timellm.machine.process import worker_environment
 
 __all__ = [
     "choose_device",
+    "computes_in_bf16",
     "describe_machine",
     "git_revision",
     "package_versions",
     "seed_everything",
     "synchronize",
+    "unusable_gpu",
+    "use_tf32",
     "worker_environment",
 ]
 
@@ -42,12 +46,75 @@ PACKAGES = (
 
 
 def choose_device(config: RunConfig) -> torch.device:
-    """The device of a run, checked against its precision; each process of several takes the GPU of its local rank.
+    """The device of a run, checked against its precision, and made the process's own.
+
+    Each process of several takes the GPU of its local rank. A GPU becomes torch's current one before anything is put
+    there: batches, events and Accelerate go to the current one. `auto` warns where a GPU is there that torch cannot
+    use.
 
     Raises:
         InputError: If the device is not there or cannot compute in this precision.
     """
-    name = ("cuda" if torch.cuda.is_available() else "cpu") if config.device == "auto" else config.device
+    device = _named_device(config.device)
+    if device.type == "cuda":
+        torch.cuda.init()
+        torch.cuda.set_device(device.index or 0)
+    elif config.device == "auto" and (problem := unusable_gpu()):
+        warnings.warn(f"{problem} This run is on the CPU.", stacklevel=2)
+    if problem := _precision_problem(config.precision, device):
+        raise InputError(problem)
+    use_tf32(config.precision == "tf32")
+    return device
+
+
+def use_tf32(wanted: bool) -> None:
+    """Whether a GPU may round the operands of fp32 products and convolutions to 10 bits: torch's default is mixed."""
+    torch.backends.cuda.matmul.allow_tf32 = wanted
+    torch.backends.cudnn.allow_tf32 = wanted
+
+
+def computes_in_bf16() -> bool:
+    """Whether the current GPU has units for bf16: older ones emulate it, which is slow."""
+    return torch.cuda.is_bf16_supported(including_emulation=False)
+
+
+def unusable_gpu() -> str | None:
+    """Why torch cannot use the NVIDIA GPU whose driver is there; None if it can, or if there is none to use."""
+    if torch.cuda.is_available() or os.environ.get("CUDA_VISIBLE_DEVICES") in ("", "-1"):
+        return None
+    driver = _nvidia_driver()
+    if driver is None:
+        return None
+    if torch.version.cuda is None:
+        return (
+            f"There is an NVIDIA GPU (driver {driver}), but torch {torch.__version__} was built for CPUs. "
+            "Install a torch wheel for CUDA; docs/faq.md says which suits this driver."
+        )
+    return (
+        f"The NVIDIA driver ({driver}) must be new enough for CUDA {torch.version.cuda}, which torch "
+        f"{torch.__version__} was built for, but torch cannot use it. Update the driver, or install a torch wheel "
+        "for an older CUDA; docs/faq.md says which."
+    )
+
+
+def _nvidia_driver() -> str | None:
+    """Version of the NVIDIA driver; None without one."""
+    try:
+        import pynvml
+
+        pynvml.nvmlInit()
+    except Exception:  # the package, or the driver's library, is not there
+        return None
+    try:
+        return str(pynvml.nvmlSystemGetDriverVersion()) if pynvml.nvmlDeviceGetCount() else None
+    except pynvml.NVMLError:
+        return None
+    finally:
+        pynvml.nvmlShutdown()
+
+
+def _named_device(wanted: str) -> torch.device:
+    name = ("cuda" if torch.cuda.is_available() else "cpu") if wanted == "auto" else wanted
     try:
         device = torch.device(name)
     except RuntimeError as error:
@@ -55,16 +122,24 @@ def choose_device(config: RunConfig) -> torch.device:
     if device.type not in ("cpu", "cuda"):
         raise InputError(f"device must be auto, cpu or cuda[:N], got {name!r}.")
     if device.type == "cuda" and not torch.cuda.is_available():
-        raise InputError(f"device {name} needs a CUDA GPU, and torch sees none. Use --device cpu.")
+        reason = unusable_gpu() or "Use --device cpu."
+        raise InputError(f"device {name} needs a CUDA GPU, and torch sees none. {reason}")
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        raise InputError(f"device must be below cuda:{torch.cuda.device_count()}, the GPUs that are there, got {name}.")
     if device == torch.device("cuda") and "LOCAL_RANK" in os.environ:
-        device = torch.device("cuda", int(os.environ["LOCAL_RANK"]))
-        torch.cuda.set_device(device)
-    if device.type == "cpu" and config.precision == "fp16":
-        raise InputError("fp16 is not supported on a CPU. Use --precision bf16 or fp32.")
-    if device.type == "cuda" and config.precision == "bf16" and not torch.cuda.is_bf16_supported():
-        card = torch.cuda.get_device_name(device)
-        raise InputError(f"bf16 is not supported by this GPU ({card}). Use --precision fp16 or fp32.")
+        return torch.device("cuda", int(os.environ["LOCAL_RANK"]))
     return device
+
+
+def _precision_problem(precision: str, device: torch.device) -> str | None:
+    if device.type == "cpu":
+        if precision in ("fp16", "tf32"):
+            return f"{precision} is not supported on a CPU. Use --precision bf16 or fp32."
+        return None
+    if precision not in ("bf16", "tf32") or computes_in_bf16():  # the same cards have units for both
+        return None
+    card = torch.cuda.get_device_name(device)
+    return f"{precision} is not supported by this GPU ({card}). Use --precision fp16 or fp32."
 
 
 def seed_everything(seed: int) -> None:

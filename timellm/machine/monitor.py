@@ -40,6 +40,7 @@ class DeviceMonitor:
         self.notes: list[str] = []
         self._device, self._seconds = device, seconds
         self._gpu: _Gpu | None = None
+        self._is_open = False
         self._load: _ProcessLoad | None = None
         self._periodic: Periodic | None = None
         self._samples: dict[str, list[float]] = {name: [] for name in FIGURES}
@@ -49,11 +50,16 @@ class DeviceMonitor:
         """Whether it samples."""
         return self._periodic is not None
 
-    def start(self) -> None:
-        """Start sampling."""
-        if self._device.type == "cuda":
+    def open(self) -> None:
+        """Load a GPU's driver library, which takes a while: before the steps that are timed."""
+        if self._device.type == "cuda" and not self._is_open:
             self._gpu, problem = _open_gpu(self._device)
             self.notes += [problem] if problem else []
+            self._is_open = True
+
+    def start(self) -> None:
+        """Start sampling."""
+        self.open()
         self._load = _ProcessLoad()
         self._periodic = Periodic("device-monitor", self._seconds, self._sample)
         self._periodic.__enter__()
@@ -61,13 +67,18 @@ class DeviceMonitor:
     def stop(self) -> None:
         """Stop sampling; what was shorter than the time between two samples gets one."""
         if self._periodic is None:
+            self._close()
             return
         self._periodic.__exit__()
         self._periodic = None
         if not self._samples["cpu_utilisation_percent"]:
             self._sample()
+        self._close()
+
+    def _close(self) -> None:
         if self._gpu is not None:
             self._gpu.close()
+        self._gpu, self._is_open = None, False
 
     def __enter__(self) -> "DeviceMonitor":
         """Start sampling."""
@@ -154,6 +165,14 @@ class _Gpu:
         self._nvml.nvmlShutdown()
 
 
+def _handle_of(nvml: ModuleType, uuid: str) -> Any:
+    """The driver's name of a GPU, or of a slice of one (MIG), which torch numbers alike."""
+    try:
+        return nvml.nvmlDeviceGetHandleByUUID(f"GPU-{uuid}")
+    except nvml.NVMLError:
+        return nvml.nvmlDeviceGetHandleByUUID(f"MIG-{uuid}")
+
+
 def _open_gpu(device: torch.device) -> tuple[_Gpu | None, str | None]:
     """The GPU, or why it cannot be watched."""
     try:
@@ -162,7 +181,7 @@ def _open_gpu(device: torch.device) -> tuple[_Gpu | None, str | None]:
         return None, "Utilisation, power and temperature of the GPU were not read: nvidia-ml-py is not installed."
     try:
         pynvml.nvmlInit()
-        handle = pynvml.nvmlDeviceGetHandleByUUID(f"GPU-{torch.cuda.get_device_properties(device).uuid}")
+        handle = _handle_of(pynvml, str(torch.cuda.get_device_properties(device).uuid))
     except pynvml.NVMLError as error:
         return None, f"Utilisation, power and temperature of the GPU were not read: {error}."
     return _Gpu(pynvml, handle), None

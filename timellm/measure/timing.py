@@ -1,5 +1,6 @@
 """Clocks and what is concluded from them: seconds per step with an interval, seconds per epoch."""
 
+import itertools
 import math
 import time
 from collections.abc import Sequence
@@ -9,6 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from timellm.contract.config import RunConfig
 from timellm.machine.environment import synchronize
 
 RESAMPLES = 2000
@@ -132,9 +134,22 @@ class IdleClock:
         return sum(after - before for before, after in pairs)
 
 
+GPU_WARMUP_STEPS = 10
+"""Steps at the start that are never timed on a GPU, where libraries choose kernels and memory finds its place."""
+
+
+def warmup_steps(config: RunConfig, device: torch.device) -> int:
+    """Optimizer steps at the start of a run that its timing leaves out on a device."""
+    asked = config.untimed_steps
+    return asked if device.type == "cpu" or config.warmup_steps == 0 else max(asked, GPU_WARMUP_STEPS)
+
+
 @dataclass(eq=False)
 class StepClock:
     """Times steady optimizer steps; the first ones, and whatever comes between steps, are left out.
+
+    On a GPU, which runs behind the process, each step leaves an event in the GPU's queue. Every some steps the process
+    waits for the GPU, and the wall clock since it did so last is divided among them as their events are apart.
 
     Args:
         device: Synchronised before the clock is read.
@@ -156,6 +171,7 @@ class StepClock:
     idle: IdleClock = field(init=False)
     _started: float | None = None
     _pending: int = 0
+    _events: list[Any] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         """Nothing has been waited for yet."""
@@ -165,24 +181,25 @@ class StepClock:
         """Start counting, at the first step and after whatever interrupted the steps."""
         synchronize(self.device)
         self.idle.take()
+        self._events.clear()
+        self._mark()
         self._started, self._pending = time.perf_counter(), 0
 
     def step_done(self) -> None:
         """One optimizer step has been issued."""
         assert self._started is not None
         self._pending += 1
+        self._mark()
         if len(self.warmup_seconds) < self.warmup_steps:
-            self._read(self.warmup_seconds)
-            return
-        if self._pending >= self.steps_per_reading:
-            self.counts.append(self._pending)
-            self._read(self.seconds)
+            self.warmup_seconds += self._read()[0]
+            self.idle.take()
+        elif self._pending >= self.steps_per_reading:
+            self._read_steady()
 
     def pause(self) -> None:
         """Stop counting before a validation or a checkpoint."""
         if self._started is not None and self._pending and len(self.warmup_seconds) >= self.warmup_steps:
-            self.counts.append(self._pending)
-            self._read(self.seconds)
+            self._read_steady()
         self._started = None
 
     @property
@@ -199,12 +216,27 @@ class StepClock:
         """Seconds per optimizer step; None before a steady step was timed."""
         return bootstrap_mean(self.seconds, self.counts) if self.seconds else None
 
-    def _read(self, readings: list[float]) -> None:
+    def _mark(self) -> None:
+        if self.device.type == "cuda":
+            event = torch.cuda.Event(enable_timing=True)
+            event.record()
+            self._events.append(event)
+
+    def _read_steady(self) -> None:
+        seconds, counts = self._read()
+        self.seconds += seconds
+        self.counts += counts
+        self.idle_seconds += self.idle.take()
+
+    def _read(self) -> tuple[list[float], list[int]]:
+        """Seconds since the last reading, of each step where events tell them apart, and the steps that each covers."""
         synchronize(self.device)
         now = time.perf_counter()
         assert self._started is not None
-        readings.append(now - self._started)
-        idle = self.idle.take()
-        if readings is self.seconds:
-            self.idle_seconds += idle
+        took, pending = now - self._started, self._pending
         self._started, self._pending = now, 0
+        apart = [before.elapsed_time(after) for before, after in itertools.pairwise(self._events)]
+        del self._events[:-1]
+        if sum(apart) <= 0:
+            return [took], [pending]
+        return [took * part / sum(apart) for part in apart], [1] * len(apart)

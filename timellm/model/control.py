@@ -50,7 +50,7 @@ class PatchAttention(nn.Module):
     def forward(self, x: Tensor, prompt: PromptBatch, prototypes: Prototypes | None = None) -> Tensor:
         """Forecast scaled windows [windows, seq_len] as [windows, pred_len]; prompt and prototypes play no part."""
         normed, mean, std = normalize_window(x.float())
-        enabled = self.config.precision != "fp32"
+        enabled = self.config.is_half
         with torch.autocast(x.device.type, dtype=self.product_dtype if enabled else None, enabled=enabled):
             tokens = self.widen(self.patch_embedding(normed))  # [windows, patches, width]
             forecast = self.output_projection(self.norm(tokens + self._attend(tokens)))

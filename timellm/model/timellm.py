@@ -2,12 +2,13 @@
 
 import functools
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 from transformers import PreTrainedModel
 
 from timellm.contract.config import RunConfig
@@ -23,7 +24,7 @@ from timellm.model.wavelet_embedding import WaveletPatchEmbedding
 CAUSAL = ("gpt2", "llama")
 """Backbone types whose prompt does not see the patches, so that its keys and values can be reused."""
 
-DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
+DTYPES = {"fp32": torch.float32, "tf32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
 """Compute types by the name of their precision."""
 
 
@@ -192,7 +193,7 @@ class TimeLLM(nn.Module):
         count = words.shape[1]
         stored = self.word_embeddings.dtype
         with part("prompt"):
-            embeddings = torch.cat((self.word_embeddings[prompt.ids], words.to(stored)), dim=1)
+            embeddings = torch.cat((F.embedding(prompt.ids, self.word_embeddings), words.to(stored)), dim=1)
         inputs: dict[str, Any] = {"inputs_embeds": embeddings}
         if prompt.lengths is not None:
             mask = torch.arange(prompt.ids.shape[1], device=words.device) < prompt.lengths.unsqueeze(1)
@@ -205,7 +206,7 @@ class TimeLLM(nn.Module):
         return hidden[:, -count:]
 
     def _remember(self, ids: Tensor, prefix: PromptMemory | None, *, is_joined: bool = False) -> PromptMemory:
-        embeddings = self.word_embeddings[ids]
+        embeddings = F.embedding(ids, self.word_embeddings)
         with self._outer_types():
             return remember(self._blocks, embeddings, prefix, self.config.attention, is_joined=is_joined)
 
@@ -214,11 +215,11 @@ class TimeLLM(nn.Module):
         return RoundedProducts(self.compute_dtype) if self._rounds_operands else self._autocast()
 
     def _outer_types(self) -> AbstractContextManager[Any]:
-        """Keeps an engine's autocast away from products that are meant to run in fp32."""
-        return self._autocast(enabled=False) if self._rounds_operands else nullcontext()
+        """Keeps an engine's autocast away: what is to be cast is cast here, and some products are to run in fp32."""
+        return self._autocast(enabled=False)
 
     def _autocast(self, *, enabled: bool = True) -> torch.autocast:
-        on = enabled and self.config.precision != "fp32"
+        on = enabled and self.config.is_half
         return torch.autocast(self.word_embeddings.device.type, dtype=self.compute_dtype if on else None, enabled=on)
 
 

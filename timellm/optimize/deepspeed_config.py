@@ -7,13 +7,27 @@ import torch
 from timellm.contract.config import RunConfig
 from timellm.optimize.deepspeed_file import resolve_file
 
+LARGEST_BUCKET = 500_000_000
+"""Elements of a bucket by DeepSpeed's default: 1.9 GiB of a GPU's memory, whatever is trained."""
 
-def generated_deepspeed_config(config: RunConfig) -> dict[str, Any]:
+
+def generated_deepspeed_config(config: RunConfig, trained_parameters: int | None = None) -> dict[str, Any]:
     """ZeRO-2 for a run; every value that DeepSpeed would otherwise default differently is written.
 
     Mixed precision uses the torch_autocast block: DeepSpeed's own fp16 and bf16 blocks cast the trained parameters.
+
+    Args:
+        config: The run's settings.
+        trained_parameters: Number of trained parameters, which gradients' buckets hold at most; None if unknown.
     """
-    zero: dict[str, Any] = {"stage": 2, "contiguous_gradients": True, "overlap_comm": False}
+    bucket = min(LARGEST_BUCKET, trained_parameters or LARGEST_BUCKET)
+    zero: dict[str, Any] = {
+        "stage": 2,
+        "contiguous_gradients": True,
+        "overlap_comm": False,
+        "reduce_bucket_size": bucket,
+        "allgather_bucket_size": bucket,
+    }
     if config.offload_optimizer == "cpu":
         zero["offload_optimizer"] = {"device": "cpu", "pin_memory": config.pin_memory}
     settings: dict[str, Any] = {
@@ -25,7 +39,7 @@ def generated_deepspeed_config(config: RunConfig) -> dict[str, Any]:
         "zero_force_ds_cpu_optimizer": False,
         "steps_per_print": 1_000_000_000,
     }
-    if config.precision != "fp32":
+    if config.is_half:
         dtype = {"bf16": "bfloat16", "fp16": "float16"}[config.precision]
         settings["torch_autocast"] = {"enabled": True, "dtype": dtype}
     if config.gradient_checkpointing:
@@ -33,13 +47,17 @@ def generated_deepspeed_config(config: RunConfig) -> dict[str, Any]:
     return settings
 
 
-def load_deepspeed_config(config: RunConfig) -> dict[str, Any]:
+def load_deepspeed_config(config: RunConfig, trained_parameters: int | None = None) -> dict[str, Any]:
     """The generated configuration, or the user's file with "auto" and what the flags decide resolved.
+
+    Args:
+        config: The run's settings.
+        trained_parameters: As `generated_deepspeed_config`.
 
     Raises:
         InputError: If the file is missing, is not JSON, or asks for what one device cannot do.
     """
-    generated = generated_deepspeed_config(config)
+    generated = generated_deepspeed_config(config, trained_parameters)
     if config.deepspeed_config is None:
         return generated
     return resolve_file(config, generated)[0]

@@ -18,6 +18,7 @@ from timellm.model.mapping import MappingLayer
 from timellm.model.timellm import TimeLLM
 from timellm.optimize.deepspeed_config import load_deepspeed_config
 from timellm.optimize.extensions import load_extensions
+from timellm.optimize.loss_scale import SkippedUpdates, ZeroLossScale
 from timellm.optimize.schedule import build_schedule
 
 
@@ -39,6 +40,10 @@ class Engine(ABC):
     world: int = 1
     rank: int = 0
     settings: dict[str, Any] | None = None
+
+    def skipped_in_a_row(self) -> int:
+        """Updates that were skipped since the last that was not, because scaled gradients overflowed; may wait."""
+        return 0
 
     @abstractmethod
     def backward(self, loss: Tensor, *, is_last: bool) -> None:
@@ -97,6 +102,7 @@ class PlainEngine(Engine):
         )
         self.world, self.rank = self._accelerator.num_processes, self._accelerator.process_index
         self._max_norm = config.max_grad_norm
+        self._keeps_gradients = config.keeps_gradients
         self._parameters = [parameter for _, parameter in model.trained_parameters()]
         self.shares_prototypes = config.prompt_prefix != "recompute" and self.world == 1
         self._mapping_layers = [module for module in model.modules() if isinstance(module, MappingLayer)]
@@ -104,7 +110,11 @@ class PlainEngine(Engine):
         create_state(optimizer)
         self._drop_gradients(optimizer)
         self._schedule = build_schedule(config, optimizer, steps)
-        self.model, self._optimizer = self._accelerator.prepare(model, optimizer)
+        # Model and moments lie where they belong; placed by Accelerate, the step counts of a plain Adam would move to
+        # the GPU, and each update would wait for every one of them.
+        self.model, self._optimizer = self._accelerator.prepare(model, optimizer, device_placement=[False, False])
+        scaler = self._accelerator.scaler
+        self._skipped = None if scaler is None else SkippedUpdates(scaler)
 
     def micro_batch(self, *, is_last: bool) -> contextlib.AbstractContextManager[Any]:
         """Synchronise between processes with the last micro batch only."""
@@ -118,12 +128,26 @@ class PlainEngine(Engine):
         """Skip the update when a scaled fp16 gradient overflowed, as the gradient scaler decides."""
         if self._max_norm > 0:
             self._accelerator.clip_grad_norm_(self._parameters, self._max_norm)
+        if self._skipped is not None:
+            self._skipped.begin()
         self._optimizer.step()
+        if self._skipped is not None:
+            self._skipped.end()
         self._drop_gradients(self._optimizer)
         self._schedule.step()
 
+    def skipped_in_a_row(self) -> int:
+        """Waits for a GPU in fp16."""
+        return 0 if self._skipped is None else self._skipped.read()
+
     def _drop_gradients(self, optimizer: torch.optim.Optimizer) -> None:
-        """Mapping layers keep the memory of theirs where they run once a step, and never as compiled code."""
+        """Forget the gradients, but not their memory where they must stay in it.
+
+        Mapping layers keep the memory of theirs where they run once a step, and never as compiled code.
+        """
+        if self._keeps_gradients:
+            keep_gradients(self._parameters)
+            return
         if self.shares_prototypes:
             for layer in self._mapping_layers:
                 layer.drop_gradient()
@@ -146,13 +170,13 @@ class DeepSpeedEngine(Engine):
             os.environ.setdefault("DS_ACCELERATOR", "cpu")
         import deepspeed
 
-        settings = load_deepspeed_config(config)
+        parameters = [parameter for _, parameter in model.trained_parameters()]
+        settings = load_deepspeed_config(config, sum(parameter.numel() for parameter in parameters))
         self.settings = settings
         offloads = settings["zero_optimization"].get("offload_optimizer", {}).get("device") == "cpu"
         load_extensions(_extension_builders(offloads=offloads))
         _join_process_group(device)
         self.world, self.rank = torch.distributed.get_world_size(), torch.distributed.get_rank()
-        parameters = [parameter for _, parameter in model.trained_parameters()]
         if offloads:
             from deepspeed.ops.adam import DeepSpeedCPUAdam
 
@@ -168,6 +192,9 @@ class DeepSpeedEngine(Engine):
             self.model, self._optimizer, _, _ = deepspeed.initialize(
                 model=model, optimizer=optimizer, model_parameters=parameters, config=settings, dist_init_required=False
             )
+        uses_fp16 = settings.get("torch_autocast", {}).get("dtype") in ("float16", "fp16", "half")
+        drives = uses_fp16 and self.model.zero_optimization()  # without ZeRO, DeepSpeed's own scaler works
+        self._loss_scale = ZeroLossScale(self._optimizer) if drives else None
         self._schedule = build_schedule(config, optimizer, steps)
         self.compile_seconds = time.perf_counter() - started
 
@@ -179,7 +206,13 @@ class DeepSpeedEngine(Engine):
     def step(self) -> None:
         """DeepSpeed clips by its own configuration."""
         self.model.step()
+        if self._loss_scale is not None:
+            self._loss_scale.update()
         self._schedule.step()
+
+    def skipped_in_a_row(self) -> int:
+        """DeepSpeed has waited for the device already."""
+        return 0 if self._loss_scale is None else self._loss_scale.skipped
 
     @property
     def learning_rate(self) -> float:
@@ -201,6 +234,22 @@ def build_engine(config: RunConfig, model: TimeLLM, device: torch.device, steps:
         config = config.replace(learning_rate=config.learning_rate * factor)
     uses_deepspeed = config.offload_optimizer != "off" or config.deepspeed_config is not None
     return (DeepSpeedEngine if uses_deepspeed else PlainEngine)(config, model, device, steps)
+
+
+def keep_gradients(tensors: Iterable[Tensor]) -> None:
+    """Set gradients to zero where they lie, in memory that is theirs: what comes is then added there.
+
+    A CUDA graph leaves gradients in memory that its next replay overwrites; whatever is to outlive it, as with several
+    micro batches to an update, must be added up elsewhere.
+
+    Args:
+        tensors: Leaves that are differentiated.
+    """
+    for tensor in tensors:
+        if tensor.grad is None:
+            tensor.grad = torch.zeros_like(tensor)
+        else:
+            tensor.grad.zero_()
 
 
 def create_state(optimizer: torch.optim.Optimizer) -> None:

@@ -1,8 +1,9 @@
 """From window numbers to batches on the device."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
@@ -16,12 +17,16 @@ STARVED_PERCENT = 20.0
 """Share of the step time, spent waiting for batches, above which a run says so."""
 
 
+LARGEST_TABLE_BYTES = 2**31
+"""Size up to which the token ids of a split's prompts are held on a GPU."""
+
+
 @dataclass(frozen=True)
 class Batch:
     """Windows of one micro batch.
 
     Attributes:
-        indices: Numbers of the windows in their split [rows].
+        indices: Numbers of the windows in their split [rows], in main memory.
         x: Scaled inputs [rows, seq_len].
         y: Scaled targets [windows, pred_len]; rows beyond them repeat a window, only to keep the shape.
         prompt: Prompt tokens of the rows, without the prefix that the model keeps.
@@ -35,6 +40,9 @@ class Batch:
 
 class WindowBatches:
     """Cuts batches of one split, on the device itself or in loader workers.
+
+    A device that is not the CPU never waits: what a pass needs of its windows' numbers is copied there once, and token
+    ids lie there in a table.
 
     Args:
         config: The run's settings: padding, workers.
@@ -59,17 +67,17 @@ class WindowBatches:
     ) -> None:
         self._config, self._device, self._fixed_rows = config, device, fixed_rows
         self._on_device = config.num_workers == 0
-        self._source = _WindowSource(
-            split.to(device) if self._on_device else split,
-            prompts,
-            prefix_length,
-            fixed_tokens,
-        )
+        own = split.to(device) if self._on_device else split
+        self._source = _WindowSource(own, prompts, prefix_length, fixed_tokens)
+        self._table = _build_table(config, own, prompts, prefix_length, device, fixed_tokens)
 
     def __call__(self, groups: list[Tensor]) -> Iterator[Batch]:
         """Yield one batch per group of window numbers."""
         padded = [self._padded(group) for group in groups]
-        parts = (self._source[group] for group in padded) if self._on_device else self._load(padded)
+        if self._table is not None and padded:
+            parts: Iterable[tuple[Tensor, ...]] = self._table.batches(padded)
+        else:
+            parts = (self._source[group] for group in padded) if self._on_device else self._load(padded)
         for group, tensors in zip(groups, parts, strict=True):
             yield self._to_device(tensors, len(group))
 
@@ -95,9 +103,18 @@ class WindowBatches:
         )
 
     def _to_device(self, parts: tuple[Tensor, ...], windows: int) -> Batch:
-        indices, x, y, ids, lengths = (part.to(self._device, non_blocking=True) for part in parts)
+        indices, *rest = parts
+        x, y, ids, lengths = (copied(part, self._device) for part in rest)
         masked = self._config.prompt_padding == "masked"
         return Batch(indices, x, y[:windows], PromptBatch(ids, lengths if masked else None))
+
+
+def copied(tensor: Tensor, device: torch.device) -> Tensor:
+    """A tensor on a device, copied without waiting for it: from memory that is page-locked for a GPU's sake."""
+    if tensor.device == device or device.type == "cpu":
+        return tensor.to(device)
+    pinned = tensor.pin_memory() if device.type == "cuda" and tensor.device.type == "cpu" else tensor
+    return pinned.to(device, non_blocking=True)
 
 
 class _WindowSource(Dataset):
@@ -108,12 +125,57 @@ class _WindowSource(Dataset):
         self._fixed_tokens = fixed_tokens
 
     def __getitem__(self, group: Tensor) -> tuple[Tensor, ...]:
-        x, y = self._split.gather(group)
+        x, y = self._split.gather(copied(group, self._split.values.device))
         if self._prompts is None:
             none = torch.zeros(len(group), 0, dtype=torch.int64)
             return group, x, y, none, none.sum(dim=1)
         ids, lengths = self._prompts.gather(group, width=self._fixed_tokens)
         return group, x, y, ids[:, self._prefix :], lengths - self._prefix
+
+
+class _Table:
+    """Windows and token ids that lie on a device; a batch is cut by two operations there.
+
+    Args:
+        split: Windows, on the device.
+        prompts: Prompt tokens.
+        prefix: Leading tokens that batches leave out.
+        width: Tokens of every batch, those of the prefix included.
+    """
+
+    def __init__(self, split: Split, prompts: PromptTokens, prefix: int, width: int) -> None:
+        self._split, self._prompts, self._prefix = split, prompts, prefix
+        ids = np.full((len(prompts), width - prefix), prompts.pad_id, dtype=np.int32)
+        ids[:, : prompts.ids.shape[1] - prefix] = prompts.ids[:, prefix:width]
+        self._ids = torch.from_numpy(ids).to(split.values.device)
+
+    def batches(self, groups: list[Tensor]) -> Iterator[tuple[Tensor, ...]]:
+        """Cut batches; what they need of their windows' numbers is copied at once, before the first."""
+        numbers = torch.cat(groups)
+        rows = self._prompts.rows(numbers)
+        lengths = torch.from_numpy(self._prompts.lengths[rows.numpy()]) - self._prefix
+        each = torch.stack((*self._split.places(numbers), rows, lengths))
+        sizes = [len(group) for group in groups]
+        parts = copied(each, self._split.values.device).split(sizes, dim=1)
+        for group, (channel, start, row, length) in zip(groups, parts, strict=True):
+            x, y = self._split.cut(channel, start)
+            yield group, x, y, self._ids.index_select(0, row), length
+
+
+def _build_table(
+    config: RunConfig,
+    split: Split,
+    prompts: PromptTokens | None,
+    prefix: int,
+    device: torch.device,
+    width: int | None,
+) -> _Table | None:
+    """The table of a device that is not the CPU; None where batches are cut elsewhere, or it would be too big."""
+    if config.num_workers or prompts is None or width is None or device.type == "cpu":
+        return None
+    if 4 * len(prompts) * (width - prefix) > LARGEST_TABLE_BYTES:
+        return None
+    return _Table(split, prompts, prefix, width)
 
 
 def micro_batches(order: Tensor, size: int) -> list[Tensor]:

@@ -22,12 +22,14 @@ class Scores:
         mae: Mean absolute error.
         windows: Windows they are over.
         seconds: Wall clock of the pass.
+        warmup_seconds: What its first batch took before the pass, where that was asked for.
     """
 
     mse: float
     mae: float
     windows: int
     seconds: float
+    warmup_seconds: float = 0.0
 
 
 @torch.no_grad()
@@ -39,6 +41,7 @@ def evaluate(
     device: torch.device,
     *,
     shares_prototypes: bool,
+    warms_up: bool = False,
     between_batches: Callable[[], None] = lambda: None,
     on_forecast: Callable[[Batch, Tensor], None] | None = None,
     engine: Engine | None = None,
@@ -52,16 +55,18 @@ def evaluate(
         batch_size: Windows per forward pass.
         device: Synchronised before the clock is read.
         shares_prototypes: Compute the prototypes once, instead of in every batch as published.
+        warms_up: Compute the first batch once before the clock starts: compiled code and kernels are made there.
         between_batches: Called after each batch; may raise to stop.
         on_forecast: Called with each batch and its scaled forecasts [windows, pred_len].
         engine: Processes that share the windows, each scored by one of them (default: this one alone).
     """
     was_training = network.training
     network.eval()
+    mine = windows if engine is None else windows[engine.rank :: engine.world]
+    warmup = _seconds_of_first(network, batches, mine[:batch_size], device, shares_prototypes) if warms_up else 0.0
     synchronize(device)
     started = time.perf_counter()
     prototypes = network.prototypes() if shares_prototypes else None
-    mine = windows if engine is None else windows[engine.rank :: engine.world]
     sums = torch.zeros(3, dtype=torch.float64, device=device)  # squared errors, absolute errors, values
     for batch in batches(micro_batches(mine, batch_size) if len(mine) else []):
         forecast = network(batch.x, batch.prompt, prototypes)[: len(batch.y)]
@@ -74,4 +79,17 @@ def evaluate(
         between_batches()
     squared, absolute, values = (sums if engine is None else engine.gather(sums)).tolist()
     network.train(was_training)
-    return Scores(squared / values, absolute / values, len(windows), time.perf_counter() - started)
+    return Scores(squared / values, absolute / values, len(windows), time.perf_counter() - started, warmup)
+
+
+def _seconds_of_first(
+    network: Any, batches: WindowBatches, windows: Tensor, device: torch.device, shares_prototypes: bool
+) -> float:
+    """Compute one batch of a pass, and what it needs once; returns how long that took."""
+    synchronize(device)
+    started = time.perf_counter()
+    prototypes = network.prototypes() if shares_prototypes else None
+    for batch in batches([windows] if len(windows) else []):
+        network(batch.x, batch.prompt, prototypes)
+    synchronize(device)
+    return time.perf_counter() - started

@@ -19,6 +19,9 @@ from timellm.prompts import PromptTokens, tokenized_prompts
 from timellm.run.batches import WindowBatches
 from timellm.run.prompt_store import PromptStore
 
+WIDTH_MULTIPLE = 16
+"""Tokens that a prompt's width on a GPU is a multiple of: attention kernels read keys in such blocks."""
+
 
 @dataclass(frozen=True)
 class Windows:
@@ -126,6 +129,8 @@ def _with_backbone(
     model = build_network(config, source, device)
     prefix, longest = _shared_prefix(config, prompts)
     _check_positions(config, source, longest)
+    if _has_one_width(config, device):
+        longest = min(-(-longest // WIDTH_MULTIPLE) * WIDTH_MULTIPLE, source.max_positions - config.patches)
     if prefix is not None:
         model.keep_prefix(prefix.to(device))
     return model, prompts, () if prefix is None else tuple(prefix.tolist()), longest, source
@@ -142,6 +147,14 @@ def build_network(config: RunConfig, source: BackboneSource, device: torch.devic
     return TimeLLM(config, backbone, keeps_on_host=keeps_checkpoints_on_host(config)).to(device).train()
 
 
+def _has_one_width(config: RunConfig, device: torch.device) -> bool:
+    """Whether prompts are padded to one width because the device prepares a kernel for each, which takes a while.
+
+    Padding that is attended to must be what it is.
+    """
+    return device.type != "cpu" and config.prompt_padding == "masked" and config.prompt != "none"
+
+
 def _cutter(
     config: RunConfig,
     name: str,
@@ -154,7 +167,8 @@ def _cutter(
     """Batches of a split; of one shape, where something relies on it."""
     compiled = config.compile_mode != "off"
     rows = config.batch_size if name == "train" else config.eval_batch_size or config.batch_size
-    tokens = longest if compiled or config.prompt_prefix == "store" else None
+    has_one_width = compiled or config.prompt_prefix == "store" or _has_one_width(config, device)
+    tokens = longest if has_one_width else None
     return WindowBatches(config, split, prompts, kept, device, tokens, rows if compiled else None)
 
 

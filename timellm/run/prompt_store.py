@@ -7,7 +7,7 @@ from torch import Tensor
 
 from timellm.model.reuse import PromptMemory
 from timellm.model.timellm import PromptBatch, TimeLLM
-from timellm.run.batches import Batch
+from timellm.run.batches import Batch, copied
 
 SPREAD = (math.sqrt(5) - 1) / 2
 """Multiples of it, modulo 1, fill the unit interval evenly: they choose which windows are kept."""
@@ -40,16 +40,16 @@ class PromptStore:
         device: torch.device,
         windows_per_channel: int | None = None,
     ) -> None:
-        self._model, self._windows_per_channel = model, windows_per_channel
+        self._model, self._device, self._windows_per_channel = model, device, windows_per_channel
         shape = model.memory_shape(tokens)
         self.bytes_per_prompt = 2 * math.prod(shape) * model.compute_dtype.itemsize
         fitting = int(limit_gib * 2**30 // self.bytes_per_prompt)
         self.share = min(1.0, fitting / prompts)
         kept = used[torch.remainder(used.double() * SPREAD, 1.0) < self.share]
         layers, per_layer = shape[0], (len(kept), *shape[1:])
-        self._slots = torch.full((prompts,), -1, dtype=torch.int64, device=device)
-        self._slots[kept] = torch.arange(len(kept), device=device)
-        self._filled = torch.zeros(len(kept), dtype=torch.bool, device=device)
+        self._slots = torch.full((prompts,), -1, dtype=torch.int64)
+        self._slots[kept] = torch.arange(len(kept))
+        self._filled = torch.zeros(len(kept), dtype=torch.bool)
         self._keys = [torch.empty(per_layer, dtype=model.compute_dtype, device=device) for _ in range(layers)]
         self._values = [torch.empty(per_layer, dtype=model.compute_dtype, device=device) for _ in range(layers)]
 
@@ -66,12 +66,14 @@ class PromptStore:
         held[held.clone()] = self._filled[slots[held]]
         prompt = batch.prompt
         if bool(held.all()):
-            memory = PromptMemory(tuple(k[slots] for k in self._keys), tuple(v[slots] for v in self._values))
+            places = copied(slots, self._device)
+            memory = PromptMemory(tuple(k[places] for k in self._keys), tuple(v[places] for v in self._values))
             return PromptBatch(prompt.ids, prompt.lengths, memory)
-        fresh = self._model.remember_prompt(prompt.ids[~held])
+        missing = copied((~held).nonzero().squeeze(1), self._device)
+        fresh = self._model.remember_prompt(prompt.ids[missing])
         self._keep(slots[~held], fresh)
         if bool(held.any()):
-            fresh = self._joined(slots, held, fresh)
+            fresh = self._joined(slots, held, missing, fresh)
         return PromptBatch(prompt.ids, prompt.lengths, fresh)
 
     def forget(self) -> None:
@@ -79,17 +81,21 @@ class PromptStore:
         self._filled.fill_(False)
 
     def _keep(self, slots: Tensor, fresh: PromptMemory) -> None:
-        keeps = slots >= 0
+        keeps = (slots >= 0).nonzero().squeeze(1)
         chosen = slots[keeps]
+        rows, places = copied(keeps, self._device), copied(chosen, self._device)
         for layer, (keys, values) in enumerate(zip(fresh.keys, fresh.values, strict=True)):
-            self._keys[layer][chosen] = keys[keeps].to(self._keys[layer].dtype)
-            self._values[layer][chosen] = values[keeps].to(self._values[layer].dtype)
+            self._keys[layer][places] = keys[rows].to(self._keys[layer].dtype)
+            self._values[layer][places] = values[rows].to(self._values[layer].dtype)
         self._filled[chosen] = True
 
-    def _joined(self, slots: Tensor, held: Tensor, fresh: PromptMemory) -> PromptMemory:
+    def _joined(self, slots: Tensor, held: Tensor, missing: Tensor, fresh: PromptMemory) -> PromptMemory:
+        """Rows of a batch, those that are held from the store, the missing ones fresh."""
+        there, places = (copied(each, self._device) for each in (held.nonzero().squeeze(1), slots[held]))
+
         def join(store: Tensor, computed: Tensor) -> Tensor:
             rows = store.new_empty((len(slots), *store.shape[1:]))
-            rows[held], rows[~held] = store[slots[held]], computed.to(store.dtype)
+            rows[there], rows[missing] = store[places], computed.to(store.dtype)
             return rows
 
         return PromptMemory(

@@ -4,6 +4,7 @@ import dataclasses
 import math
 import time
 from collections.abc import Callable, Iterator
+from typing import cast
 
 import numpy as np
 import torch
@@ -11,9 +12,11 @@ from torch import Tensor
 
 from timellm.contract.config import RunConfig
 from timellm.measure.profiling import StepProfiler
-from timellm.measure.timing import Estimate, StepClock
+from timellm.measure.timing import Estimate, StepClock, warmup_steps
 from timellm.model.parts import part
-from timellm.optimize.engine import Engine
+from timellm.model.timellm import Prototypes
+from timellm.optimize.engine import Engine, keep_gradients
+from timellm.optimize.loss_scale import MOST_SKIPPED
 from timellm.run.batches import Batch, micro_batches
 from timellm.run.errors import Diverged
 from timellm.run.preparation import Preparation
@@ -54,7 +57,7 @@ class Stepper:
     ) -> None:
         self._config, self._prepared, self._engine, self._device = config, prepared, engine, device
         self._between_steps = between_steps
-        warmup = config.untimed_steps if untimed_steps is None else untimed_steps
+        warmup = warmup_steps(config, device) if untimed_steps is None else untimed_steps
         per_reading = 1 if device.type == "cpu" else STEPS_PER_GPU_READING
         self._filling = StepClock(device, warmup, per_reading)
         self._clock = self._filling
@@ -95,6 +98,7 @@ class Stepper:
             self.samples += len(group)
             self._between_steps(self.steps_done, self.samples, self._loss_to_report(loss))
         clock.pause()
+        self._check_updates()
         if self.profiler is not None:
             self.profiler.finish()
         self._passes += ends_pass
@@ -222,7 +226,7 @@ class Stepper:
         """One update on the mean squared error over the group's windows; returns that error."""
         engine, network = self._engine, self._prepared.model
         shared = network.prototypes() if engine.shares_prototypes else None
-        leaves = tuple(part.detach().requires_grad_() for part in shared) if shared else None
+        leaves = self._leaves(shared, len(batches)) if shared else None
         total = torch.zeros((), device=self._device)
         store = self._prepared.store
         for number, batch in enumerate(batches):
@@ -236,10 +240,24 @@ class Stepper:
                 total += loss.detach()
                 engine.backward(loss * engine.world, is_last=is_last)
         if shared and leaves:
-            torch.autograd.backward(shared, [leaf.grad for leaf in leaves])
+            gradients = [cast(Tensor, leaf.grad).to(part.dtype) for leaf, part in zip(leaves, shared, strict=True)]
+            torch.autograd.backward(shared, gradients)
         with part("optimizer"):
             engine.step()
         return engine.gather(total)
+
+    def _leaves(self, shared: Prototypes, micro_batches: int) -> Prototypes:
+        """The prototypes of a step as its micro batches read them; their gradients are added up in fp32."""
+        is_added_up = micro_batches > 1
+        keys, values = ((part.detach().float() if is_added_up else part.detach()).requires_grad_() for part in shared)
+        if self._config.keeps_gradients:
+            keep_gradients((keys, values))
+        return keys, values
+
+    def _check_updates(self) -> None:
+        """End a run that makes no update any more: all of its gradients overflow."""
+        if self._engine.skipped_in_a_row() >= MOST_SKIPPED:
+            raise Diverged(self.steps_done, self._config.precision, MOST_SKIPPED)
 
     def _loss_to_report(self, loss: Tensor) -> float | None:
         """The loss as a number: always on a CPU, now and then on a GPU, where reading it waits for the device.
@@ -255,6 +273,7 @@ class Stepper:
         value = loss.item()
         if not math.isfinite(value):
             raise Diverged(self.steps_done, self._config.precision)
+        self._check_updates()
         if not due:
             return None
         self._reported = now

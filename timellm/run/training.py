@@ -19,6 +19,7 @@ from timellm.machine.memory import MemoryWatch
 from timellm.machine.monitor import DeviceMonitor
 from timellm.machine.process import process_rank, world_size
 from timellm.measure.profiling import StepProfiler
+from timellm.measure.timing import warmup_steps
 from timellm.model.timellm import DTYPES
 from timellm.optimize.deepspeed_config import checkpointing_note, deepspeed_notes
 from timellm.optimize.engine import Engine, build_engine
@@ -68,6 +69,7 @@ class TrainingRun:
         self._epoch_windows = 1
         self._engine: Engine | None = None
         self._checkpoint = options.checkpoint or options.folder / CHECKPOINT
+        self._untimed_steps = config.untimed_steps
 
     def run(self) -> RunResult:
         """Train, and turn every way to fail into a state; only wrong input is raised.
@@ -84,6 +86,7 @@ class TrainingRun:
         if self.config.compile_mode != "off":
             torch.compiler.reset()  # code of earlier runs counts towards a limit, beyond which nothing is compiled
         self._monitor = DeviceMonitor(device)
+        self._untimed_steps = warmup_steps(self.config, device)
         limit_gib = None if self._is_error_alone else self.options.max_memory_gib
         with MemoryWatch(device, limit_gib, self._exceeded) as watch:
             try:
@@ -107,7 +110,7 @@ class TrainingRun:
     def _train(self, device: torch.device, watch: MemoryWatch) -> None:
         config, options = self.config, self.options
         global_batch = config.global_batch * world_size()
-        steps_ready = 0 if self._is_error_alone else config.untimed_steps + options.min_timed_steps
+        steps_ready = 0 if self._is_error_alone else self._untimed_steps + options.min_timed_steps
         prepared = prepare(config, device, steps_ready * global_batch)
         if options.init_from is not None:
             load_checkpoint(options.init_from, prepared.model)
@@ -122,7 +125,9 @@ class TrainingRun:
             (options.folder / DEEPSPEED_CONFIG).write_text(json.dumps(engine.settings, indent=2) + "\n")
         stepper = Stepper(config, prepared, engine, device, self._between_steps)
         if options.is_profiled and engine.rank == 0:
-            stepper.profiler = StepProfiler(options.folder, device, config.untimed_steps, options.on_event)
+            stepper.profiler = StepProfiler(options.folder, device, self._untimed_steps, options.on_event)
+        if self._monitor is not None and not self._is_error_alone:
+            self._monitor.open()
         synchronize(device)
         startup_seconds = round(self._now() - engine.compile_seconds, 3)
         options.on_event({"event": "training", "startup_seconds": startup_seconds, "steps": steps})
@@ -273,6 +278,7 @@ class TrainingRun:
             config.eval_batch_size or config.batch_size,
             device,
             shares_prototypes=config.prompt_prefix != "recompute",
+            warms_up=not self._validations and (config.compile_mode != "off" or device.type == "cuda"),
             between_batches=self._stop_if_told,
             on_forecast=on_forecast,
             engine=engine,
@@ -293,7 +299,7 @@ class TrainingRun:
         steady = stepper.seconds_per_step()
         result.seconds_per_step, result.seconds_per_step_median = steady
         result.seconds_per_batch = steady[0] / config.accumulation_steps
-        extra = stepper.warmup_excess(steady[0]) if config.compile_mode != "off" else 0.0
+        extra = self._compiling_seconds(stepper, steady[0]) if config.compile_mode != "off" else 0.0
         result.compile_seconds = round(engine.compile_seconds + extra, 3)
         if self._validations:
             per_window = sum(scores.seconds for scores in self._validations) / sum(
@@ -304,6 +310,14 @@ class TrainingRun:
             result.validation_seconds = self._validation_seconds
             share = result.validation_seconds / config.validate_every
             result.seconds_per_epoch_with_validation = epoch.mean + share
+
+    def _compiling_seconds(self, stepper: Stepper, steady: float) -> float:
+        """What compiled code took when it was first run, in training and in validation, above what it takes."""
+        scores = self._validations[0] if self._validations else None
+        size = self.config.eval_batch_size or self.config.batch_size
+        batches = 1 if scores is None else math.ceil(scores.windows / size)
+        validating = 0.0 if scores is None else max(0.0, scores.warmup_seconds - scores.seconds / batches)
+        return stepper.warmup_excess(steady) + validating
 
     def _report_device(self) -> None:
         """End the sampling of the device, and report what it saw."""
@@ -329,7 +343,8 @@ class TrainingRun:
             return
         first = prepared.train.cut_here(prepared.windows.passes[0][:2])
         result.attention_kernel = attention_kernel(prepared.model, first, self.config.attention)
-        result.matmul_dtype = next(name for name, dtype in DTYPES.items() if dtype == prepared.model.product_dtype)
+        own = DTYPES[self.config.precision] == prepared.model.product_dtype
+        result.matmul_dtype = self.config.precision if own else "fp32"
         if result.matmul_dtype != self.config.precision:
             result.notes.append(
                 f"Operands were rounded to {self.config.precision} and multiplied in {result.matmul_dtype}, "
@@ -345,7 +360,7 @@ class TrainingRun:
     def _between_steps(self, step: int, samples: int, loss: float | None) -> None:
         self._stop_if_told()
         is_watched = self._monitor is not None and not self._monitor.is_running and not self._is_error_alone
-        if self._monitor is not None and is_watched and step >= self.config.untimed_steps:
+        if self._monitor is not None and is_watched and step >= self._untimed_steps:
             self._monitor.start()
         if loss is not None:
             event: Event = {"event": "progress", "step": step, "samples": samples, "train_loss": loss}
