@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from timellm.contract.config import RunConfig
 from timellm.contract.errors import InputError
@@ -73,6 +74,16 @@ VARIANTS = (
 """fp32, eager attention, masked padding and one batch per optimizer step unless the name says otherwise."""
 
 
+def _map_as_published(model: TimeLLM) -> None:
+    """Let autocast choose the types of the mapping layer's products, in the backward pass too."""
+    layer = model.mapping_layer
+
+    def prototypes(embeddings: Tensor, compute_dtype: torch.dtype | None = None) -> Tensor:
+        return F.linear(embeddings.t(), layer.weight, layer.bias).t()
+
+    layer.prototypes = prototypes  # type: ignore[method-assign]
+
+
 def find_variant(name: str) -> Variant:
     """The variant of this name.
 
@@ -105,6 +116,8 @@ class Contestant:
         stored = config.replace(precision="fp32") if variant.keeps_fp32_weights else config
         self.prepared: Preparation = prepare(stored, device, 0)
         self.prepared.model.config = config
+        if variant.keeps_fp32_weights:
+            _map_as_published(self.prepared.model)
         self.groups = list(self.prepared.windows.passes[0].split(config.global_batch))
         self._validation = list(self.prepared.windows.validation.split(config.batch_size))
         self._steps = self._evaluations = 0

@@ -158,11 +158,18 @@ def _find(values: Mapping[str, Any]) -> dict[str, Any]:
 
     from timellm.check import check_run
     from timellm.contract.config import RunConfig
-    from timellm.machine.environment import describe_machine, git_revision, package_versions, worker_environment
+    from timellm.machine.environment import (
+        describe_machine,
+        git_revision,
+        package_versions,
+        unusable_gpu,
+        worker_environment,
+    )
 
     config = RunConfig.from_dict(values["config"])
     checked = check_run(config, values["variants"])
     most_threads = max(_MOST_THREADS, usable_cores())
+    problem = unusable_gpu() if config.device == "auto" else None
     memory = [torch.cuda.get_device_properties(i).total_memory / 2**30 for i in range(torch.cuda.device_count())]
     return {
         **checked,
@@ -172,6 +179,7 @@ def _find(values: Mapping[str, Any]) -> dict[str, Any]:
         "environments": {str(threads): worker_environment(threads) for threads in range(1, most_threads + 1)},
         "slowdown": _slowdown(config.device),
         "features": _features(config.device, checked["backbone"]),
+        "unusable_gpu": problem,
         "gpu_memory_gib": round(min(memory), 2) if memory else None,
     }
 

@@ -145,7 +145,12 @@ def prepare(options: Options, folder: RunFolder) -> Preparation:
         config=config,
         facts=facts,
         resources=resources,
-        notes=(*facts["data"].get("notes", ()), *facts.get("deepspeed", {}).get("notes", ()), *notes),
+        notes=(
+            *filter(None, [facts.get("unusable_gpu")]),
+            *facts["data"].get("notes", ()),
+            *facts.get("deepspeed", {}).get("notes", ()),
+            *notes,
+        ),
         warm_rows=_warm_rows(options, facts),
     )
     if reason := resolved.exclusion(resolved.settings(resolved.baseline)):

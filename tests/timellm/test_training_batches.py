@@ -6,8 +6,10 @@ import pytest
 import torch
 
 from tests.timellm.tiny_runs import CPU, options, set_up, tiny_config
+from timellm.measure.launches import LaunchCounter
 from timellm.measure.timing import StepClock
 from timellm.run import batches as module
+from timellm.run import preparation
 from timellm.run.batches import starvation_note
 from timellm.run.training import TrainingRun
 
@@ -123,3 +125,90 @@ def test_without_workers_no_loader_is_made(folder, monkeypatch):
     prepared, _, _ = set_up(tiny_config(folder, train_samples=8))
     (batch,) = prepared.train([prepared.windows.passes[0][:3]])
     assert batch.x.shape == (3, 48)
+
+
+META = torch.device("meta")
+"""Stands for a GPU: what is copied there from main memory is seen, and nothing is computed."""
+
+
+def on_device(config, prepared, width=176):
+    """The training batches of a prepared run, on a device that is not the CPU."""
+    given = prepared.train
+    source = given._source
+    return module.WindowBatches(config, source._split, source._prompts, source._prefix, META, width)
+
+
+@pytest.mark.parametrize("prompt_scope", ["channel", "span"])
+def test_batches_are_cut_on_a_device_without_waiting_for_it(folder, prompt_scope):
+    config = tiny_config(folder, prompt_prefix="reuse", prompt_scope=prompt_scope, train_samples=24)
+    prepared, _, _ = set_up(config)
+    batches = on_device(config, prepared)
+    with LaunchCounter("meta") as counter:
+        shapes = [batch.prompt.ids.shape for batch in batches(list(prepared.windows.passes[0].split(8)))]
+    assert shapes == 3 * [(8, 176 - prepared.train._source._prefix)]
+    assert not counter.waits
+    assert counter.launches["_to_copy"] <= 2  # the numbers of a whole pass at once
+
+
+def test_a_table_of_tokens_cuts_what_the_source_cuts(folder):
+    config = tiny_config(folder, prompt_prefix="reuse", train_samples=20)
+    prepared, _, _ = set_up(config)
+    given, groups = prepared.train, list(prepared.windows.passes[0].split(8))
+    source = given._source
+    plain = module.WindowBatches(config, source._split, source._prompts, source._prefix, CPU, 176)
+    table = module.WindowBatches(config, source._split, source._prompts, source._prefix, CPU, 176)
+    table._table = module._Table(source._split, source._prompts, source._prefix, 176)
+    for ours, theirs in zip(table(groups), plain(groups), strict=True):
+        assert torch.equal(ours.x, theirs.x)
+        assert torch.equal(ours.y, theirs.y)
+        assert torch.equal(ours.indices, theirs.indices)
+        assert torch.equal(ours.prompt.ids, theirs.prompt.ids)
+        assert torch.equal(ours.prompt.lengths, theirs.prompt.lengths)
+
+
+def test_a_table_that_would_be_too_big_is_not_made(folder, monkeypatch):
+    config = tiny_config(folder, prompt_prefix="reuse", train_samples=8)
+    prepared, _, _ = set_up(config)
+    assert on_device(config, prepared)._table is not None
+    monkeypatch.setattr(module, "LARGEST_TABLE_BYTES", 1000)
+    assert on_device(config, prepared)._table is None
+
+
+def test_a_store_that_holds_every_prompt_is_read_without_waiting(folder):
+    config = tiny_config(folder, prompt_prefix="store", train_samples=16)
+    prepared, stepper, _ = set_up(config)
+    stepper.train(prepared.windows.passes[0])
+    store = prepared.store
+    (batch,) = prepared.train([prepared.windows.passes[0][:8]])
+    plain = store.prompt(batch).memory
+    store._device = META
+    store._memory = store._memory.to(META)
+    with LaunchCounter("meta") as counter:
+        memory = store.prompt(batch).memory
+    assert memory.keys[0].shape == plain.keys[0].shape
+    assert counter.launches["_to_copy"] == 1
+    assert not counter.waits
+
+
+@pytest.mark.parametrize(
+    ("device", "padding", "expected"),
+    [("cpu", "masked", False), ("meta", "masked", True), ("meta", "published", False)],
+)
+def test_prompts_have_one_width_on_a_gpu_unless_padding_is_attended_to(folder, device, padding, expected):
+    config = tiny_config(folder, prompt_prefix="reuse", prompt_padding=padding, train_samples=8)
+    assert preparation._has_one_width(config, torch.device(device)) is expected
+
+
+def test_the_one_width_is_a_multiple_of_sixteen_and_changes_no_number(folder, monkeypatch):
+    config = tiny_config(folder, prompt_prefix="reuse", train_samples=16)
+    _, stepper, losses = set_up(config)
+    windows = stepper._prepared.windows.passes[0]
+    torch.manual_seed(0)
+    stepper.train(windows)
+    monkeypatch.setattr(preparation, "_has_one_width", lambda *_: True)
+    prepared, stepper, padded = set_up(config)
+    torch.manual_seed(0)
+    stepper.train(windows)
+    (batch,) = prepared.train([windows[:1]])
+    assert (batch.prompt.ids.shape[1] + prepared.model._prefix.tokens) % 16 == 0
+    assert padded == pytest.approx(losses, rel=1e-5)

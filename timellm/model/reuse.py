@@ -24,10 +24,23 @@ class PromptMemory:
     Attributes:
         keys: Per block [rows, kv_heads, tokens, head_dim]; rows is 1 for the shared prefix.
         values: As keys.
+        whole: All of them in one tensor [2*blocks, rows, kv_heads, tokens, head_dim], keys first, where they lie so.
     """
 
     keys: tuple[Tensor, ...]
     values: tuple[Tensor, ...]
+    whole: Tensor | None = None
+
+    @classmethod
+    def of(cls, whole: Tensor) -> "PromptMemory":
+        """Keys and values that lie in one tensor, so that what is done to all of them is done at once."""
+        blocks = whole.unbind(0)
+        return cls(blocks[: len(blocks) // 2], blocks[len(blocks) // 2 :], whole)
+
+    @property
+    def stack(self) -> Tensor:
+        """All of them in one tensor, copied there if need be."""
+        return torch.stack((*self.keys, *self.values)) if self.whole is None else self.whole
 
     @property
     def tokens(self) -> int:
@@ -36,7 +49,18 @@ class PromptMemory:
 
     def followed_by(self, own: "PromptMemory") -> "PromptMemory":
         """This shared prefix in front of each row's own tokens."""
-        return PromptMemory(tuple(map(_join, self.keys, own.keys)), tuple(map(_join, self.values, own.values)))
+        if own.whole is None:
+            return PromptMemory(tuple(map(_join, self.keys, own.keys)), tuple(map(_join, self.values, own.values)))
+        prefix = self.stack.expand(-1, own.whole.shape[1], -1, -1, -1)
+        return PromptMemory.of(torch.cat((prefix, own.whole), dim=3))
+
+    def float(self) -> "PromptMemory":
+        """The same in fp32."""
+        if self.keys[0].dtype == torch.float32:
+            return self
+        if self.whole is not None:
+            return PromptMemory.of(self.whole.float())
+        return PromptMemory(tuple(k.float() for k in self.keys), tuple(v.float() for v in self.values))
 
 
 @torch.no_grad()
@@ -188,8 +212,8 @@ def _attend_in_parts(
 ) -> Tensor:
     """As `_attend` over past and present keys, with no backward pass into the past and no joint copy of both.
 
-    In fp32 whatever the compute type is: the few products cost little, and in bf16 their rounding alone doubles the
-    error of the gradients.
+    In fp32 whatever the compute type is (`TimeLLM` keeps autocast away): the few products cost little, and in bf16
+    their rounding alone doubles the error of the gradients.
     """
     compute_dtype = queries.dtype
     queries, keys, values = queries.float() * scale, keys.float(), values.float()

@@ -115,7 +115,7 @@ class TimeLLM(nn.Module):
 
         Later batches then hold only what follows them.
         """
-        self._prefix = self._remember(ids.unsqueeze(0), None) if ids.numel() else None
+        self._prefix = PromptMemory.of(self._remember(ids.unsqueeze(0), None).stack) if ids.numel() else None
 
     @torch.no_grad()
     def remember_prompt(self, ids: Tensor) -> PromptMemory:

@@ -2,6 +2,7 @@
 
 import math
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -46,12 +47,12 @@ class PromptStore:
         fitting = int(limit_gib * 2**30 // self.bytes_per_prompt)
         self.share = min(1.0, fitting / prompts)
         kept = used[torch.remainder(used.double() * SPREAD, 1.0) < self.share]
-        layers, per_layer = shape[0], (len(kept), *shape[1:])
-        self._slots = torch.full((prompts,), -1, dtype=torch.int64)
-        self._slots[kept] = torch.arange(len(kept))
-        self._filled = torch.zeros(len(kept), dtype=torch.bool)
-        self._keys = [torch.empty(per_layer, dtype=model.compute_dtype, device=device) for _ in range(layers)]
-        self._values = [torch.empty(per_layer, dtype=model.compute_dtype, device=device) for _ in range(layers)]
+        layers, *per_prompt = shape
+        self._slots = np.full(prompts, -1, dtype=np.int64)
+        self._slots[kept.numpy()] = np.arange(len(kept))
+        self._filled = np.zeros(len(kept), dtype=bool)
+        stacked = (2 * layers, len(kept), *per_prompt)
+        self._memory = torch.empty(stacked, dtype=model.compute_dtype, device=device)
 
     @property
     def kept(self) -> int:
@@ -59,46 +60,43 @@ class PromptStore:
         return len(self._filled)
 
     def prompt(self, batch: Batch) -> PromptBatch:
-        """The batch's prompt with its keys and values, from the store as far as it holds them."""
-        numbers = batch.indices if self._windows_per_channel is None else batch.indices % self._windows_per_channel
-        slots = self._slots[numbers]
+        """The batch's prompt with its keys and values, from the store as far as it holds them.
+
+        What is held is decided in main memory, so that a GPU is never waited for.
+        """
+        numbers = batch.indices.numpy()
+        slots = self._slots[numbers if self._windows_per_channel is None else numbers % self._windows_per_channel]
         held = slots >= 0
-        held[held.clone()] = self._filled[slots[held]]
+        held[held] = self._filled[slots[held]]
         prompt = batch.prompt
-        if bool(held.all()):
-            places = copied(slots, self._device)
-            memory = PromptMemory(tuple(k[places] for k in self._keys), tuple(v[places] for v in self._values))
-            return PromptBatch(prompt.ids, prompt.lengths, memory)
-        missing = copied((~held).nonzero().squeeze(1), self._device)
-        fresh = self._model.remember_prompt(prompt.ids[missing])
+        if held.all():
+            return PromptBatch(prompt.ids, prompt.lengths, PromptMemory.of(self._rows(slots)))
+        missing = self._places(np.flatnonzero(~held))
+        fresh = self._model.remember_prompt(prompt.ids.index_select(0, missing)).stack.to(self._memory.dtype)
         self._keep(slots[~held], fresh)
-        if bool(held.any()):
+        if held.any():
             fresh = self._joined(slots, held, missing, fresh)
-        return PromptBatch(prompt.ids, prompt.lengths, fresh)
+        return PromptBatch(prompt.ids, prompt.lengths, PromptMemory.of(fresh))
 
     def forget(self) -> None:
         """Empty the store, so that filling it can be timed again."""
-        self._filled.fill_(False)
+        self._filled.fill(False)
 
-    def _keep(self, slots: Tensor, fresh: PromptMemory) -> None:
-        keeps = (slots >= 0).nonzero().squeeze(1)
-        chosen = slots[keeps]
-        rows, places = copied(keeps, self._device), copied(chosen, self._device)
-        for layer, (keys, values) in enumerate(zip(fresh.keys, fresh.values, strict=True)):
-            self._keys[layer][places] = keys[rows].to(self._keys[layer].dtype)
-            self._values[layer][places] = values[rows].to(self._values[layer].dtype)
-        self._filled[chosen] = True
+    def _places(self, numbers: np.ndarray) -> Tensor:
+        return copied(torch.from_numpy(numbers), self._device)
 
-    def _joined(self, slots: Tensor, held: Tensor, missing: Tensor, fresh: PromptMemory) -> PromptMemory:
+    def _rows(self, slots: np.ndarray) -> Tensor:
+        """Keys and values [2*layers, rows, kv_heads, tokens, head_dim] of slots."""
+        return self._memory.index_select(1, self._places(slots))
+
+    def _keep(self, slots: np.ndarray, fresh: Tensor) -> None:
+        keeps = np.flatnonzero(slots >= 0)
+        if len(keeps):
+            self._memory.index_copy_(1, self._places(slots[keeps]), fresh.index_select(1, self._places(keeps)))
+            self._filled[slots[keeps]] = True
+
+    def _joined(self, slots: np.ndarray, held: np.ndarray, missing: Tensor, fresh: Tensor) -> Tensor:
         """Rows of a batch, those that are held from the store, the missing ones fresh."""
-        there, places = (copied(each, self._device) for each in (held.nonzero().squeeze(1), slots[held]))
-
-        def join(store: Tensor, computed: Tensor) -> Tensor:
-            rows = store.new_empty((len(slots), *store.shape[1:]))
-            rows[there], rows[missing] = store[places], computed.to(store.dtype)
-            return rows
-
-        return PromptMemory(
-            tuple(map(join, self._keys, fresh.keys)),
-            tuple(map(join, self._values, fresh.values)),
-        )
+        rows = fresh.new_empty((len(fresh), len(slots), *fresh.shape[2:]))
+        rows.index_copy_(1, self._places(np.flatnonzero(held)), self._rows(slots[held]))
+        return rows.index_copy_(1, missing, fresh)

@@ -14,7 +14,8 @@ from timellm.contract.config import RunConfig
 from timellm.contract.errors import InputError
 from timellm.contract.result import RunResult
 from timellm.data.naive import naive_errors
-from timellm.machine.environment import choose_device, seed_everything, synchronize
+from timellm.machine.environment import choose_device, seed_everything, synchronize, unusable_gpu
+from timellm.machine.gpu_failure import gpu_failure
 from timellm.machine.memory import MemoryWatch
 from timellm.machine.monitor import DeviceMonitor
 from timellm.machine.process import process_rank, world_size
@@ -97,15 +98,23 @@ class TrainingRun:
             except Diverged as error:
                 self.result.state, self.result.error = "diverged", str(error)
             except (MemoryError, torch.OutOfMemoryError) as error:
-                self.result.state = "out_of_memory"
-                first = (str(error).splitlines() or ["Memory ended."])[0]
-                self.result.error = f"{first} The peak was {watch.peak_gib:.2f} GiB. {OUT_OF_MEMORY_REMEDIES}"
+                self._end_without_memory((str(error).splitlines() or ["Memory ended."])[0], watch.peak_gib)
+            except RuntimeError as error:
+                if (failure := gpu_failure(error)) is None:
+                    raise
+                self.result.state, self.result.error = failure
+                if self.result.state == "out_of_memory":
+                    self._end_without_memory(failure[1], watch.peak_gib)
             finally:
                 if not self._is_error_alone:
                     self.result.peak_memory_gib = round(max(watch.peak_gib, self._other_peaks_gib), 4)
                     self.result.total_seconds = round(self._now(), 3)
         self.options.on_event({"event": "done", "state": self.result.state})
         return self.result
+
+    def _end_without_memory(self, message: str, peak_gib: float) -> None:
+        self.result.state = "out_of_memory"
+        self.result.error = f"{message} The peak was {peak_gib:.2f} GiB. {OUT_OF_MEMORY_REMEDIES}"
 
     def _train(self, device: torch.device, watch: MemoryWatch) -> None:
         config, options = self.config, self.options
@@ -345,6 +354,8 @@ class TrainingRun:
         result.attention_kernel = attention_kernel(prepared.model, first, self.config.attention)
         own = DTYPES[self.config.precision] == prepared.model.product_dtype
         result.matmul_dtype = self.config.precision if own else "fp32"
+        if self.config.device == "auto" and (problem := unusable_gpu()):
+            result.notes.append(problem)
         if result.matmul_dtype != self.config.precision:
             result.notes.append(
                 f"Operands were rounded to {self.config.precision} and multiplied in {result.matmul_dtype}, "
