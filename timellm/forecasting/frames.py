@@ -10,6 +10,7 @@ import pandas as pd
 from timellm.contract.config import RunConfig
 from timellm.contract.errors import InputError
 from timellm.data.datasets import DATA_SETS
+from timellm.data.dates import parse_dates
 from timellm.data.reading import left_out, read_rows
 from timellm.data.tables import fill_gaps
 from timellm.forecasting.horizon import readable_dates
@@ -92,7 +93,9 @@ def panel_of_training(config: RunConfig, path: Path) -> Panel:
     if embedded is None:
         return panel_of_file(path)
     table = embedded.read(embedded.locate())
-    return Panel(readable_dates(table.dates, config.data), table.columns, table.values, config.data, table.notes)
+    dates = parse_dates(table.dates)
+    assert dates is not None
+    return Panel(dates, table.columns, table.values, config.data, table.notes)
 
 
 def _from_wide(frame: pd.DataFrame, source: str) -> tuple[pd.DatetimeIndex, pd.DataFrame]:

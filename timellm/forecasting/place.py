@@ -28,8 +28,8 @@ def checkpoint_file(path: Path) -> Path:
         return path / FILE
     if path.parent.name == "recommended" and path.name in PICKS:
         raise InputError(
-            f"The pick {path.name} was not trained: {path / FILE} was not found. Train it first: bash "
-            f"{path / 'command.sh'}"
+            f"The pick {path.name} was not trained: {path / FILE} was not found. Train it first: "
+            f"{_training_command(path, path)}"
         )
     if (path / "recommended").is_dir():
         picks = [path / "recommended" / name for name in _DEFAULT_PICKS]
@@ -37,6 +37,11 @@ def checkpoint_file(path: Path) -> Path:
         if found is not None:
             return found / FILE
         raise InputError(
-            f"No recommended pick of {path} was trained. Train one first: bash {path / 'recommended' / 'command.sh'}"
+            f"No recommended pick of {path} was trained. Train one first: "
+            f"{_training_command(path / 'recommended', picks[0])}"
         )
     raise InputError(f"The folder {path} holds no {FILE}. Name the file that a training's last lines name.")
+
+
+def _training_command(folder: Path, pick: Path) -> str:
+    return f"bash {folder / 'command.sh'} --checkpoint {(pick / FILE).absolute()}"

