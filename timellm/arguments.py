@@ -4,6 +4,7 @@ import argparse
 import ast
 import dataclasses
 import inspect
+import os
 import sys
 import textwrap
 from collections.abc import Callable
@@ -11,13 +12,15 @@ from typing import Any, NoReturn
 
 import torch
 
+from timellm import published
 from timellm.contract.config import SETTINGS, RunConfig
 from timellm.contract.errors import InputError
+from timellm.machine.launcher import check_launcher, taken_over
 
 IGNORED = {
     "model_comment": str, "freq": str, "loader": str, "seasonal_patterns": str, "embed": str, "activation": str,
     "enc_in": int, "dec_in": int, "c_out": int, "e_layers": int, "d_layers": int, "factor": int, "moving_avg": int,
-    "align_epochs": int, "prompt_domain": int, "output_attention": bool, "mask_rate": float, "anomaly_ratio": float,
+    "align_epochs": int, "output_attention": bool, "mask_rate": float, "anomaly_ratio": float,
     "num_kernels": int, "top_k": int,
 }  # fmt: skip
 """Flags of published scripts that Time-LLM's forecasting does not use: read, and without effect."""
@@ -28,6 +31,13 @@ FIXED = {"task_name": "long_term_forecast", "model": "TimeLLM", "loss": "MSE", "
 
 class OneLineParser(argparse.ArgumentParser):
     """Says what is wrong on one line and exits with status 2."""
+
+    def parse_known_args(self, args=None, namespace=None):  # type: ignore[no-untyped-def]
+        """Refuse a script of another task as a whole, before each of its flags is refused."""
+        if (reason := published.unsupported(sys.argv[1:] if args is None else list(args))) is not None:
+            print(f"{self.prog}: {reason}", file=sys.stderr)
+            raise SystemExit(2)
+        return super().parse_known_args(args, namespace)
 
     def error(self, message: str) -> NoReturn:
         """Print the message without the usage text."""
@@ -50,18 +60,22 @@ def build_parser(prog: str, description: str) -> OneLineParser:
         group = parser.add_argument_group(title)
         for name, text in names.items():
             _add_field(group, name, text)
-    published = parser.add_argument_group("Flags of published scripts")
-    published.add_argument("--use_amp", **_boolean(), help="precision bf16 where the device has it, else fp16")
-    published.add_argument("--use_dwt_prompt", **_boolean(), help="prompt dwt-COMPRESSION")
-    published.add_argument(
+    group = parser.add_argument_group("Flags of published scripts")
+    group.add_argument("--use_amp", **_boolean(), help="precision bf16 where the device has it, else fp16")
+    group.add_argument("--use_dwt_prompt", **_boolean(), help="prompt dwt-COMPRESSION")
+    group.add_argument(
         "--prompt_compression", choices=("minimal", "balanced", "detailed"), default=argparse.SUPPRESS,
         help="length of the wavelet prompt (balanced)",
     )  # fmt: skip
     for name, value in FIXED.items():
-        published.add_argument(f"--{name}", default=argparse.SUPPRESS, help=f"always {value}")
+        group.add_argument(f"--{name}", default=argparse.SUPPRESS, help=f"always {value}")
     for name, kind in IGNORED.items():
         options = _boolean() if kind is bool else {"type": kind, "default": argparse.SUPPRESS}
-        published.add_argument(f"--{name}", **options, help=argparse.SUPPRESS)
+        group.add_argument(f"--{name}", **options, help=argparse.SUPPRESS)
+    group.add_argument(
+        "--prompt_domain", type=int, default=argparse.SUPPRESS, help="1: published description of the data set"
+    )
+    published.add_launcher_flags(parser)
     return parser
 
 
@@ -79,13 +93,28 @@ def config_from(arguments: argparse.Namespace) -> RunConfig:
     ]
     values = {field.name: given[field.name] for field in dataclasses.fields(RunConfig) if field.name in given}
     problems += _apply_amp(given, values) + _apply_wavelet_prompt(given, values)
+    problems += published.apply_launcher_flags(given, values) + published.apply_description(given, values)
+    problems += published.apply_language_model(values)
     try:
+        values |= taken_over(values, os.environ)[0]
+        check_launcher(os.environ)
         config = RunConfig.from_dict(values)
     except InputError as error:
         raise InputError([*problems, *error.problems]) from error
     if problems:
         raise InputError(problems)
     return config
+
+
+def launcher_notes(arguments: argparse.Namespace) -> list[str]:
+    """What of a launcher's own settings was taken over, overridden, or has no effect."""
+    values = {
+        field.name: vars(arguments)[field.name]
+        for field in dataclasses.fields(RunConfig)
+        if field.name in vars(arguments)
+    }
+    _apply_amp(vars(arguments), values)
+    return taken_over(values, os.environ)[1]
 
 
 def ignored_flags(arguments: argparse.Namespace) -> list[str]:

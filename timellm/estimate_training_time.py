@@ -2,7 +2,6 @@
 
 import copy
 import json
-import os
 import shlex
 import sys
 from pathlib import Path
@@ -26,7 +25,7 @@ UNUSED = ("model_id", "des", "itr")
 
 def main() -> int:
     """Parse the flags, measure, print what a run takes."""
-    from timellm.arguments import config_from, ignored_flags
+    from timellm.arguments import config_from, ignored_flags, launcher_notes
 
     parser, run_parser = _parsers()
     arguments = parser.parse_args(_joined(sys.argv[1:]))
@@ -34,6 +33,8 @@ def main() -> int:
     parsed = [arguments, *(_with_flags(run_parser, arguments, text) for text in arguments.compare)]
     if ignored := [*ignored_flags(arguments), *(f"--{name}" for name in UNUSED if name in vars(arguments))]:
         print(f"No effect on an estimate: {', '.join(ignored)}.", file=sys.stderr)
+    for note in launcher_notes(arguments):
+        print(note, file=sys.stderr)
     settings, problems = [], _counts_problems(arguments)
     for text, namespace in zip(texts, parsed, strict=True):
         try:
@@ -97,13 +98,15 @@ def _with_flags(run_parser, arguments, text: str):  # type: ignore[no-untyped-de
 
 
 def _counts_problems(arguments) -> list[str]:  # type: ignore[no-untyped-def]
+    from timellm.machine.process import world_size
+
     least = {"measure_batches": 1, "warmup_batches": 0, "num_threads": 1}
     problems = [
         f"{name} must be at least {low}, got {vars(arguments)[name]}."
         for name, low in least.items()
         if vars(arguments)[name] is not None and vars(arguments)[name] < low
     ]
-    if (processes := int(os.environ.get("WORLD_SIZE", "1"))) > 1:
+    if (processes := world_size()) > 1:
         problems.append(
             f"An estimate measures a run of one process, got a launcher's {processes}. Start it with python."
         )

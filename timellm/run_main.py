@@ -23,7 +23,7 @@ OF_THE_DATA = ("data", "root_path", "data_path", "features", "target", "percent"
 
 def main() -> int:
     """Parse the flags, train `--itr` times, print the test errors on the last line."""
-    from timellm.arguments import build_parser, config_from, ignored_flags, parse_boolean
+    from timellm.arguments import build_parser, config_from, ignored_flags, launcher_notes, parse_boolean
     from timellm.machine.process import leave_process_group, world_size
 
     parser = build_parser(PROG, "Trains Time-LLM once, or --itr times with different seeds.")
@@ -48,6 +48,8 @@ def main() -> int:
     _check_output(arguments, config)
     if ignored := ignored_flags(arguments):
         print(f"No effect in Time-LLM's forecasting: {', '.join(ignored)}.", file=sys.stderr)
+    for note in launcher_notes(arguments):
+        print(note, file=sys.stderr)
     status = _train(config, arguments)
     if status == 0 and world_size() > 1:
         leave_process_group()

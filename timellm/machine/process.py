@@ -29,12 +29,18 @@ def worker_environment(threads: int) -> dict[str, str]:
 
 def world_size() -> int:
     """Processes that a launcher has started to train together; 1 without one."""
-    return int(os.environ.get("WORLD_SIZE", "1"))
+    return _number("WORLD_SIZE", 1)
+
+
+def _number(name: str, default: int) -> int:
+    """A launcher's variable; what is no number counts as none, and is refused where a command starts."""
+    text = os.environ.get(name, "").strip()
+    return int(text) if text.isdecimal() else default
 
 
 def process_rank() -> int:
     """Number of this process among them, from 0."""
-    return int(os.environ.get("RANK", "0"))
+    return _number("RANK", 0)
 
 
 def leave_process_group() -> None:

@@ -13,6 +13,7 @@ from accelerate import Accelerator, DistributedDataParallelKwargs
 from torch import Tensor, nn
 
 from timellm.contract.config import RunConfig
+from timellm.machine.launcher import without_launcher_settings
 from timellm.machine.process import world_size
 from timellm.model.mapping import MappingLayer
 from timellm.model.timellm import TimeLLM
@@ -97,9 +98,10 @@ class PlainEngine(Engine):
     def __init__(self, config: RunConfig, model: TimeLLM, device: torch.device, steps: int) -> None:
         mixed = "fp16" if config.precision == "fp16" else "no"
         frozen_buffers = DistributedDataParallelKwargs(broadcast_buffers=False)
-        self._accelerator = Accelerator(
-            mixed_precision=mixed, cpu=device.type == "cpu", kwargs_handlers=[frozen_buffers]
-        )
+        with without_launcher_settings():
+            self._accelerator = Accelerator(
+                mixed_precision=mixed, cpu=device.type == "cpu", kwargs_handlers=[frozen_buffers]
+            )
         self.world, self.rank = self._accelerator.num_processes, self._accelerator.process_index
         self._max_norm = config.max_grad_norm
         self._keeps_gradients = config.keeps_gradients
