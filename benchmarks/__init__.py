@@ -16,6 +16,7 @@ NAMES = (
     "order_effect",
     "search_efficiency",
     "quality",
+    "judgement",
     "report_size",
 )
 """Every benchmark, each in the module of its name."""

@@ -1,0 +1,109 @@
+"""The errors of a run: every training that measured one, and which of them repeat each other with another seed."""
+
+import json
+import warnings
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, fields
+from typing import Any
+
+from timellm.contract.numbers import numbers_key
+
+from results.analysis.table import Path
+from timellm.contract.columns import State
+from timellm.contract.errors import InputError
+from timellm.contract.layout import RunFolder
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ErrorTraining:
+    """One training that measured an error; it counts for no time."""
+
+    trial_id: str
+    """Trial that it was made for."""
+    numbers: str
+    """Key of its set of numbers, the seed left out: equal keys are repeats of each other."""
+    config: Mapping[str, Any]
+    """Every setting it was trained with."""
+    seed: int
+    """Seed of weights, dropout and order of the windows."""
+    train_samples: int | None = None
+    """Windows it trained on."""
+    val_samples: int | None = None
+    """Windows it was validated on."""
+    val_mse: float | None = None
+    """Mean squared error, scaled units; None where the training did not come to one."""
+    val_mae: float | None = None
+    """Mean absolute error, scaled units."""
+    seconds: float | None = None
+    """Wall clock that it took, s."""
+    steps: int | None = None
+    """Optimizer steps."""
+    state: str = State.COMPLETE
+    """How it ended."""
+    curve: Sequence[Mapping[str, float]] = ()
+    """Validations on its way: `step`, `samples`, `val_mse`, on a part of the windows."""
+    examples: Any = ()
+    """Windows with history, truth, forecast and naive forecast, scaled units."""
+
+    @property
+    def is_usable(self) -> bool:
+        """Whether it is a finite positive error of a complete training."""
+        return self.state == State.COMPLETE and self.val_mse is not None and 0 < self.val_mse < float("inf")
+
+
+_FIELDS = {field.name for field in fields(ErrorTraining)}
+
+
+def load_errors(path: RunFolder | Path) -> tuple[ErrorTraining, ...]:
+    """Every training that measured an error, in the order they ended.
+
+    Args:
+        path: A run folder.
+
+    Returns:
+        One entry per line of errors.jsonl; none where the run has no such file. A line that is cut short, as after a
+        kill, is left out with a warning.
+
+    Raises:
+        InputError: If the file cannot be read.
+    """
+    folder = path if isinstance(path, RunFolder) else RunFolder(path)
+    try:
+        lines = folder.errors.read_text(encoding="utf-8", errors="replace").splitlines()
+    except FileNotFoundError:
+        return ()
+    except OSError as error:
+        raise InputError(f"{folder.errors} must be readable, got: {error.strerror or error}.") from None
+    entries = [_parsed(line) for line in lines if line.strip()]
+    found = tuple(entry for entry in entries if entry is not None)
+    if len(found) < len(entries):
+        warnings.warn(
+            f"{folder.errors}: {len(entries) - len(found)} of {len(entries)} lines cannot be read and are left out.",
+            stacklevel=2,
+        )
+    return found
+
+
+def repeats_of(errors: Iterable[ErrorTraining]) -> dict[str, dict[int, float]]:
+    """Validation MSE by set of numbers and seed; of two trainings with one seed the later counts."""
+    repeats: dict[str, dict[int, float]] = {}
+    for error in errors:
+        if error.is_usable and error.val_mse is not None:
+            repeats.setdefault(error.numbers, {})[error.seed] = error.val_mse
+    return repeats
+
+
+def set_key(settings: Mapping[str, Any]) -> str:
+    """The key of a set of numbers whatever its seed: equal for trainings that repeat each other."""
+    return numbers_key({**settings, "seed": 0})
+
+
+def _parsed(line: str) -> ErrorTraining | None:
+    """One line of the file; None where it does not hold a training."""
+    try:
+        values = json.loads(line)
+        config = values["config"]
+        kept = {name: value for name, value in values.items() if name in _FIELDS and value is not None}
+        return ErrorTraining(**{**kept, "config": config, "numbers": set_key(config), "seed": int(values["seed"])})
+    except (ValueError, TypeError, KeyError, AttributeError):
+        return None
