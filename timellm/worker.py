@@ -65,6 +65,8 @@ def _run(job: Any, folder: Path, events: Any, should_stop: threading.Event) -> A
         min_timed_steps=job.min_timed_steps,
         rungs=job.rungs,
         clock=job.clock,
+        prompt_memory_gib=job.prompt_memory_gib,
+        order_seed=job.order_seed,
         max_timing_seconds=job.max_timing_seconds,
         on_event=lambda event: _emit(events, event),
         should_stop=should_stop,

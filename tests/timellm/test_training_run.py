@@ -37,7 +37,7 @@ def test_a_whole_run_measures_everything(whole_run):
     _, _, result, _ = whole_run
     assert result.state == "complete"
     missing = {name for name, value in result.to_dict().items() if value is None}
-    unknown = {"error", "curve", "examples"}
+    unknown = {"error", "curve", "examples", "prompt_memory"}
     assert missing == {*unknown, *(f"{kind}_device_{name}" for kind in ("mean", "max") for name in UNKNOWN_OF_A_CPU)}
     assert not result.is_projected
     assert result.epochs == 2

@@ -60,7 +60,9 @@ class Job:
     clock: Clock = "together"
     """What is measured: time and error in one training, or one of the two."""
     prompt_memory_gib: float | None = None
-    """Size limit of the prompt memory that error jobs share, GiB; None for none."""
+    """Size limit of the prompt memory that error jobs share, GiB; None for none. Other jobs never use it."""
+    order_seed: int | None = None
+    """Seed of which training windows are seen and when, so that repeats can keep them; None for the run's own seed."""
 
     def __post_init__(self) -> None:
         """Refuse a clock that does not exist.

@@ -112,6 +112,8 @@ class RunResult:
     """Of a run that measures its error alone: step, samples, val_mse and val_samples on the way and at the end."""
     examples: list[dict[str, Any]] | None = None
     """Of such a run: some validation windows with channel, history, truth, forecast and naive forecast, scaled."""
+    prompt_memory: dict[str, float] | None = None
+    """Of such a run: prompts found in the prompt memory, computed, and seconds that both and writing them took."""
     notes: list[str] = field(default_factory=list)
     """What a reader of the figures should know."""
 

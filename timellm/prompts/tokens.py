@@ -194,6 +194,30 @@ def tokenized_windows(
     )
 
 
+def fixed_prefix(config: RunConfig, tokenizer: PreTrainedTokenizerBase, description: str) -> tuple[int, ...]:
+    """Ids of the tokens that the prompts of a data set start with, whatever their windows: those before any number.
+
+    Args:
+        config: The run: which prompt, how it is written.
+        tokenizer: The backbone's fast tokenizer.
+        description: What the prompt says of the data set.
+
+    Raises:
+        InputError: If the wavelet or its level does not suit the window.
+    """
+    steps = torch.linspace(-1, 1, config.seq_len)
+    windows = normalise_windows(torch.stack((torch.zeros(config.seq_len), steps, steps.square(), -steps.square())))
+    first, *others = tokenizer(prompt_texts(config, windows, description))["input_ids"]
+    length = min(len(first) - 1, *(_common_length(first, other) for other in others))
+    return tuple(first[:length])
+
+
+def _common_length(first: list[int], second: list[int]) -> int:
+    """Leading ids that two prompts share."""
+    pairs = zip(first, second, strict=False)
+    return next((place for place, (one, other) in enumerate(pairs) if one != other), min(len(first), len(second)))
+
+
 def tokenizer_fingerprint(tokenizer: PreTrainedTokenizerBase) -> str:
     """SHA-256 of everything that decides which ids a text gets, hexadecimal."""
     backend = json.loads(tokenizer.backend_tokenizer.to_str())

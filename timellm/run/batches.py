@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -36,6 +37,18 @@ class Batch:
     x: Tensor
     y: Tensor
     prompt: PromptBatch
+
+
+class Batches(Protocol):
+    """Batches of one split."""
+
+    def __call__(self, groups: list[Tensor]) -> Iterator[Batch]:
+        """Yield one batch per group of window numbers."""
+        ...
+
+    def cut_here(self, group: Tensor) -> Batch:
+        """The batch of a group of window numbers, cut by this process, whoever loads the others."""
+        ...
 
 
 class WindowBatches:

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from timellm.machine.environment import synchronize
 from timellm.optimize.engine import Engine
-from timellm.run.batches import Batch, WindowBatches, micro_batches
+from timellm.run.batches import Batch, Batches, micro_batches
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,7 @@ class Scores:
 @torch.no_grad()
 def evaluate(
     network: Any,
-    batches: WindowBatches,
+    batches: Batches,
     windows: Tensor,
     batch_size: int,
     device: torch.device,
@@ -83,7 +83,7 @@ def evaluate(
 
 
 def _seconds_of_first(
-    network: Any, batches: WindowBatches, windows: Tensor, device: torch.device, shares_prototypes: bool
+    network: Any, batches: Batches, windows: Tensor, device: torch.device, shares_prototypes: bool
 ) -> float:
     """Compute one batch of a pass, and what it needs once; returns how long that took."""
     synchronize(device)

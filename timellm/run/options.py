@@ -27,6 +27,9 @@ class RunOptions:
         is_profiled: Record some steps behind the warm-up and leave their profile and trace in the folder.
         clock: What is measured: time and error in one training, its time alone, or its error alone.
         max_timing_seconds: Bound on the steady steps of a run that measures its time alone, seconds.
+        prompt_memory_gib: Size limit of the prompt memory that a run that measures its error alone shares with others,
+            GiB; None for none.
+        order_seed: Seed of which training windows are seen and when (default: the run's own).
         rungs: Windows seen after which a run on train_samples validates on its way, outside the timing; rounded up
             to whole optimizer steps.
         on_event: Called with what happens.
@@ -43,6 +46,8 @@ class RunOptions:
     is_profiled: bool = False
     clock: Clock = "together"
     max_timing_seconds: float = 60.0
+    prompt_memory_gib: float | None = None
+    order_seed: int | None = None
     rungs: Sequence[int] = ()
     on_event: Callable[[Event], None] = lambda event: None
     should_stop: threading.Event = field(default_factory=threading.Event)

@@ -1,6 +1,6 @@
 """What a run needs before its first step: data, tokens, network, batches."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -16,7 +16,9 @@ from timellm.model.rounding import product_dtype, round_parameters
 from timellm.model.timellm import DTYPES, TimeLLM
 from timellm.optimize.deepspeed_config import keeps_checkpoints_on_host
 from timellm.prompts import PromptTokens, tokenized_prompts
-from timellm.run.batches import WindowBatches
+from timellm.prompts.tokens import fixed_prefix, tokenizer_fingerprint
+from timellm.run.batches import Batches, WindowBatches
+from timellm.run.prompt_memory import RememberedBatches, SharedPrompts, open_memory, uses_memory
 from timellm.run.prompt_store import PromptStore
 
 WIDTH_MULTIPLE = 16
@@ -54,6 +56,8 @@ class Preparation:
         validation: Cuts validation batches.
         test: Cuts test batches.
         store: Keeps the prompts' keys and values, where the run asks for it.
+        memory: Gives batches of training and validation the keys and values of their prompts, where the run shares them
+            with others.
         backbone_label: Name of the language model, and whether its weights are random.
         source: The language model that was found; None for the control without one.
         prefix: Leading prompt tokens that the model keeps.
@@ -63,47 +67,77 @@ class Preparation:
     data: SeriesData
     model: TimeLLM
     windows: Windows
-    train: WindowBatches
-    validation: WindowBatches
-    test: WindowBatches
+    train: Batches
+    validation: Batches
+    test: Batches
     store: PromptStore | None
     backbone_label: str
     source: BackboneSource | None = None
     prefix: tuple[int, ...] = ()
     longest_prompt: int = 0
+    memory: SharedPrompts | None = None
 
 
-def prepare(config: RunConfig, device: torch.device, timing_windows: int) -> Preparation:
+@dataclass(frozen=True)
+class _Network:
+    """The network and what belongs to its language model.
+
+    Attributes:
+        model: The network, on its device.
+        source: Its language model; None for the control without.
+        prompts: Prompt tokens of each split.
+        prefix: Those of their tokens that the network keeps.
+        longest: Tokens of the longest prompt.
+        memory: The prompt memory, where the run uses it.
+    """
+
+    model: Any
+    source: BackboneSource | None = None
+    prompts: dict[str, PromptTokens] = field(default_factory=dict)
+    prefix: tuple[int, ...] = ()
+    longest: int = 0
+    memory: SharedPrompts | None = None
+
+
+def prepare(
+    config: RunConfig,
+    device: torch.device,
+    timing_windows: int,
+    *,
+    prompt_memory_gib: float | None = None,
+    order_seed: int | None = None,
+) -> Preparation:
     """Load the data and the language model and build the network.
 
     Args:
         config: The run's settings.
         device: Where it runs.
         timing_windows: Training windows to hold ready, at least, for timing.
+        prompt_memory_gib: Size limit of the prompt memory, which the run then uses where it can; None for none.
+        order_seed: Seed of which training windows are seen and when (default: the run's own).
 
     Raises:
         InputError: If the data or the language model do not fit the settings.
     """
     data = load_data(config)
-    windows = choose_windows(config, data, timing_windows)
+    windows = choose_windows(config, data, timing_windows, order_seed)
     splits = {"train": data.train, "validation": data.validation, "test": data.test}
     if config.has_no_backbone:
         seed_everything(config.seed)
-        model: Any = PatchAttention(config).to(device).train()
-        prompts: dict[str, PromptTokens] = {}
-        source: BackboneSource | None = None
-        prefix: tuple[int, ...] = ()
-        longest, label = 0, "no language model"
+        network = _Network(PatchAttention(config).to(device).train())
     else:
-        model, prompts, prefix, longest, source = _with_backbone(config, data, splits, windows, device)
-        label = source.label
-    kept = len(prefix)
+        network = _with_backbone(config, data, splits, windows, device, prompt_memory_gib)
+    model, kept, longest = network.model, len(network.prefix), network.longest
     if config.compile_mode != "off":
         model.compile_forward()
-    train, validation, test = (
-        _cutter(config, name, split, prompts.get(name), kept, longest, device) for name, split in splits.items()
-    )
-    store = _build_store(config, data, windows, model, longest - kept, device)
+    cutters: list[Batches] = [
+        _cutter(config, name, split, network.prompts.get(name), kept, longest, device) for name, split in splits.items()
+    ]
+    memory = network.memory
+    if memory is not None:
+        cutters = [RememberedBatches(cutter, memory) for cutter in cutters]
+    train, validation, test = cutters
+    store = _build_store(config, data, windows, model, longest - kept, device) if memory is None else None
     return Preparation(
         data,
         model,
@@ -112,28 +146,41 @@ def prepare(config: RunConfig, device: torch.device, timing_windows: int) -> Pre
         validation,
         test,
         store,
-        label,
-        source=source,
-        prefix=prefix,
+        "no language model" if network.source is None else network.source.label,
+        source=network.source,
+        prefix=network.prefix,
         longest_prompt=longest,
+        memory=memory,
     )
 
 
 def _with_backbone(
-    config: RunConfig, data: SeriesData, splits: dict[str, Split], windows: Windows, device: torch.device
-) -> tuple[TimeLLM, dict[str, PromptTokens], tuple[int, ...], int, BackboneSource]:
-    """The network, its prompts, those of their tokens that it keeps, the longest prompt's length, and its source."""
+    config: RunConfig,
+    data: SeriesData,
+    splits: dict[str, Split],
+    windows: Windows,
+    device: torch.device,
+    prompt_memory_gib: float | None,
+) -> _Network:
+    """The network around a language model."""
     source = resolve_backbone(config.llm_model, config.llm_path, config.llm_weights)
     check_backbone(config, source)
-    prompts = _prompts(config, data, splits, windows, load_tokenizer(source) if config.prompt != "none" else None)
+    tokenizer = load_tokenizer(source) if config.prompt != "none" else None
+    prompts = _prompts(config, data, splits, windows, tokenizer)
     model = build_network(config, source, device)
-    prefix, longest = _shared_prefix(config, prompts)
+    remembers = prompt_memory_gib is not None and uses_memory(config, source)
+    prefix, longest = _shared_prefix(config, prompts, data.description, tokenizer if remembers else None)
     _check_positions(config, source, longest)
     if _has_one_width(config, device):
         longest = min(-(-longest // WIDTH_MULTIPLE) * WIDTH_MULTIPLE, source.max_positions - config.patches)
     if prefix is not None:
         model.keep_prefix(prefix.to(device))
-    return model, prompts, () if prefix is None else tuple(prefix.tolist()), longest, source
+    memory = None
+    if prompt_memory_gib is not None and remembers and prefix is not None and tokenizer is not None:
+        digest = tokenizer_fingerprint(tokenizer)
+        memory = open_memory(config, source, digest, model, prefix, prompt_memory_gib, device)
+    kept = () if prefix is None else tuple(prefix.tolist())
+    return _Network(model, source, prompts, kept, longest, memory)
 
 
 def build_network(config: RunConfig, source: BackboneSource, device: torch.device) -> TimeLLM:
@@ -172,15 +219,15 @@ def _cutter(
     return WindowBatches(config, split, prompts, kept, device, tokens, rows if compiled else None)
 
 
-def choose_windows(config: RunConfig, data: SeriesData, timing_windows: int) -> Windows:
+def choose_windows(config: RunConfig, data: SeriesData, timing_windows: int, order_seed: int | None = None) -> Windows:
     """The seeded permutation of each pass, or the part of it that train_samples asks for."""
-    count = len(data.train)
+    count, seed = len(data.train), config.seed if order_seed is None else order_seed
     if config.train_samples is None:
-        passes = [training_order(count, epoch, config.seed) for epoch in range(config.train_epochs)]
+        passes = [training_order(count, epoch, seed) for epoch in range(config.train_epochs)]
         timing = passes[0][:timing_windows]
     else:
         wanted = max(config.train_samples, timing_windows)
-        order = torch.cat([training_order(count, epoch, config.seed) for epoch in range(-(-wanted // count))])
+        order = torch.cat([training_order(count, epoch, seed) for epoch in range(-(-wanted // count))])
         passes, timing = [order[: config.train_samples]], order[:timing_windows]
     validation = (
         torch.arange(len(data.validation))
@@ -236,8 +283,14 @@ def _check_positions(config: RunConfig, source: BackboneSource, prompt_tokens: i
         )
 
 
-def _shared_prefix(config: RunConfig, prompts: dict[str, PromptTokens]) -> tuple[Tensor | None, int]:
-    """The tokens that every prompt of the run starts with, where they are kept, and the longest prompt's length."""
+def _shared_prefix(
+    config: RunConfig, prompts: dict[str, PromptTokens], description: str, tokenizer: Any | None
+) -> tuple[Tensor | None, int]:
+    """The tokens that every prompt of the run starts with, where they are kept, and the longest prompt's length.
+
+    With a tokenizer, no more of them than all prompts of the data set start with, so that runs on other windows of it
+    keep the same.
+    """
     if not prompts:
         return None, 0
     tokens = list(prompts.values())
@@ -245,6 +298,8 @@ def _shared_prefix(config: RunConfig, prompts: dict[str, PromptTokens]) -> tuple
     if config.prompt_prefix == "recompute":
         return None, longest
     firsts = [torch.from_numpy(part.ids[0, : part.prefix_length].astype("int64")) for part in tokens]
+    if tokenizer is not None:
+        firsts.append(torch.tensor(fixed_prefix(config, tokenizer, description), dtype=torch.int64))
     length = min(len(first) for first in firsts)
     while any(not torch.equal(first[:length], firsts[0][:length]) for first in firsts):
         length -= 1

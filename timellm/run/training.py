@@ -120,7 +120,13 @@ class TrainingRun:
         config, options = self.config, self.options
         global_batch = config.global_batch * world_size()
         steps_ready = 0 if self._is_error_alone else self._untimed_steps + options.min_timed_steps
-        prepared = prepare(config, device, steps_ready * global_batch)
+        prepared = prepare(
+            config,
+            device,
+            steps_ready * global_batch,
+            prompt_memory_gib=options.prompt_memory_gib if self._is_error_alone else None,
+            order_seed=options.order_seed,
+        )
         if options.init_from is not None:
             load_checkpoint(options.init_from, prepared.model)
         steps = sum(math.ceil(len(windows) / global_batch) for windows in prepared.windows.passes)
@@ -168,7 +174,8 @@ class TrainingRun:
         assert self._monitor is not None
         least, seconds = self.options.min_timed_steps, self.options.max_timing_seconds
         time_steps(running, least, seconds, self._monitor.start)
-        self._validation_seconds = time_validation(running)
+        scores, self._validation_seconds = time_validation(running)
+        self._validations.append(scores)
 
     def _measure_error(self, running: Running) -> None:
         """One training on train_samples windows; no time."""
@@ -185,7 +192,19 @@ class TrainingRun:
         finally:
             result.epochs = round(running.stepper.samples / running.prepared.windows.epoch_windows, 6)
             result.curve = training.curve
+            self._close_memory(running.prepared)
         result.examples = training.examples
+
+    def _close_memory(self, prepared: Preparation) -> None:
+        """Bring the prompts that the run computed to the disk, and report how many it found there."""
+        memory = prepared.memory
+        if memory is None:
+            return
+        memory.close()
+        counts = {"found": memory.found, "computed": memory.computed, "seconds": round(memory.seconds, 3)}
+        self.result.prompt_memory = counts
+        if memory.problem is not None:
+            self.result.notes.append(f"The prompt memory keeps no further prompts: {memory.problem}.")
 
     def _pass_over(self, prepared: Preparation, engine: Engine, stepper: Stepper, device: torch.device) -> None:
         last = len(prepared.windows.passes) - 1
@@ -310,15 +329,16 @@ class TrainingRun:
         result.seconds_per_batch = steady[0] / config.accumulation_steps
         extra = self._compiling_seconds(stepper, steady[0]) if config.compile_mode != "off" else 0.0
         result.compile_seconds = round(engine.compile_seconds + extra, 3)
-        if self._validations:
-            per_window = sum(scores.seconds for scores in self._validations) / sum(
-                scores.windows for scores in self._validations
-            )
-            self._validation_seconds = per_window * prepared.windows.all_validation
-        if self._validation_seconds is not None:
-            result.validation_seconds = self._validation_seconds
-            share = result.validation_seconds / config.validate_every
-            result.seconds_per_epoch_with_validation = epoch.mean + share
+        if (validation := self._seconds_of_validation(prepared)) is not None:
+            result.validation_seconds = validation
+            result.seconds_per_epoch_with_validation = epoch.mean + validation / config.validate_every
+
+    def _seconds_of_validation(self, prepared: Preparation) -> float | None:
+        """One pass over all validation windows of the data set; None before any was validated."""
+        if self._validation_seconds is not None or not self._validations:
+            return self._validation_seconds
+        seconds = sum(scores.seconds for scores in self._validations)
+        return seconds / sum(scores.windows for scores in self._validations) * prepared.windows.all_validation
 
     def _compiling_seconds(self, stepper: Stepper, steady: float) -> float:
         """What compiled code took when it was first run, in training and in validation, above what it takes."""

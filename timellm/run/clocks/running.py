@@ -43,6 +43,7 @@ class Running:
         self,
         windows: Tensor,
         *,
+        warms_up: bool = False,
         between_batches: Callable[[], None] | None = None,
         on_forecast: Callable[[Batch, Tensor], None] | None = None,
     ) -> Scores:
@@ -50,6 +51,7 @@ class Running:
 
         Args:
             windows: Their numbers.
+            warms_up: Compute the first batch once before the clock starts.
             between_batches: Called after each batch, before it is asked whether to stop.
             on_forecast: Called with each batch and its scaled forecasts.
         """
@@ -66,6 +68,7 @@ class Running:
             self.validation_batch,
             self.device,
             shares_prototypes=self.config.prompt_prefix != "recompute",
+            warms_up=warms_up,
             between_batches=after_batch,
             on_forecast=on_forecast,
             engine=self.engine,
