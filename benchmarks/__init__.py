@@ -18,5 +18,6 @@ NAMES = (
     "quality",
     "judgement",
     "report_size",
+    "robustness",
 )
 """Every benchmark, each in the module of its name."""

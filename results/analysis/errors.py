@@ -6,12 +6,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 
-from timellm.contract.numbers import numbers_key
-
 from results.analysis.table import Path
 from timellm.contract.columns import State
 from timellm.contract.errors import InputError
 from timellm.contract.layout import RunFolder
+from timellm.contract.numbers import numbers_key
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -1,0 +1,121 @@
+"""Odd inputs, made from a seed, and what a command does with them: the frame that kinds of input are hung into."""
+
+import contextlib
+import io
+import random
+import signal
+import tempfile
+import time
+import traceback
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType
+
+LIMIT_SECONDS = 30
+"""What takes longer counts as a hang."""
+STATUSES = (0, 1, 2, 130)
+"""What a command may end with."""
+
+
+@dataclass(frozen=True)
+class Case:
+    """One input, and the command that reads it, in this process.
+
+    Attributes:
+        words: What stands on the command line, for the record.
+        command: Runs the command; returns its exit status or raises SystemExit.
+    """
+
+    words: tuple[str, ...]
+    command: Callable[[], int]
+
+
+Maker = Callable[[random.Random, Path], Case]
+"""Makes an input of a kind in an empty folder."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of one input.
+
+    Attributes:
+        kind: Name of the kind.
+        number: Number of the input; with kind and seed it makes the same input again.
+        words: The command line.
+        status: Exit status; None after a traceback or a hang.
+        seconds: How long the command took.
+        problem: What it did wrong: a traceback, a hang, another status, more than one line; None if nothing.
+    """
+
+    kind: str
+    number: int
+    words: tuple[str, ...]
+    status: int | None
+    seconds: float
+    problem: str | None
+
+
+class _HangError(BaseException):
+    """Raised by the alarm; no command catches it."""
+
+
+def fuzz(makers: Mapping[str, Maker], inputs: int, seed: int = 0) -> Iterator[Outcome]:
+    """Make inputs of every kind in turn and run each command in this process.
+
+    Args:
+        makers: Kinds of input by name.
+        inputs: How many in all.
+        seed: Of everything that is drawn.
+    """
+    names = list(makers)
+    for number in range(inputs):
+        kind = names[number % len(names)]
+        with tempfile.TemporaryDirectory(prefix="fuzz") as folder:
+            case = makers[kind](random.Random(f"{seed} {kind} {number}"), Path(folder))
+            yield _outcome(kind, number, case)
+
+
+def _outcome(kind: str, number: int, case: Case) -> Outcome:
+    stderr = io.StringIO()
+    started = time.perf_counter()
+    status, problem = None, None
+    try:
+        with _alarm(), contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(stderr):
+            status = case.command()
+    except SystemExit as ended:
+        status = ended.code if isinstance(ended.code, int) else 0 if ended.code is None else 1
+    except KeyboardInterrupt:
+        raise
+    except _HangError:
+        problem = f"hang: more than {LIMIT_SECONDS} s"
+    except BaseException as error:  # whatever it is, a user would see a traceback
+        where = traceback.extract_tb(error.__traceback__)[-1]
+        problem = f"traceback: {type(error).__name__}: {str(error)[:200]} ({Path(where.filename).name}:{where.lineno})"
+    seconds = time.perf_counter() - started
+    if problem is None:
+        problem = _wrong_end(status, stderr.getvalue())
+    return Outcome(kind, number, case.words, status, seconds, problem)
+
+
+def _wrong_end(status: int | None, stderr: str) -> str | None:
+    if status not in STATUSES:
+        return f"status {status}"
+    if "Traceback (most recent call last)" in stderr:
+        return "traceback on stderr"
+    lines = [line for line in stderr.splitlines() if line.strip()]
+    return "silence: status 2 without a line that says why" if status == 2 and not lines else None
+
+
+@contextlib.contextmanager
+def _alarm() -> Iterator[None]:
+    def ring(number: int, frame: FrameType | None) -> None:
+        raise _HangError
+
+    before = signal.signal(signal.SIGALRM, ring)
+    signal.setitimer(signal.ITIMER_REAL, LIMIT_SECONDS)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)

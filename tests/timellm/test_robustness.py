@@ -1,0 +1,69 @@
+"""Odd inputs, made from a seed: a sample of those that `python -m benchmarks robustness` counts."""
+
+import random
+import time
+from pathlib import Path
+
+import pytest
+
+from benchmarks import fuzzing
+from benchmarks.fuzzing import Case, Outcome, fuzz
+from benchmarks.robustness import INPUTS, KINDS, counts_table
+
+
+def faults(outcomes: list[Outcome]) -> list[str]:
+    return [f"{one.kind} {one.number}: {one.problem}" for one in outcomes if one.problem is not None]
+
+
+def test_a_sample_of_odd_inputs_ends_without_a_traceback():
+    outcomes = list(fuzz(KINDS, 100, seed=1))
+    assert faults(outcomes) == []
+    assert {0, 2} <= {outcome.status for outcome in outcomes}
+
+
+@pytest.mark.slow
+def test_every_odd_input_ends_without_a_traceback():
+    assert faults(list(fuzz(KINDS, INPUTS, seed=2))) == []
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_an_input_is_made_again_from_its_seed(kind, tmp_path):
+    first, second = tmp_path / "first", tmp_path / "second"
+    made = []
+    for folder in (first, second):
+        folder.mkdir()
+        case = KINDS[kind](random.Random("7"), folder)
+        files = {path.name: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+        made.append(([word.replace(str(folder), "") for word in case.words], files))
+    assert made[0] == made[1]
+
+
+def _ended(command) -> Outcome:
+    (outcome,) = fuzz({"made": lambda draw, folder: Case((), command)}, 1)
+    return outcome
+
+
+def test_the_frame_sees_what_goes_wrong(monkeypatch):
+    def fails() -> int:
+        raise ValueError("no luck")
+
+    def waits() -> int:
+        time.sleep(5)
+        return 0
+
+    monkeypatch.setattr(fuzzing, "LIMIT_SECONDS", 0.05)
+    assert "traceback: ValueError: no luck" in str(_ended(fails).problem)
+    assert str(_ended(waits).problem).startswith("hang")
+    assert _ended(lambda: 3).problem == "status 3"
+    assert "status 2 without a line" in str(_ended(lambda: 2).problem)
+    assert _ended(lambda: 0).problem is None
+    assert counts_table([_ended(lambda: 3), _ended(lambda: 0)]).row("made")[5] == "1 status 3"
+
+
+def test_every_kind_writes_into_its_folder_alone(tmp_path):
+    before = sorted(Path.cwd().iterdir())
+    for kind, make in KINDS.items():
+        folder = tmp_path / kind
+        folder.mkdir()
+        make(random.Random("1"), folder)
+    assert sorted(Path.cwd().iterdir()) == before
