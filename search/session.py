@@ -31,7 +31,7 @@ from search.setup.hardware import PROJECT_ROOT
 from search.setup.manifest import Manifest
 from search.setup.preparation import Preparation
 from search.setup.resources import share_cluster
-from search.tune.dashboard import Ray, start_ray, token_path
+from search.tune.dashboard import Ray, start_ray, stop_ray, token_path
 from search.tune.worker_process import WORKER_COMMAND, WorkerProcess, WorkerSettings
 from timellm.contract.columns import SAMPLER, State
 from timellm.contract.config import RunConfig
@@ -127,7 +127,7 @@ class Session:
                 self._share_cluster([node["Resources"] for node in ray.nodes() if node["Alive"]])
             yield started
         finally:
-            ray.shutdown()
+            stop_ray()
 
     def _share_cluster(self, nodes: list[dict[str, float]]) -> None:
         asked = self._prepared.options.max_concurrent

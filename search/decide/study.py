@@ -26,6 +26,8 @@ _PATIENCE = 8
 """Suggestions in a row that are known or excluded before an untried configuration is drawn at random."""
 _DRAWS = 2000
 _COUNTABLE = 200_000
+_SECONDS_TO_WAIT, _SECONDS_TO_LEAVE = 60, 2
+"""How long a database that somebody else writes is waited for, and one that somebody reads at the end."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,13 +192,15 @@ class SearchStudy:
         return count
 
     def close(self) -> None:
-        """Leave one ordinary file: what was written ahead is moved into it."""
+        """Leave one ordinary file, if nobody else reads it: what was written ahead is moved into it."""
         if self._storage is None or self._options.storage is None:
             return
-        self._storage.remove_session()
-        self._storage.engine.dispose()
-        with contextlib.closing(sqlite3.connect(self._options.storage)) as connection:
-            connection.execute("PRAGMA journal_mode=DELETE")
+        with contextlib.suppress(Exception):  # a reader, a full disk, a deleted folder: the study is as whole as it gets
+            self._storage.remove_session()
+            self._storage.engine.dispose()
+            with contextlib.closing(sqlite3.connect(self._options.storage, timeout=_SECONDS_TO_LEAVE)) as connection:
+                connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+                connection.execute("PRAGMA journal_mode=DELETE")
 
     def _tell(self, trial: optuna.Trial, row: Mapping[str, Any]) -> None:
         for name, value in constraints(row, self._options.limit_gib).items():
@@ -290,11 +294,13 @@ class SearchStudy:
 
 def open_storage(path: Path) -> optuna.storages.RDBStorage:
     """A study's SQLite file, written ahead: a trial's dozen small commits then take milliseconds, not a second."""
-    storage = optuna.storages.RDBStorage(f"sqlite:///{path}")
+    url = sqlalchemy.URL.create("sqlite", database=str(path)).render_as_string(hide_password=False)
+    storage = optuna.storages.RDBStorage(url, engine_kwargs={"connect_args": {"timeout": _SECONDS_TO_WAIT}})
 
     @sqlalchemy.event.listens_for(storage.engine, "connect")
     def configure(connection: Any, record: Any) -> None:
-        connection.execute("PRAGMA journal_mode=WAL")
+        with contextlib.suppress(sqlite3.OperationalError):  # a reader keeps the mode as it is
+            connection.execute("PRAGMA journal_mode=WAL")
         connection.execute("PRAGMA synchronous=NORMAL")
 
     storage.engine.dispose()

@@ -1,9 +1,15 @@
 """Starts Ray, or joins a cluster, with its dashboard on 127.0.0.1 and its usage reports off."""
 
+import contextlib
 import dataclasses
 import logging
 import os
+import re
+import secrets
+import shutil
 import socket
+import tempfile
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,8 +32,21 @@ _ENVIRONMENT = {
 """Ray's own memory monitor is off, for it would kill the process that watches a worker, and workers have a limit; its
 processes have the ordinary priority, for a trial's clock must not depend on what else is nice."""
 
+_ALONE = {"RAY_AUTH_MODE": "token", "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}
+"""Of a Ray on this machine alone: its processes ask each other for a token, and listen on 127.0.0.1, which Ray does where
+it takes no other machine in; it names the switch after the systems that have it on by default."""
+
+_SECRET = re.compile(r"^AWS_|SECRET|PASSWORD|PASSWD|PASSPHRASE|CREDENTIAL|API_?KEY|ACCESS_?KEY|PRIVATE_?KEY|_TOKEN$", re.I)
+_NEEDED = {"HF_TOKEN", "HUGGING_FACE_HUB_TOKEN", "RAY_AUTH_TOKEN"}
+"""Secrets that a search needs itself: for gated language models, and for Ray."""
+
 _SECONDS_TO_ANSWER = 10
 _OBJECT_STORE_BYTES = 100 * 2**20
+_SOCKET_BYTES = 107
+"""Longest path of a socket on Linux."""
+_RAY_SOCKET = "ray/session_2026-01-01_00-00-00_000000_0000000/sockets/plasma_store"
+_LOADER_SOCKET = "pymp-00000000/listener-00000000"
+_SHORT = Path("/tmp")
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,12 +59,30 @@ class Ray:
     """What the user should know."""
 
 
-def set_environment() -> None:
-    """Ray's settings, where the user has not made them; to be called before ray is imported."""
-    for name, value in _ENVIRONMENT.items():
+def set_environment(address: str | None = None) -> None:
+    """Ray's settings, where the user has not made them; to be called before ray is imported.
+
+    Args:
+        address: Address of a cluster, whose settings are its own; None for a Ray on this machine alone.
+    """
+    for name, value in {**_ENVIRONMENT, **({} if address else _ALONE)}.items():
         os.environ.setdefault(name, value)
     paths = [str(PROJECT_ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
     os.environ["PYTHONPATH"] = os.pathsep.join(dict.fromkeys(paths))
+
+
+@contextlib.contextmanager
+def secrets_put_away() -> Iterator[None]:
+    """Without the secrets of this process's environment while it is entered.
+
+    Tune hands some of them on to its actors, by a log that everybody may read, and no training needs any.
+    """
+    names = [name for name in os.environ if _SECRET.search(name) and name not in _NEEDED]
+    kept = {name: os.environ.pop(name) for name in names}
+    try:
+        yield
+    finally:
+        os.environ.update(kept)
 
 
 def start_ray(*, cores: int, gpus: int, address: str | None, dashboard: bool) -> Ray:
@@ -75,15 +112,73 @@ def start_ray(*, cores: int, gpus: int, address: str | None, dashboard: bool) ->
         except (ConnectionError, ValueError, RuntimeError, TimeoutError) as error:
             raise InputError(f"--address must be that of a running Ray cluster, got {address}: {error}.") from None
         return Ray(_url(context), ())
+    notes = _shorten_paths()
+    _make_token()
     try:
-        return Ray(_url(_start(cores, gpus, dashboard)), ())
+        return Ray(_url(_start(cores, gpus, dashboard)), notes)
     except Exception as error:
         ray.shutdown()
-        if not dashboard:
-            raise InputError(f"Ray must be able to start on this machine, but did not: {error}.") from error
         why = next(iter(str(error).splitlines()), type(error).__name__)
+        if not dashboard:
+            raise InputError(f"Ray must be able to start on this machine, but did not: {why}.") from error
         note = f"Ray's dashboard could not be started ({why}); the search goes on without it."
-        return dataclasses.replace(start_ray(cores=cores, gpus=gpus, address=None, dashboard=False), notes=(note,))
+        started = start_ray(cores=cores, gpus=gpus, address=None, dashboard=False)
+        return dataclasses.replace(started, notes=(*notes, *started.notes, note))
+
+
+def stop_ray() -> None:
+    """End Ray, and remove what it leaves in the temporary folder if it was started here."""
+    import ray
+
+    node = getattr(ray._private.worker, "_global_node", None)
+    session = Path(node.get_session_dir_path()) if node is not None and node.is_head() else None
+    ray.shutdown()
+    if session is not None and session.name.startswith("session_"):
+        shutil.rmtree(session, ignore_errors=True)
+        latest = session.with_name("session_latest")
+        with contextlib.suppress(OSError):
+            if latest.is_symlink() and not latest.exists():
+                latest.unlink()
+
+
+def _shorten_paths() -> tuple[str, ...]:
+    """Move what needs sockets out of a temporary folder whose path is too long for them; what was moved, in words.
+
+    Raises:
+        InputError: If there is no shorter folder.
+    """
+    notes = []
+    for name, inside, who in (("RAY_TMPDIR", _RAY_SOCKET, "Ray"), ("TMPDIR", _LOADER_SOCKET, "loader workers")):
+        folder = os.environ.get(name) or os.environ.get("TMPDIR") or tempfile.gettempdir()
+        if len(os.fsencode(folder)) + 1 + len(inside) <= _SOCKET_BYTES:
+            continue
+        if not os.access(_SHORT, os.W_OK | os.X_OK) or name in os.environ and name == "RAY_TMPDIR":
+            raise InputError(
+                f"The temporary folder's path must be at most {_SOCKET_BYTES - 1 - len(inside)} bytes, because {who} "
+                f"makes sockets in it, got {folder}. Set {name} to a shorter one."
+            )
+        os.environ[name] = str(_SHORT)
+        notes.append(f"Sockets of {who} are in {_SHORT}, because the path of {folder} is too long for them.")
+    return tuple(notes)
+
+
+def _make_token() -> None:
+    """Let Ray have a token that only this user can read: Ray would leave one that everybody can."""
+    if os.environ.get("RAY_AUTH_MODE") != "token" or {"RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"} & set(os.environ):
+        return
+    path = Path.home() / ".ray" / "auth_token"
+    token = secrets.token_hex(32)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if not path.is_file() or not path.read_text().strip():
+            draft = path.with_name(f".auth_token.{os.getpid()}")
+            descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+            with os.fdopen(descriptor, "w") as file:
+                file.write(token)
+            draft.replace(path)
+        path.chmod(0o600)
+    except OSError:
+        os.environ["RAY_AUTH_TOKEN"] = token  # no home folder: the token lasts as long as the search
 
 
 def check_address(address: str) -> None:
@@ -122,6 +217,7 @@ def _start(cores: int, gpus: int, dashboard: bool) -> Any:
         num_gpus=gpus,
         include_dashboard=dashboard,
         dashboard_host="127.0.0.1",
+        _node_ip_address="127.0.0.1",
         log_to_driver=False,
         logging_level=logging.CRITICAL,
         object_store_memory=_OBJECT_STORE_BYTES,
