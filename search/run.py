@@ -10,12 +10,15 @@ if __name__ == "__main__":
 
 from search.screen.interrupts import Interrupts
 from search.setup.options import Options, parse
-from search.tune.dashboard import set_environment
+from search.tune.dashboard import secrets_put_away, set_environment
 from search.tune.worker_process import WORKER_COMMAND
 from timellm.contract.errors import InputError
 
 if TYPE_CHECKING:
+    from search.decide.ledger import Ledger
     from search.screen.terminal import Terminal
+    from search.session import Ended
+    from search.setup.manifest import Manifest
     from search.setup.preparation import Preparation
 
 DONE, NOTHING, WRONG, INTERRUPTED = 0, 1, 2, 130
@@ -31,7 +34,7 @@ def main(arguments: Sequence[str], worker_command: tuple[str, ...] = WORKER_COMM
     """
     try:
         options, given = parse(arguments)
-        set_environment()
+        set_environment(options.address)
         return _search(options, given, worker_command)
     except InputError as error:
         print(error, file=sys.stderr)
@@ -65,29 +68,58 @@ def _search(options: Options, given: set[str], worker_command: tuple[str, ...]) 
 
 
 def _run(prepared: "Preparation", terminal: "Terminal", interrupts: Interrupts, worker_command: tuple[str, ...]) -> int:
-    from search.screen.finish import finish
     from search.session import Ended, Session
-    from search.setup.resumption import open_run
+    from search.setup.resumption import leave_run, open_run
 
     folder = prepared.folder
     manifest, ledger = open_run(prepared)
     terminal.say(f"Run folder: {folder.path}")
-    failure, is_usable, ended = None, False, Ended()
     try:
-        ended = Session(prepared, manifest, ledger, terminal, worker_command).run(interrupts)
-        failure = ended.failure
-        if ended.reason and not ended.is_interrupted and not failure:
-            terminal.say(f"The search ended, for {ended.reason}.")
-        ledger.write()
-        manifest.update(ledger.rows, "interrupted" if ended.is_interrupted else "finished")
-        is_usable = finish(folder, terminal)
-    except OSError as error:
-        failure = failure or f"the run folder must be writable, but: {error}"
+        with secrets_put_away():
+            ended = Session(prepared, manifest, ledger, terminal, worker_command).run(interrupts)
+    except InputError:
+        leave_run(folder, manifest, ledger)
+        raise
+    except KeyboardInterrupt:
+        ended = Ended(is_interrupted=True)
+    except Exception as error:  # whatever it is, what was measured is worth a table and a report
+        ended = Ended(failure=_words(error))
+    if not folder.lock.exists():
+        ended.failure = ended.failure or f"{folder.path} was deleted while the search ran"
+    if ended.reason and not ended.is_interrupted and not ended.failure:
+        terminal.say(f"The search ended, because {ended.reason}.")
+    is_usable, problem = _conclude(prepared, manifest, ledger, terminal, ended)
+    failure = ended.failure or problem
     if failure:
         print(f"The search broke off: {failure}. Mend that and go on with --resume {folder.name}.", file=sys.stderr)
     if ended.is_interrupted:
         return INTERRUPTED
     return DONE if is_usable and not failure else NOTHING
+
+
+def _conclude(
+    prepared: "Preparation", manifest: "Manifest", ledger: "Ledger", terminal: "Terminal", ended: "Ended"
+) -> tuple[bool, str | None]:
+    """Finish table, manifest and report however the search ended.
+
+    Returns:
+        Whether anything usable came out, and what went wrong here.
+    """
+    from search.screen.finish import finish
+
+    is_whole = not ended.is_interrupted and not ended.failure
+    try:
+        ledger.write()
+        manifest.update(ledger.rows, "finished" if is_whole else "interrupted")
+        return finish(prepared.folder, terminal), None
+    except OSError as error:
+        return False, f"the run folder must be writable, but: {error}"
+    except Exception as error:  # the table and the manifest are written before what may fail on them
+        return False, _words(error)
+
+
+def _words(error: Exception) -> str:
+    return f"{type(error).__name__}: {next(iter(str(error).splitlines()), '')}"
 
 
 def command() -> NoReturn:

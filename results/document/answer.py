@@ -1,6 +1,7 @@
 """The top of a report: what to run, why, and how sure that is."""
 
 import math
+import shlex
 from datetime import UTC, datetime
 
 import pandas as pd
@@ -160,7 +161,7 @@ def _join(*parts: str) -> str:
 
 
 def _command(evidence: Evidence) -> Element:
-    path = evidence.folder.recommended_command
+    path = shlex.quote(str(evidence.folder.recommended_command))
     return el(
         "div",
         {"class": "command"},

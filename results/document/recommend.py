@@ -1,5 +1,6 @@
 """Writes the recommended settings of a run as commands, JSON and DeepSpeed configurations."""
 
+import dataclasses
 import json
 import shlex
 from collections.abc import Mapping
@@ -12,6 +13,7 @@ import pandas as pd
 from results.analysis.picks import Pick, Recommendation
 from results.analysis.wording import MISSING, change_words, multiple, seconds_words
 from timellm.contract.columns import knob_columns, knob_name
+from timellm.contract.config import RunConfig
 from timellm.contract.errors import InputError
 from timellm.contract.layout import RunFolder, replace_files
 
@@ -73,6 +75,7 @@ def run_config_of(row: pd.Series, manifest: Mapping[str, Any]) -> dict[str, Any]
     unknown = sorted(set(knobs) - set(defaults))
     if unknown:
         raise InputError(f"Every knob must be a setting of a run, but run_defaults has no {', '.join(unknown)}.")
+    _require_known({**defaults, **manifest["run_config"]}, defaults)
     if pd.notna(row["seed"]):
         knobs["seed"] = row["seed"]
     settings = {name: _plain(value, defaults[name]) for name, value in knobs.items()}
@@ -80,9 +83,22 @@ def run_config_of(row: pd.Series, manifest: Mapping[str, Any]) -> dict[str, Any]
     return {**defaults, **manifest["run_config"], **settings, **whole}
 
 
+def _require_known(config: Mapping[str, Any], defaults: Mapping[str, Any]) -> None:
+    """Refuse names that are no settings: a run folder may be another's, and names become part of a script.
+
+    Raises:
+        InputError: With these names.
+    """
+    known = {field.name for field in dataclasses.fields(RunConfig)}
+    foreign = sorted(name for name in config if name not in known and config[name] != defaults.get(name))
+    if foreign:
+        raise InputError(f"run_config must hold settings of a run only, got {', '.join(map(repr, foreign))}.")
+
+
 def command_script(pick: Pick, config: Mapping[str, Any], manifest: Mapping[str, Any]) -> str:
     """A shell script that trains a pick from anywhere and passes further flags on; flags given later win."""
     defaults = manifest["run_defaults"]
+    _require_known(config, defaults)
     script, *rest = manifest["train_command"][1:]
     lines = [f'exec "${{PYTHON:-$python}}" {shlex.join([script, *rest])}']
     for name, value in config.items():

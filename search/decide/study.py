@@ -195,7 +195,7 @@ class SearchStudy:
         """Leave one ordinary file, if nobody else reads it: what was written ahead is moved into it."""
         if self._storage is None or self._options.storage is None:
             return
-        with contextlib.suppress(Exception):  # a reader, a full disk, a deleted folder: the study is as whole as it gets
+        with contextlib.suppress(Exception):  # a reader, a full disk: it is as whole as it gets
             self._storage.remove_session()
             self._storage.engine.dispose()
             with contextlib.closing(sqlite3.connect(self._options.storage, timeout=_SECONDS_TO_LEAVE)) as connection:
@@ -295,6 +295,7 @@ class SearchStudy:
 def open_storage(path: Path) -> optuna.storages.RDBStorage:
     """A study's SQLite file, written ahead: a trial's dozen small commits then take milliseconds, not a second."""
     url = sqlalchemy.URL.create("sqlite", database=str(path)).render_as_string(hide_password=False)
+    url = url.replace("{", "{{").replace("}", "}}")  # Optuna takes it for a template
     storage = optuna.storages.RDBStorage(url, engine_kwargs={"connect_args": {"timeout": _SECONDS_TO_WAIT}})
 
     @sqlalchemy.event.listens_for(storage.engine, "connect")

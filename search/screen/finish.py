@@ -1,5 +1,7 @@
 """The end of a search: recommendations, report, and a summary that fits one screen."""
 
+import shlex
+
 import pandas as pd
 
 from results.analysis.pareto import pareto_front
@@ -52,4 +54,4 @@ def _sentences(recommendation: Recommendation, trials: pd.DataFrame, folder: Run
         lines.append(f"{pick.title}: {pick.trial_id}, {text}{note}")
     lines += [f"Note: {caveat}" for caveat in recommendation.caveats]
     lines += ["", f"{len(trials)} trials: {folder.trials_csv}", f"Report: {folder.report}"]
-    return [*lines, f"Train it: bash {folder.recommended_command}"]
+    return [*lines, f"Train it: bash {shlex.quote(str(folder.recommended_command))}"]

@@ -1,5 +1,6 @@
 """Ctrl-C: the first ends the search in good order, the second at once."""
 
+import contextlib
 import os
 import signal
 from collections.abc import Callable
@@ -11,7 +12,7 @@ _SECOND = "\nStopping now.\n"
 
 
 class Interrupts:
-    """While it is entered, SIGINT and SIGTERM call `on_interrupt` instead of ending the process.
+    """While it is entered, SIGINT, SIGTERM and SIGHUP call `on_interrupt` instead of ending the process.
 
     The third one ends it as usual.
     """
@@ -23,7 +24,9 @@ class Interrupts:
 
     def __enter__(self) -> "Interrupts":
         """Take the signals over."""
-        for number in (signal.SIGINT, signal.SIGTERM):
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            if number == signal.SIGHUP and signal.getsignal(number) == signal.SIG_IGN:
+                continue  # started by nohup
             self._before[number] = signal.signal(number, self._handle)
         return self
 
@@ -38,5 +41,6 @@ class Interrupts:
         self.count += 1
         if self.count > 2:
             raise KeyboardInterrupt
-        os.write(2, (_FIRST if self.count == 1 else _SECOND).encode())
+        with contextlib.suppress(OSError):  # the terminal may be gone
+            os.write(2, (_FIRST if self.count == 1 else _SECOND).encode())
         self.on_interrupt(self.count == 2)

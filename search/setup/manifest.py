@@ -73,6 +73,11 @@ class Manifest:
         self.values["notes"] = list(dict.fromkeys([*self.values.get("notes", ()), *notes]))
 
     @property
+    def elapsed_before(self) -> float:
+        """Seconds that earlier sessions have run."""
+        return self._seconds_before
+
+    @property
     def elapsed_seconds(self) -> float:
         """Seconds that the search has run, earlier sessions included."""
         return self._seconds_before + time.monotonic() - self._resumed_at

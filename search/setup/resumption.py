@@ -81,6 +81,14 @@ def open_run(prepared: Preparation) -> tuple[Manifest, Ledger]:
         raise InputError(f"The run folder must be writable, but {folder.path} is not: {error.strerror}.") from None
 
 
+def leave_run(folder: RunFolder, manifest: Manifest, ledger: Ledger) -> None:
+    """Leave a search that could not begin: the name of a new one is free again, an earlier one can be resumed."""
+    if ledger.rows or manifest.elapsed_before:
+        manifest.update(ledger.rows, "interrupted")
+    else:
+        folder.manifest.unlink(missing_ok=True)
+
+
 def _lock(folder: RunFolder) -> None:
     """Keep other searches out of a run folder for as long as this process lives.
 

@@ -36,7 +36,9 @@ _ALONE = {"RAY_AUTH_MODE": "token", "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}
 """Of a Ray on this machine alone: its processes ask each other for a token, and listen on 127.0.0.1, which Ray does where
 it takes no other machine in; it names the switch after the systems that have it on by default."""
 
-_SECRET = re.compile(r"^AWS_|SECRET|PASSWORD|PASSWD|PASSPHRASE|CREDENTIAL|API_?KEY|ACCESS_?KEY|PRIVATE_?KEY|_TOKEN$", re.I)
+_SECRET = re.compile(
+    r"^AWS_|SECRET|PASSWORD|PASSWD|PASSPHRASE|CREDENTIAL|API_?KEY|ACCESS_?KEY|PRIVATE_?KEY|_TOKEN$", re.I
+)
 _NEEDED = {"HF_TOKEN", "HUGGING_FACE_HUB_TOKEN", "RAY_AUTH_TOKEN"}
 """Secrets that a search needs itself: for gated language models, and for Ray."""
 
@@ -152,7 +154,7 @@ def _shorten_paths() -> tuple[str, ...]:
         folder = os.environ.get(name) or os.environ.get("TMPDIR") or tempfile.gettempdir()
         if len(os.fsencode(folder)) + 1 + len(inside) <= _SOCKET_BYTES:
             continue
-        if not os.access(_SHORT, os.W_OK | os.X_OK) or name in os.environ and name == "RAY_TMPDIR":
+        if not os.access(_SHORT, os.W_OK | os.X_OK) or (name in os.environ and name == "RAY_TMPDIR"):
             raise InputError(
                 f"The temporary folder's path must be at most {_SOCKET_BYTES - 1 - len(inside)} bytes, because {who} "
                 f"makes sockets in it, got {folder}. Set {name} to a shorter one."

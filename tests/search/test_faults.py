@@ -6,6 +6,7 @@ import os
 import random
 import signal
 import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -223,3 +224,62 @@ def test_a_run_folder_that_cannot_be_written_is_refused_in_one_line(tmp_path):
     assert ended.returncode == 2
     assert "must be writable" in ended.stderr
     assert ended.stderr.count("\n") == 1
+
+
+READER = """
+import sys, time, optuna
+from optuna.storages import RDBStorage
+path = sys.argv[1]
+while True:
+    try:
+        storage = RDBStorage("sqlite:///" + path)
+        break
+    except Exception:
+        time.sleep(0.05)
+connection = storage.engine.connect()
+from sqlalchemy import text
+while True:
+    for study in storage.get_all_studies():
+        storage.get_all_trials(study._study_id)
+    transaction = connection.begin()
+    connection.execute(text("SELECT count(*) FROM trials")).fetchall()
+    time.sleep(0.2)
+    transaction.rollback()
+"""
+
+
+def test_a_search_whose_study_is_read_from_its_start_to_its_end_is_whole(tmp_path):
+    folder = RunFolder(tmp_path / "read")
+    process = start(tmp_path, "--name", "read", "--fidelity", "64", "--num_trials", "4", seconds=0.3)
+    wait_for(lambda: folder.study.is_file() or process.poll() is not None)
+    reader = subprocess.Popen([sys.executable, "-c", READER, str(folder.study)])
+    try:
+        output, errors = process.communicate(timeout=200)
+        assert reader.poll() is None
+    finally:
+        reader.kill()
+        reader.wait()
+        kill_tree(process.pid)
+    assert process.returncode == 0, errors
+    assert folder.read_manifest()["status"] == "finished"
+    assert len(load_trials(folder.path)) == 4
+    assert all(name in folder.report.read_text() for name in ("t0001", "t0002", "t0003", "t0004"))
+    assert "Train it" in output
+
+
+def test_a_search_whose_output_nobody_reads_goes_on_to_its_end(tmp_path):
+    process = start(tmp_path, "--name", "head", "--fidelity", "64", "--num_trials", "2", seconds=0.05)
+    process.stdout.readline()
+    process.stdout.close()
+    process.stdout = None
+    assert process.wait(200) == 0
+    assert RunFolder(tmp_path / "head").read_manifest()["status"] == "finished"
+
+
+def test_a_name_whose_ray_cannot_start_is_free_again(tmp_path, monkeypatch):
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("RAY_TMPDIR", str(tmp_path / "file"))
+    ended = search(tmp_path, "--name", "n", "--fidelity", "64", "--num_trials", "1")
+    assert (ended.returncode, ended.stderr.count("\n")) == (2, 1), ended.stderr
+    monkeypatch.delenv("RAY_TMPDIR")
+    assert search(tmp_path, "--name", "n", "--fidelity", "64", "--num_trials", "1", "--dry_run").returncode == 0

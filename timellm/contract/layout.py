@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from timellm.contract.errors import InputError
+from timellm.contract.manifest_check import manifest_problems
 
 PICKS = ("exact", "fastest", "balanced", "accurate")
 """The recommendations, in the order they are shown."""
@@ -114,10 +115,12 @@ class RunFolder:
             raise InputError(
                 f"A run folder holds manifest.json, but {self.path} does not. Name the folder of one run."
             ) from None
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, RecursionError) as error:
             raise InputError(f"{self.manifest} must be readable JSON, got: {error}.") from None
         if not isinstance(manifest, dict):
             raise InputError(f"{self.manifest} must hold a JSON object, got {type(manifest).__name__}.")
+        if problems := manifest_problems(manifest):
+            raise InputError(f"{self.manifest}: {problem}." for problem in problems)
         return manifest
 
     def write_manifest(self, manifest: dict[str, Any]) -> None:

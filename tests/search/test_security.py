@@ -1,0 +1,89 @@
+"""What strangers on the network, in the temporary folder or in a run folder could do to a search."""
+
+import os
+from pathlib import Path
+
+import psutil
+import pytest
+
+from results import RunFolder
+from search.tune.dashboard import secrets_put_away, set_environment
+from tests.search.searching import kill_tree, processes, search, start, wait_for
+
+SECRETS = {
+    "AWS_ACCESS_KEY_ID": "planted-id-2b7d",
+    "AWS_SECRET_ACCESS_KEY": "planted-aws-91c4",
+    "AWS_SESSION_TOKEN": "planted-session-77aa",
+    "WANDB_API_KEY": "planted-wandb-5f0e",
+    "HF_TOKEN": "planted-hub-c3d8",
+    "DATABASE_PASSWORD": "planted-password-08ef",
+}
+
+
+def files_with(secrets, *folders):
+    found = set()
+    for folder in folders:
+        for path in Path(folder).rglob("*"):
+            if path.is_file() and not path.is_symlink():
+                content = path.read_bytes()
+                found |= {(name, str(path)) for name, value in secrets.items() if value.encode() in content}
+    return found
+
+
+def test_a_secret_of_the_environment_is_in_no_file_while_a_search_runs_or_after(tmp_path, monkeypatch):
+    for name, value in SECRETS.items():
+        monkeypatch.setenv(name, value)
+    (temporary := Path("/tmp") / f"ray-test-{os.getpid()}").mkdir()
+    monkeypatch.setenv("RAY_TMPDIR", str(temporary))
+    process = start(tmp_path, "--name", "s", "--fidelity", "64", "--num_trials", "2", seconds=2)
+    try:
+        wait_for(lambda: RunFolder(tmp_path / "s").trial("t0002").events.is_file() or process.poll() is not None)
+        listening = {
+            (one.laddr.ip, other.name())
+            for other in processes(tmp_path)
+            for one in other.net_connections("inet")
+            if one.status == psutil.CONN_LISTEN
+        }
+        during = files_with(SECRETS, tmp_path, temporary)
+        process.communicate(timeout=120)
+    finally:
+        kill_tree(process.pid)
+    assert process.returncode == 0
+    assert listening
+    assert {ip.removeprefix("::ffff:") for ip, _ in listening} == {"127.0.0.1"}, listening
+    assert during == set() == files_with(SECRETS, tmp_path, temporary)
+    assert not list(temporary.glob("ray/session_2*"))
+
+
+def test_secrets_are_back_in_the_environment_after_a_search(monkeypatch):
+    for name, value in SECRETS.items():
+        monkeypatch.setenv(name, value)
+    with secrets_put_away():
+        assert [name for name in SECRETS if name in os.environ] == ["HF_TOKEN"]
+    assert all(os.environ[name] == value for name, value in SECRETS.items())
+
+
+@pytest.mark.parametrize(("address", "mode"), [(None, "token"), ("10.0.0.1:6379", None)])
+def test_a_ray_of_ones_own_asks_for_a_token_and_a_cluster_decides_itself(monkeypatch, address, mode):
+    monkeypatch.setattr(os, "environ", {"PYTHONPATH": ""})
+    set_environment(address)
+    assert os.environ.get("RAY_AUTH_MODE") == mode
+
+
+def test_a_path_that_is_too_long_for_sockets_is_no_obstacle(tmp_path, monkeypatch):
+    (long := tmp_path / ("t" * 80)).mkdir()
+    monkeypatch.setenv("TMPDIR", str(long))
+    ended = search(tmp_path, "--name", "odd", "--fidelity", "64", "--num_trials", "1", seconds=0.01)
+    assert ended.returncode == 0, ended.stderr
+    assert "too long" in ended.stdout
+
+
+@pytest.mark.parametrize("folder", ["100%20", "what?mode=ro", "a#b", "{0} 'it'"])
+def test_a_study_lies_where_it_shall_whatever_the_folder_is_called(tmp_path, folder):
+    from search.decide.study import open_storage
+
+    (tmp_path / folder).mkdir()
+    storage = open_storage(tmp_path / folder / "study.db")
+    storage.get_all_studies()
+    assert (tmp_path / folder / "study.db").is_file()
+    assert [path.name for path in tmp_path.iterdir()] == [folder]

@@ -1,0 +1,92 @@
+"""Holds a manifest against the types of its keys, because a run folder may be another's, edited or cut off."""
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+_NUMBER = "a finite number of at least 0"
+_KINDS: dict[str, str] = {
+    "name": "text",
+    "status": "text",
+    "created_at": "text",
+    "finished_at": "text",
+    "project_root": "text",
+    "python": "text",
+    "git_revision": "text",
+    "baseline_trial_id": "text",
+    "elapsed_seconds": _NUMBER,
+    "time_budget_seconds": _NUMBER,
+    "num_trials": _NUMBER,
+    "space": "an object",
+    "fidelity": "an object",
+    "expected": "an object",
+    "reference_point": "an object of numbers",
+    "machine": "an object",
+    "versions": "an object",
+    "data": "an object",
+    "backbone": "an object",
+    "run_defaults": "an object",
+    "run_config": "an object",
+    "options": "an object",
+    "notes": "a list of texts",
+    "command": "a list of texts",
+    "train_command": "a list of texts",
+    "controls": "a list of objects",
+}
+_INSIDE: dict[str, Mapping[str, str]] = {
+    "space": {
+        "fixed": "an object",
+        "knobs": "a list of objects",
+        "baseline": "an object",
+        "plans": "an object",
+        "exclusions": "a list of objects",
+    },
+    "expected": {"baseline_seconds": _NUMBER, "trials": _NUMBER},
+    "fidelity": {"kind": "text", "train_samples": _NUMBER, "val_samples": _NUMBER},
+    "data": {
+        "name": "text",
+        "columns": "a list of texts",
+        "notes": "a list of texts",
+        "windows": "an object of numbers",
+    },
+    "machine": {"cores": _NUMBER},
+}
+
+
+def manifest_problems(manifest: Mapping[str, Any]) -> list[str]:
+    """What is wrong with the types in a manifest, as "key must be ..., got ..."; keys that lack or are null are fine."""
+    found = [*_problems("", manifest, _KINDS)]
+    for key, kinds in _INSIDE.items():
+        if isinstance(manifest.get(key), dict):
+            found += _problems(f"{key}.", manifest[key], kinds)
+    return found
+
+
+def _problems(prefix: str, values: Mapping[str, Any], kinds: Mapping[str, str]) -> list[str]:
+    return [
+        f"{prefix}{name} must be {kind}, got {_short(values[name])}"
+        for name, kind in kinds.items()
+        if values.get(name) is not None and not _is(kind, values[name])
+    ]
+
+
+def _is(kind: str, value: Any) -> bool:
+    if kind == "text":
+        return isinstance(value, str)
+    if kind == _NUMBER:
+        return _is_number(value) and value >= 0
+    if kind.startswith("a list"):
+        inside = dict if kind.endswith("objects") else str
+        return isinstance(value, list) and all(isinstance(item, inside) for item in value)
+    return isinstance(value, dict) and (kind == "an object" or all(map(_is_number, value.values())))
+
+
+def _is_number(value: Any) -> bool:
+    return (
+        isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < 2**63 and math.isfinite(value)
+    )
+
+
+def _short(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 60 else text[:57] + "..."
