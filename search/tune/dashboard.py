@@ -33,8 +33,8 @@ _ENVIRONMENT = {
 processes have the ordinary priority, for a trial's clock must not depend on what else is nice."""
 
 _ALONE = {"RAY_AUTH_MODE": "token", "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}
-"""Of a Ray on this machine alone: its processes ask each other for a token, and listen on 127.0.0.1, which Ray does where
-it takes no other machine in; it names the switch after the systems that have it on by default."""
+"""Of a Ray on this machine alone: its processes ask each other for a token, and listen on 127.0.0.1, which Ray
+does where it takes no other machine in; it names the switch after the systems that have it on by default."""
 
 _SECRET = re.compile(
     r"^AWS_|SECRET|PASSWORD|PASSWD|PASSPHRASE|CREDENTIAL|API_?KEY|ACCESS_?KEY|PRIVATE_?KEY|_TOKEN$", re.I

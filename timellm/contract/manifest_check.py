@@ -36,10 +36,8 @@ _KINDS: dict[str, str] = {
 _INSIDE: dict[str, Mapping[str, str]] = {
     "space": {
         "fixed": "an object",
-        "knobs": "a list of objects",
         "baseline": "an object",
         "plans": "an object",
-        "exclusions": "a list of objects",
     },
     "expected": {"baseline_seconds": _NUMBER, "trials": _NUMBER},
     "fidelity": {"kind": "text", "train_samples": _NUMBER, "val_samples": _NUMBER},
@@ -54,7 +52,7 @@ _INSIDE: dict[str, Mapping[str, str]] = {
 
 
 def manifest_problems(manifest: Mapping[str, Any]) -> list[str]:
-    """What is wrong with the types in a manifest, as "key must be ..., got ..."; keys that lack or are null are fine."""
+    """What is wrong with the types in a manifest, as "key must be ..., got ..."; keys may lack or be null."""
     found = [*_problems("", manifest, _KINDS)]
     for key, kinds in _INSIDE.items():
         if isinstance(manifest.get(key), dict):
