@@ -3,14 +3,20 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from timellm.backbones import check_backbone, resolve_backbone
+from timellm.backbones import check_backbone, check_positions, check_weights, load_tokenizer, resolve_backbone
 from timellm.contract.config import RunConfig
 from timellm.contract.errors import InputError
-from timellm.data import load_data
+from timellm.data import SeriesData, load_data, stratified_subset
 from timellm.machine.environment import choose_device
 from timellm.model.wavelet_embedding import check_wavelet_embedding
 from timellm.optimize.deepspeed_config import deepspeed_notes
-from timellm.prompts import check_wavelet_prompt
+from timellm.prompts import check_wavelet_prompt, tokenized_windows
+
+_PROMPT_SETTINGS = (
+    "prompt", "prompt_digits", "prompt_scope", "prompt_prefix", "dwt_wavelet", "dwt_prompt_level", "seq_len", "stride",
+)  # fmt: skip
+SAMPLED_PROMPTS = 24
+"""Windows of each split whose prompts are written before a start, to see whether they fit the model."""
 
 
 def check_run(config: RunConfig, variants: Sequence[Mapping[str, Any]] = ()) -> dict[str, Any]:
@@ -27,12 +33,15 @@ def check_run(config: RunConfig, variants: Sequence[Mapping[str, Any]] = ()) -> 
     facts: dict[str, Any] = {}
     wavelets = (_check_prompt, _check_embedding)
     checks = [(check, config) for check in (_check_data, _check_backbone, *wavelets, _check_device, _check_deepspeed)]
-    checks += [(check, config.replace(**variant)) for variant in variants for check in wavelets]
+    runs = [config, *(config.replace(**variant) for variant in variants)]
+    checks += [(check, run) for run in runs[1:] for check in wavelets]
     for check, run in checks:
         try:
             facts |= check(run)
         except InputError as error:
             problems += error.problems
+    if not problems:
+        problems += _prompt_problems(runs)
     if problems:
         raise InputError(dict.fromkeys(problems))
     return facts
@@ -56,6 +65,7 @@ def _check_backbone(config: RunConfig) -> dict[str, Any]:
         return {"backbone": {"name": "none", "label": "no language model", "checksum": None}}
     source = resolve_backbone(config.llm_model, config.llm_path, config.llm_weights)
     check_backbone(config, source)
+    check_weights(source, config.llm_layers)
     return {
         "backbone": {
             "name": source.name,
@@ -67,6 +77,39 @@ def _check_backbone(config: RunConfig) -> dict[str, Any]:
             "vocabulary": source.vocabulary,
         }
     }
+
+
+def _prompt_problems(runs: Sequence[RunConfig]) -> list[str]:
+    """What is wrong with the length of prompts, by a sample of windows of each split."""
+    problems: list[str] = []
+    measured = set()
+    if all(run.has_no_backbone or run.prompt == "none" for run in runs):
+        return []
+    data = load_data(runs[0])
+    for run in runs:
+        key = tuple(getattr(run, name) for name in _PROMPT_SETTINGS)
+        if run.has_no_backbone or run.prompt == "none" or key in measured:
+            continue
+        measured.add(key)
+        try:
+            if run.seq_len != data.train.seq_len:
+                data = load_data(run)
+            source = resolve_backbone(run.llm_model, run.llm_path, run.llm_weights)
+            check_positions(run, source, _longest_prompt(run, data, load_tokenizer(source)))
+        except InputError as error:
+            problems += error.problems
+    return problems
+
+
+def _longest_prompt(config: RunConfig, data: SeriesData, tokenizer: Any) -> int:
+    """Tokens of the longest prompt of a sample."""
+    longest = 0
+    for split in (data.train, data.validation, data.test):
+        prompts = tokenized_windows(
+            config, split, tokenizer, description=data.description, indices=stratified_subset(split, SAMPLED_PROMPTS)
+        )
+        longest = max(longest, int(prompts.lengths.max()))
+    return longest
 
 
 def _check_prompt(config: RunConfig) -> dict[str, Any]:

@@ -1,11 +1,14 @@
 """Reads a language model: cut to its first layers, frozen, in evaluation mode."""
 
-from collections.abc import Callable
+import contextlib
+from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from timellm.backbones.registry import Kind
 from timellm.backbones.source import BackboneSource, layer_problems, unusable_settings
 from timellm.backbones.weights import TensorReaders, tensor_readers, weight_files
+from timellm.cache import cache_dir
 from timellm.contract.errors import InputError
 
 if TYPE_CHECKING:
@@ -114,9 +117,56 @@ def _stored_name(name: str, kind: Kind, readers: TensorReaders) -> str | None:
     return None
 
 
+def check_weights(source: BackboneSource, llm_layers: int, cache: Path | None = None) -> None:
+    """Read the tensors of the kept layers once and hold them against config.json; what was sound is remembered.
+
+    Args:
+        source: What `resolve_backbone` found; random weights and the embedded model, made here, are sound.
+        llm_layers: Layers that are kept.
+        cache: The cache folder (default: `timellm.cache.cache_dir()`).
+
+    Raises:
+        InputError: If a file is damaged, or a tensor is missing, of another shape or not finite.
+    """
+    if source.weights == "random" or source.folder is None or layer_problems(llm_layers, source):
+        return
+    memory = (cache or cache_dir()) / "checked" / f"{source.checksum}-{llm_layers}"
+    if memory.is_file():
+        return
+    import torch
+    from accelerate import init_empty_weights
+
+    config = source.config
+    config.num_hidden_layers = llm_layers
+    files = weight_files(source.folder)
+    readers = tensor_readers(files)
+    with_pooler = source.kind != "bert" or _stored_name("pooler.dense.weight", "bert", readers) is not None
+    with init_empty_weights():
+        model = _new_model(source, config, with_pooler)
+    wanted = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
+    for _ in _sound_tensors(source, wanted, readers, torch.float32):
+        pass
+    with contextlib.suppress(OSError):  # then they are read again
+        memory.parent.mkdir(parents=True, exist_ok=True)
+        memory.touch()
+
+
 def _tensors(
     source: BackboneSource, wanted: dict[str, tuple[int, ...]], readers: TensorReaders, dtype: "torch.dtype"
 ) -> "dict[str, torch.Tensor]":
+    return {name: tensor.to(dtype, copy=True) for name, tensor in _sound_tensors(source, wanted, readers, dtype)}
+
+
+def _sound_tensors(
+    source: BackboneSource, wanted: dict[str, tuple[int, ...]], readers: TensorReaders, dtype: "torch.dtype"
+) -> "Iterator[tuple[str, torch.Tensor]]":
+    """The wanted tensors one after the other.
+
+    Raises:
+        InputError: After the last one, with all that are missing, of another shape, or not finite in this dtype.
+    """
+    import torch
+
     stored = {name: _stored_name(name, source.kind, readers) for name in wanted}
     found = {name: place for name, place in stored.items() if place is not None}
     missing = [name for name in wanted if name not in found]
@@ -125,19 +175,36 @@ def _tensors(
             f"The weights in {source.folder} must hold every tensor of config.json, "
             f"got none for {_listed(missing)}. Save the model again with save_pretrained."
         )
-    tensors, problems = {}, []
+    misshapen, not_finite = [], []
     for name, place in found.items():
         tensor = readers[place]()
         if tuple(tensor.shape) != wanted[name] or not tensor.is_floating_point():
-            problems.append(f"{name} {wanted[name]} (is {tuple(tensor.shape)}, {tensor.dtype})")
+            misshapen.append(f"{name} {wanted[name]} (is {tuple(tensor.shape)}, {tensor.dtype})")
             continue
-        tensors[name] = tensor.to(dtype, copy=True)
-    if problems:
-        raise InputError(
+        # One sum tells: it is finite only if every value is, and is taken apart only where it is not.
+        if not bool(tensor.sum(dtype=torch.float32).isfinite()) and not bool(tensor.isfinite().all()):
+            not_finite.append(f"{name} ({_file_of(place, source)})")
+            continue
+        yield name, tensor
+    problems = []
+    if misshapen:
+        problems.append(
             f"The weights in {source.folder} must have the shapes of config.json in floating point, "
-            f"got others for {_listed(problems)}. Save the model again with save_pretrained."
+            f"got others for {_listed(misshapen)}. Save the model again with save_pretrained."
         )
-    return tensors
+    if not_finite:
+        problems.append(
+            f"The weights in {source.folder} must be finite, got NaN or infinite values in {_listed(not_finite)}. "
+            "Download or save the model again."
+        )
+    if problems:
+        raise InputError(problems)
+
+
+def _file_of(place: str, source: BackboneSource) -> str:
+    """Name of the weight file that holds a tensor."""
+    assert source.folder is not None
+    return next((file.name for file in weight_files(source.folder) if place in tensor_readers([file])), "?")
 
 
 def _listed(names: list[str]) -> str:

@@ -21,6 +21,10 @@ _SHAPE_KEYS: dict[str, dict[str, str]] = {
     },
 }
 _SHAPE_KEYS["bert"] = _SHAPE_KEYS["llama"]
+_FORMER_KEYS = {"max_position_embeddings": "max_sequence_length"}
+"""What the first LLaMA folders call a setting."""
+_CHANGING_ROPE = ("dynamic", "longrope", "su")
+"""Rotary embeddings whose frequencies follow the length of the whole input beyond the one trained on."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -59,6 +63,15 @@ class BackboneSource:
         return self.kind != "bert"
 
     @property
+    def reusable_positions(self) -> int:
+        """Longest input whose keys do not depend on its length, tokens."""
+        rope = self.settings.get("rope_parameters") or self.settings.get("rope_scaling") or {}
+        if not isinstance(rope, dict) or rope.get("rope_type", rope.get("type")) not in _CHANGING_ROPE:
+            return self.max_positions
+        original = rope.get("original_max_position_embeddings", self.settings.get("original_max_position_embeddings"))
+        return original if isinstance(original, int) else self.max_positions
+
+    @property
     def config(self) -> "PretrainedConfig":
         """A new transformers config of the whole model.
 
@@ -66,7 +79,11 @@ class BackboneSource:
             InputError: If transformers refuses the values of config.json.
         """
         try:
-            return config_class(self.kind).from_dict(dict(self.settings))
+            settings = dict(self.settings)
+            for key, former in _FORMER_KEYS.items():
+                if former in settings:
+                    settings.setdefault(key, settings.pop(former))
+            return config_class(self.kind).from_dict(settings)
         except Exception as error:  # its validation has no common error type
             raise InputError(unusable_settings(self, error)) from error
 
@@ -126,7 +143,7 @@ def shape_of(kind: Kind, settings: dict[str, Any], where: str) -> dict[str, int]
     """
     shape, problems = {}, []
     for name, key in _SHAPE_KEYS[kind].items():
-        value = settings.get(key)
+        value = settings.get(key, settings.get(_FORMER_KEYS.get(key, key)))
         if isinstance(value, bool) or not isinstance(value, int) or value < 1:
             problems.append(f"{key} must be a whole number above 0, got {value!r} in {where}.")
         else:
@@ -161,6 +178,30 @@ def check_backbone(config: RunConfig, source: BackboneSource) -> None:
         )
     if problems:
         raise InputError(problems)
+
+
+def check_positions(config: RunConfig, source: BackboneSource, prompt_tokens: int) -> None:
+    """Refuse prompts that are too long for the model, or for keys and values that are kept.
+
+    Args:
+        config: The run.
+        source: Its language model.
+        prompt_tokens: Tokens of its longest prompt.
+
+    Raises:
+        InputError: If prompt and patches do not fit.
+    """
+    tokens = prompt_tokens + config.patches
+    found = f"got {prompt_tokens} of the prompt and {config.patches} patches"
+    shorter = "Use a shorter --prompt_description or --prompt, --prompt_digits 4, or a smaller --seq_len"
+    if tokens > source.max_positions:
+        raise InputError(f"{source.name} reads at most {source.max_positions} tokens, {found}. {shorter}.")
+    limit = source.reusable_positions
+    if config.prompt_prefix != "recompute" and tokens > limit:
+        raise InputError(
+            f"Keys and values of {source.name} can be kept for inputs of at most {limit} tokens, {found}: beyond that "
+            f"its rotary embedding changes all of them. Use --prompt_prefix recompute. {shorter}."
+        )
 
 
 def layer_problems(llm_layers: int, source: BackboneSource) -> list[str]:

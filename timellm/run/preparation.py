@@ -6,9 +6,15 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from timellm.backbones import BackboneSource, check_backbone, load_backbone, load_tokenizer, resolve_backbone
+from timellm.backbones import (
+    BackboneSource,
+    check_backbone,
+    check_positions,
+    load_backbone,
+    load_tokenizer,
+    resolve_backbone,
+)
 from timellm.contract.config import RunConfig
-from timellm.contract.errors import InputError
 from timellm.data import SeriesData, Split, load_data, stratified_subset, training_order
 from timellm.machine.environment import seed_everything
 from timellm.model.control import PatchAttention
@@ -170,7 +176,7 @@ def _with_backbone(
     model = build_network(config, source, device)
     remembers = prompt_memory_gib is not None and uses_memory(config, source)
     prefix, longest = _shared_prefix(config, prompts, data.description, tokenizer if remembers else None)
-    _check_positions(config, source, longest)
+    check_positions(config, source, longest)
     if _has_one_width(config, device):
         longest = min(-(-longest // WIDTH_MULTIPLE) * WIDTH_MULTIPLE, source.max_positions - config.patches)
     if prefix is not None:
@@ -272,15 +278,6 @@ def _build_store(
     used = torch.cat([*windows.passes, windows.timing]) % (per_channel or len(data.train))
     prompts = per_channel or len(data.train)
     return PromptStore(model, prompts, used.unique(), tokens, config.prompt_store_gib, device, per_channel)
-
-
-def _check_positions(config: RunConfig, source: BackboneSource, prompt_tokens: int) -> None:
-    tokens = prompt_tokens + config.patches
-    if tokens > source.max_positions:
-        raise InputError(
-            f"{source.name} reads at most {source.max_positions} tokens, got {prompt_tokens} of the prompt and "
-            f"{config.patches} patches. Use a shorter --prompt or --seq_len, or a larger --stride."
-        )
 
 
 def _shared_prefix(
