@@ -94,7 +94,7 @@ def run_folder(options: Options) -> RunFolder:
     if options.resume is not None:
         if not folder.manifest.is_file():
             raise InputError(f"--resume must name a run in {folder.path.parent}, but {name} is none. Check --runs_dir.")
-    elif folder.path.exists() and (not folder.path.is_dir() or set(folder.path.iterdir()) - {folder.lock}):
+    elif folder.path.exists() and (not folder.path.is_dir() or set(folder.path.iterdir()) - {folder.lock, folder.data}):
         raise InputError(
             f"--name must be new, but {folder.path} exists. Go on with it by --resume {name}, or use another name."
         )

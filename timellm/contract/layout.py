@@ -69,6 +69,11 @@ class RunFolder:
         return self.path / "ray"
 
     @property
+    def data(self) -> Path:
+        """The DataFrame that a search was given, as a file that trainings read."""
+        return self.path / "data.parquet"
+
+    @property
     def report(self) -> Path:
         """The report, one HTML file."""
         return self.path / "report.html"
@@ -180,6 +185,11 @@ class PickFolder:
     def deepspeed_config(self) -> Path:
         """A DeepSpeed configuration for it."""
         return self.path / "ds_config_zero2.json"
+
+    @property
+    def checkpoint(self) -> Path:
+        """What it forecasts with, once it was trained."""
+        return self.path / "checkpoint.safetensors"
 
     @property
     def reasons(self) -> Path:

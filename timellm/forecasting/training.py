@@ -1,9 +1,6 @@
 """Trains on a DataFrame in a process of its own, which has a training's environment whatever the caller's."""
 
 import datetime
-import os
-import shlex
-import subprocess
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -12,13 +9,12 @@ from typing import Any
 import pandas as pd
 
 from timellm.contract.errors import InputError
+from timellm.forecasting.apart import ROOT, flags_of, run_apart
 from timellm.forecasting.frames import panel_of
 from timellm.forecasting.place import FILE
 
 DATA = "data.parquet"
 """File of the DataFrame in a training's folder."""
-
-_ROOT = Path(__file__).resolve().parents[2]
 
 
 def train(data: Any, folder: str | Path | None, settings: Mapping[str, Any]) -> Path:
@@ -44,7 +40,7 @@ def train(data: Any, folder: str | Path | None, settings: Mapping[str, Any]) -> 
     write_data(data, path / DATA)
     checkpoint = Path(settings.pop("checkpoint", None) or path / FILE).absolute()
     flags = {**settings, "data_path": str(path / DATA), "checkpoints": str(path), "checkpoint": str(checkpoint)}
-    run_training([*flags_of(flags)])
+    run_apart([sys.executable, str(ROOT / "timellm" / "run_main.py"), *flags_of(flags)], "training")
     return checkpoint
 
 
@@ -76,44 +72,3 @@ def write_data(data: Any, path: Path) -> None:
     if "date" in columns:
         raise InputError("A series must not be named date. Rename it.")
     pd.DataFrame({"date": panel.dates, **columns}).to_parquet(path, index=False)
-
-
-def flags_of(settings: Mapping[str, Any]) -> list[str]:
-    """Settings as flags; what is None is left out."""
-    flags = []
-    for name, value in settings.items():
-        if value is not None:
-            flags += [f"--{name}", str(value).lower() if isinstance(value, bool) else str(value)]
-    return flags
-
-
-def run_training(flags: list[str], script: str = "timellm/run_main.py") -> None:
-    """Run a training command, and pass on what it says.
-
-    Raises:
-        InputError: If it refuses its input, with its own words.
-        RuntimeError: If it fails otherwise.
-        KeyboardInterrupt: If the user ends it.
-    """
-    command = [sys.executable, str(_ROOT / script), *flags]
-    paths = [str(_ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(paths), "PYTHONUNBUFFERED": "1"}
-    process = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
-    assert process.stdout is not None
-    lines = []
-    try:
-        for line in process.stdout:
-            lines.append(line.rstrip())
-            print(line, end="", flush=True)
-        status = process.wait()
-    except KeyboardInterrupt:
-        process.wait()
-        raise
-    finally:
-        if process.poll() is None:
-            process.terminate()
-    last = next((line for line in reversed(lines) if line), "")
-    if status == 2:
-        raise InputError(last.partition(": ")[2] or last)
-    if status:
-        raise RuntimeError(f"The training ended with status {status}: {last} ({shlex.join(command)})")

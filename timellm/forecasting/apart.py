@@ -1,0 +1,73 @@
+"""Runs a command of the project in a process of its own, so that the caller's environment stays as it is."""
+
+import os
+import shlex
+import signal
+import subprocess
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from timellm.contract.errors import InputError
+
+ROOT = Path(__file__).resolve().parents[2]
+"""Folder of the project."""
+
+WRONG_INPUT, ENDED_BY_USER = 2, 130
+"""Exit statuses of every command."""
+
+
+def flags_of(settings: Mapping[str, Any]) -> list[str]:
+    """Settings as flags; what is None is left out."""
+    flags = []
+    for name, value in settings.items():
+        if value is not None:
+            flags += [f"--{name}", str(value).lower() if isinstance(value, bool) else str(value)]
+    return flags
+
+
+def run_apart(command: Sequence[str], what: str) -> None:
+    """Run a command, and pass on what it says as it comes.
+
+    Args:
+        command: Program and arguments.
+        what: What an error calls it: training, search.
+
+    Raises:
+        InputError: If it refuses its input, with its own words.
+        RuntimeError: If it fails otherwise.
+        KeyboardInterrupt: If the user ends it here; it is told, and ends in good order first.
+    """
+    paths = [str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(paths), "PYTHONUNBUFFERED": "1"}
+    # A session of its own: an interrupt reaches it once, from here, and not from a notebook's process group as well.
+    process = subprocess.Popen(
+        command,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        errors="replace",
+        start_new_session=True,
+    )
+    assert process.stdout is not None
+    last = ""
+    try:
+        for line in process.stdout:
+            last = line.strip() or last
+            print(line, end="", flush=True)
+        status = process.wait()
+    except KeyboardInterrupt:
+        process.send_signal(signal.SIGINT)
+        process.communicate()
+        raise
+    except BaseException:
+        process.terminate()
+        process.wait()
+        raise
+    if status == WRONG_INPUT:
+        raise InputError(last.removeprefix("run_main.py: ") or f"The {what} refuses its input.")
+    if status == ENDED_BY_USER:
+        raise KeyboardInterrupt
+    if status:
+        raise RuntimeError(f"The {what} ended with status {status}: {last} ({shlex.join(command)})")
