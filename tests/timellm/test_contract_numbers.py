@@ -75,6 +75,19 @@ def test_loss_scaling_of_deepspeed_is_its_own():
     assert not same_numbers({"precision": "fp16"}, {"precision": "fp16", "offload_optimizer": "none"})
 
 
+def test_a_device_draws_masks_of_its_own():
+    assert not same_numbers({"device": "cpu"}, {"device": "cuda"})
+
+
+@pytest.mark.parametrize(
+    "other", [{"attention": "sdpa"}, {"gradient_checkpointing": True}, {"prompt_prefix": "reuse"}], ids=str
+)
+def test_what_is_compiled_decides_how_masks_are_drawn(other):
+    compiled = {"compile_mode": "default"}
+    assert not same_numbers(compiled, {**compiled, **other})
+    assert same_numbers(compiled, {**compiled, "num_workers": 2})
+
+
 def test_validations_on_the_way_choose_a_checkpoint_in_a_full_run_alone():
     assert not same_numbers({}, {"validate_every": 2})
     assert same_numbers({"train_samples": 256}, {"train_samples": 256, "validate_every": 2})

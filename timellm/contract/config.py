@@ -151,7 +151,7 @@ class RunConfig:
     """Seed of weights, dropout and of the order of the training windows."""
 
     # Speed
-    device: Annotated[str, FIXABLE, SAME_NUMBERS] = "auto"
+    device: Annotated[str, FIXABLE] = "auto"
     """auto, cpu, cuda or cuda:N."""
     precision: Annotated[
         Precision,
