@@ -1,46 +1,41 @@
-"""Runs a prepared search in Ray: measures the baseline, plans, and lets Tune run the trials."""
+"""Runs a prepared search in Ray: builds its loop, lets Tune run the jobs, shows and records what happens."""
 
 import contextlib
 import dataclasses
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from search.decide.confirmation import REPEATS
-from search.decide.controls import control_config, controls_of
+from search.decide.confirmation import REPEATS, Confirmation
+from search.decide.costs import RunCosts
+from search.decide.fidelity import Fidelity, parse_fidelity
 from search.decide.halving import Halving, rungs_of
 from search.decide.ledger import Ledger
+from search.decide.limits import Limits
+from search.decide.loop import Loop
 from search.decide.objective import Objective
-from search.decide.plan import (
-    PROBE_STEPS,
-    Costs,
-    Fidelity,
-    Plan,
-    choose_plan,
-    fixed_plan,
-    parse_fidelity,
-    probe_config,
-)
+from search.decide.plan import Plan
+from search.decide.planning import Planner, choose_clocks
 from search.decide.samplers import make_sampler
-from search.decide.study import Proposal, SearchStudy, Settings, StudyOptions
+from search.decide.spending import Spending, timing_seconds
+from search.decide.study import Proposal, SearchStudy, StudyOptions, WarmStart
+from search.decide.work import Work
+from search.decide.workplace import Workplace
 from search.screen.interrupts import Interrupts
 from search.screen.live_report import LiveReport
-from search.screen.terminal import Limits, Terminal
+from search.screen.terminal import Limits as ShownLimits
+from search.screen.terminal import Terminal
 from search.setup.hardware import PROJECT_ROOT
 from search.setup.manifest import Manifest
 from search.setup.preparation import Preparation
 from search.setup.resources import share_cluster
 from search.tune.dashboard import Ray, start_ray, stop_ray, token_path
-from search.tune.worker_process import WORKER_COMMAND, WorkerProcess, WorkerSettings
-from timellm.contract.columns import SAMPLER, State
+from search.tune.worker_process import WORKER_COMMAND, WorkerSettings
 from timellm.contract.config import RunConfig
-from timellm.contract.job import MIN_TIMED_STEPS, Job, Launch
-from timellm.contract.layout import TrialFolder
+from timellm.contract.job import Launch
 
 INTERRUPTED = "The search was interrupted by the user. Go on with --resume."
-_UNMEASURED = 256
-"""Training windows of a trial where the baseline could not be measured."""
 
 
 @dataclass
@@ -56,6 +51,56 @@ class Ended:
     is_interrupted: bool = False
     reason: str = ""
     failure: str | None = None
+
+
+class Screen:
+    """Shows what a loop does and keeps the manifest with it: the listener of a session.
+
+    Args:
+        terminal: Where it is shown.
+        manifest: Its manifest.
+        report: The report while it runs.
+        notes: What was said before the plan was made.
+    """
+
+    def __init__(self, terminal: Terminal, manifest: Manifest, report: LiveReport, notes: Sequence[str]) -> None:
+        self._terminal, self._manifest, self._report, self._notes = terminal, manifest, report, list(notes)
+        self.time_spent: Mapping[str, float] = {}
+
+    def planned(self, plan: Plan, rows: Sequence[Mapping[str, Any]]) -> None:
+        """Say the plan and keep it."""
+        for text in (str(plan), *plan.notes):
+            self._terminal.say(text)
+        self._manifest.plan(plan, [*self._notes, *plan.notes])
+        self._update(rows)
+
+    def started(self, proposal: Proposal, what: str) -> None:
+        """Show that a trial runs."""
+        self._terminal.started(proposal, what)
+
+    def row(self, row: Mapping[str, Any] | None, rows: Sequence[Mapping[str, Any]]) -> None:
+        """Show a row; the report is refreshed before the next run starts."""
+        if row is not None:
+            self._terminal.ended(row, rows)
+        self._update(rows)
+        self._report.refresh()
+
+    def controls(self, controls: Sequence[Mapping[str, Any]], rows: Sequence[Mapping[str, Any]]) -> None:
+        """Say and keep what forecasts without a language model reach."""
+        self._manifest.values["controls"] = list(controls)
+        self._update(rows)
+        listed = ", ".join(f"{control['name']} {control['val_mse']:.4f}" for control in controls)
+        self._terminal.say(f"Without a language model, validation MSE: {listed or 'not measured'}.")
+
+    def note(self, text: str, *, is_kept: bool) -> None:
+        """Print a note about a trial; the manifest keeps it where it tells how a row came about."""
+        self._terminal.say(text)
+        if is_kept:
+            self._manifest.values["notes"].append(text)
+
+    def _update(self, rows: Sequence[Mapping[str, Any]]) -> None:
+        self._manifest.values["time_spent"] = {kind: round(value, 1) for kind, value in self.time_spent.items()}
+        self._manifest.update(rows)
 
 
 class Session:
@@ -80,65 +125,154 @@ class Session:
         self._prepared, self._manifest, self._ledger = prepared, manifest, ledger
         self._terminal, self._command = terminal, worker_command
         self._notes = list(prepared.notes)
+        self._halving = Halving(()) if prepared.options.scheduler == "moasha" else None
 
     def run(self, interrupts: Interrupts) -> Ended:
         """Search until there is no time, no trial or no configuration left, or the user ends it."""
         with self._ray():
-            deadline = self._deadline()
-            plan = self._plan(deadline, interrupts)
-            if interrupts.count:
-                return Ended(is_interrupted=True, reason=INTERRUPTED)
-            self._say(str(plan), *plan.notes)
-            self._manifest.plan(plan, self._notes)
-            self._manifest.update(self._ledger.rows)
-            self._measure_controls(plan, interrupts)
-            if interrupts.count:
-                return Ended(is_interrupted=True, reason=INTERRUPTED)
-            return self._search(plan, deadline, interrupts)
+            report = LiveReport(self._prepared.folder, self._terminal.say)
+            screen = Screen(self._terminal, self._manifest, report, self._notes)
+            study = self._study()
+            try:
+                loop = self._loop(study, screen)
+                screen.time_spent = loop.time_spent
+                return self._search(loop, report, interrupts)
+            finally:
+                study.close()
 
-    def _say(self, *notes: str) -> None:
-        for note in notes:
-            self._terminal.say(note)
+    def _search(self, loop: Loop, report: LiveReport, interrupts: Interrupts) -> Ended:
+        from search.tune.searcher import LoopSearcher
+        from search.tune.tuning import run_in_tune
 
-    def _note(self, note: str, is_kept: bool) -> None:
-        """Print a note about a trial; the manifest keeps it where it tells how a row came about."""
-        self._say(note)
-        if is_kept:
-            self._manifest.values["notes"].append(note)
-
-    @contextlib.contextmanager
-    def _ray(self) -> Iterator[Ray]:
-        import ray
-
-        options, resources = self._prepared.options, self._prepared.resources
-        started = start_ray(
-            cores=self._prepared.facts["machine"]["cores"],
-            gpus=len(self._prepared.facts["machine"]["gpus"]) if resources.gpus else 0,
-            address=options.address,
-            dashboard=options.dashboard,
+        prepared = self._prepared
+        searcher = LoopSearcher(
+            loop, trials=prepared.folder.path / "trials", worker=self._worker, request=prepared.resources.request
         )
-        self._notes += started.notes
-        self._say(*started.notes)
-        if started.dashboard_url:
-            path = token_path()
-            self._say(f"Ray dashboard: {started.dashboard_url}" + (f" (its token is in {path})" if path else ""))
+        interrupts.on_interrupt = lambda now: searcher.stop(INTERRUPTED, now=now)
+        if interrupts.count:
+            searcher.stop(INTERRUPTED)
+        report.refresh()
+        self._terminal.say(f"Report, refreshed as trials end: {prepared.folder.report}")
+        shown = ShownLimits(deadline=self._limits.deadline, num_trials=self._limits.num_trials)
+        self._terminal.begin(prepared.space, self._ledger.rows, shown)
         try:
-            if options.address is not None:
-                self._share_cluster([node["Resources"] for node in ray.nodes() if node["Alive"]])
-            yield started
+            failure = run_in_tune(
+                searcher,
+                storage=prepared.folder.ray,
+                halving=self._halving,
+                max_concurrent=prepared.resources.max_concurrent,
+            )
         finally:
-            stop_ray()
+            self._terminal.end()
+        return Ended(is_interrupted=interrupts.count > 0, reason=loop.ended_because, failure=failure)
 
-    def _share_cluster(self, nodes: list[dict[str, float]]) -> None:
-        asked = self._prepared.options.max_concurrent
-        resources, notes = share_cluster(self._prepared.resources, nodes, asked)
-        self._prepared = dataclasses.replace(self._prepared, resources=resources)
-        self._notes += notes
-        self._say(*notes)
+    def _loop(self, study: SearchStudy, screen: Screen) -> Loop:
+        """The loop of this search, with what earlier sessions found."""
+        prepared, options = self._prepared, self._prepared.options
+        facts, resources = prepared.facts, prepared.resources
+        budget = options.time_budget
+        deadline = None if budget is None else time.time() + budget - self._manifest.elapsed_seconds
+        self._limits = Limits(deadline=deadline, num_trials=options.num_trials, budget_seconds=budget)
+        planner = self._planner()
+        plan = self._earlier_plan()
+        if plan is None:
+            plan = planner.without_measurement()
+            if plan is not None:
+                screen.planned(plan, self._ledger.rows)
+            else:
+                self._terminal.say("Timing the baseline, to plan the search ...")
+        is_causal = "causal" in facts["features"]
+        return Loop(
+            space=prepared.space,
+            study=study,
+            ledger=self._ledger,
+            folder=prepared.folder,
+            run_config=prepared.run_config,
+            planner=planner,
+            costs=RunCosts(
+                Work.of(facts["backbone"]),
+                facts["data"]["windows"],
+                slowdown=facts.get("slowdown"),
+                rate=facts.get("gflop_per_second"),
+                is_causal=is_causal,
+            ),
+            workplace=Workplace(
+                threads=resources.threads,
+                max_memory_gib=resources.max_memory_gib,
+                timing_seconds=timing_seconds(budget),
+                launch=self._launch,
+                devices=resources.devices,
+                order_seed=options.seed,
+                is_causal=is_causal,
+            ),
+            limits=self._limits,
+            confirmation=Confirmation(prepared.space, self._ledger, options.confirm, options.seed, study.new_trial_id),
+            listener=screen,
+            rungs_of=self._rungs,
+            plan=plan,
+            has_controls=bool(self._manifest.values.get("controls")),
+            time_spent=self._manifest.values.get("time_spent"),
+            warm_start=WarmStart(str(options.warm_start), prepared.warm_rows),
+            seed=options.seed,
+        )
 
-    def _deadline(self) -> float | None:
-        budget = self._prepared.options.time_budget
-        return None if budget is None else time.time() + budget - self._manifest.elapsed_seconds
+    def _planner(self) -> Planner:
+        prepared, options = self._prepared, self._prepared.options
+        asked = parse_fidelity(options.fidelity or "auto")
+        clocks = choose_clocks(options.clocks, asked, options.time_budget)
+        return Planner(
+            asked=asked,
+            clocks="together" if prepared.resources.devices > 1 else clocks,
+            space=prepared.space,
+            config=prepared.config,
+            baseline=prepared.baseline,
+            plans=prepared.plans,
+            windows=prepared.facts["data"]["windows"],
+            slowdown=prepared.facts.get("slowdown") or {},
+            budget=options.time_budget,
+            repeats=REPEATS * (options.confirm + 1) if options.confirm else 0,
+            seed=options.seed,
+            devices=prepared.resources.devices,
+        )
+
+    def _earlier_plan(self) -> Plan | None:
+        """The plan of an earlier session; None if there is none."""
+        fidelity = self._manifest.values.get("fidelity")
+        if not fidelity:
+            return None
+        expected = self._manifest.values.get("expected") or {}
+        spending = None
+        if self._manifest.values.get("clocks") == "apart":
+            spending = Spending(**(expected.get("spending") or Spending.unknown().to_dict()))
+        return Plan(
+            fidelity=Fidelity(**fidelity),
+            trial_seconds=expected.get("baseline_seconds"),
+            trials=expected.get("trials"),
+            spending=spending,
+        )
+
+    def _rungs(self, plan: Plan) -> tuple[int, ...]:
+        """Where poor trials are stopped; nowhere without the scheduler. They follow the plan, which is made later."""
+        if self._halving is None:
+            return ()
+        train = self._prepared.facts["data"]["windows"]["train"]
+        self._halving.rungs = rungs_of(plan.fidelity, self._prepared.baseline, train)
+        self._halving.whole = plan.fidelity.train_samples or self._prepared.baseline.train_epochs * train
+        return self._halving.rungs
+
+    def _study(self) -> SearchStudy:
+        prepared, options = self._prepared, self._prepared.options
+        seed = options.seed + len(self._ledger.rows)
+        study_options = StudyOptions(
+            name=prepared.folder.name,
+            storage=prepared.folder.study,
+            sampler=make_sampler(options.sampler, prepared.space, seed),
+            objective=Objective(options.objective, options.time_weight),  # type: ignore[arg-type]
+            limit_gib=prepared.resources.max_memory_gib,
+            refusal=lambda settings, source: prepared.refusal(settings),
+            seed=seed,
+        )
+        return SearchStudy(prepared.space, study_options, self._ledger.rows)
 
     def _worker(self, config: RunConfig) -> WorkerSettings:
         threads = self._prepared.resources.threads(config)
@@ -147,17 +281,6 @@ class Session:
             project_root=str(PROJECT_ROOT),
             environment=self._prepared.facts["environments"][str(threads)],
             trial_timeout=self._prepared.options.trial_timeout,
-        )
-
-    def _job(self, config: RunConfig, folder: TrialFolder, rungs: tuple[int, ...] = ()) -> Job:
-        resources = self._prepared.resources
-        return Job(
-            config=config.to_dict(),
-            run_dir=str(folder.path),
-            threads=resources.threads(config),
-            max_memory_gib=resources.max_memory_gib,
-            rungs=rungs,
-            launch=self._launch(config),
         )
 
     def _launch(self, config: RunConfig) -> Launch | None:
@@ -170,137 +293,36 @@ class Session:
         address = ray.get_runtime_context().gcs_address
         return Launch(devices=resources.devices, resources=resources.bundle(config), address=address)
 
-    def _plan(self, deadline: float | None, interrupts: Interrupts) -> Plan:
-        """The plan: as the user fixed it, as an earlier session made it, or from a measured probe."""
-        earlier = self._manifest.values.get("fidelity")
-        if earlier:
-            expected = self._manifest.values.get("expected") or {}
-            return Plan(fidelity=Fidelity(**earlier), trial_seconds=expected.get("baseline_seconds"))
-        asked = parse_fidelity(self._prepared.options.fidelity or "auto")
-        if asked != "auto":
-            return fixed_plan(asked)
-        baseline, windows = self._prepared.baseline, self._prepared.facts["data"]["windows"]
-        self._say("Measuring the baseline for a moment, to plan the search ...")
-        result = self._run_aside("probe", probe_config(baseline), interrupts)
-        if result["state"] != State.COMPLETE or not result.get("seconds_per_epoch"):
-            note = f"The baseline could not be measured, so the plan is a guess: {result.get('error')}"
-            return Plan(fidelity=Fidelity.of_samples(_UNMEASURED), notes=(note,))
-        costs = Costs.from_result(result, windows, MIN_TIMED_STEPS, self._prepared.facts.get("slowdown") or {})
-        return choose_plan(
-            costs=costs,
-            config=baseline,
-            windows=windows,
-            seconds=None if deadline is None else deadline - time.time(),
-            plans=self._prepared.plans,
-            precisions=self._prepared.choices("precision"),
-            prompt_prefixes=self._prepared.choices("prompt_prefix"),
-            repeats=REPEATS * (self._prepared.options.confirm + 1) if self._prepared.options.confirm else 0,
+    @contextlib.contextmanager
+    def _ray(self) -> Iterator[Ray]:
+        import ray
+
+        options, resources = self._prepared.options, self._prepared.resources
+        started = start_ray(
+            cores=self._prepared.facts["machine"]["cores"],
+            gpus=len(self._prepared.facts["machine"]["gpus"]) if resources.gpus else 0,
+            address=options.address,
+            dashboard=options.dashboard,
         )
-
-    def _measure_controls(self, plan: Plan, interrupts: Interrupts) -> None:
-        """What a forecast without the language model reaches at the same fidelity, for the report."""
-        if self._manifest.values.get("controls"):
-            return
-        config = plan.fidelity.apply(control_config(self._prepared.baseline))
-        controls = controls_of(self._run_aside("control", config, interrupts))
-        if interrupts.count:
-            return
-        self._manifest.values["controls"] = controls
-        self._manifest.update(self._ledger.rows)
-        listed = ", ".join(f"{control['name']} {control['val_mse']:.4f}" for control in controls)
-        self._say(f"Without a language model, validation MSE: {listed or 'not measured'}.")
-
-    def _run_aside(self, name: str, config: RunConfig, interrupts: Interrupts) -> dict[str, Any]:
-        """The result of a run that is no trial: no row, its cost in the time budget."""
-        from search.tune.trainable import ask_to_stop, follow, forget_stop
-
-        folder = TrialFolder(self._prepared.folder.path / name)
-        forget_stop(folder.path)
-        interrupts.on_interrupt = lambda now: ask_to_stop(folder.path, INTERRUPTED, now=now)
-        job = dataclasses.replace(self._job(config, folder), min_timed_steps=PROBE_STEPS)
-        worker = WorkerProcess(self._worker(config), job)
+        self._note(*started.notes)
+        if started.dashboard_url:
+            path = token_path()
+            token = f" (its token is in {path})" if path else ""
+            self._terminal.say(f"Ray dashboard: {started.dashboard_url}{token}")
         try:
-            while follow(worker, folder, None) is not None:
-                pass
-            return worker.outcome()
+            if options.address is not None:
+                self._share_cluster([node["Resources"] for node in ray.nodes() if node["Alive"]])
+            yield started
         finally:
-            worker.kill(INTERRUPTED)
+            stop_ray()
 
-    def _search(self, plan: Plan, deadline: float | None, interrupts: Interrupts) -> Ended:
-        from search.tune.tuning import Tuning
+    def _share_cluster(self, nodes: list[dict[str, float]]) -> None:
+        asked = self._prepared.options.max_concurrent
+        resources, notes = share_cluster(self._prepared.resources, nodes, asked)
+        self._prepared = dataclasses.replace(self._prepared, resources=resources)
+        self._note(*notes)
 
-        def make_config(proposal: Proposal) -> RunConfig:
-            return plan.fidelity.apply(self._prepared.run_config(proposal))
-
-        study, rungs = self._study(plan.fidelity), self._rungs(plan.fidelity)
-        tuning = Tuning(
-            prepared=self._prepared,
-            study=study,
-            ledger=self._ledger,
-            worker=self._worker,
-            make_job=lambda config, folder: self._job(config, folder, rungs),
-            make_config=make_config,
-            plan=plan,
-            halving=Halving(rungs, whole=self._whole(plan.fidelity)) if rungs else None,
-            deadline=deadline,
-        )
-        tuning.searcher.on_start = self._terminal.started
-        tuning.searcher.on_note = self._note
-        report = LiveReport(self._prepared.folder, self._terminal.say)
-
-        def after_row() -> None:
-            self._manifest.update(self._ledger.rows)
-            report.refresh()
-
-        tuning.searcher.after_row = after_row
-        self._ledger.on_row = lambda row: self._terminal.ended(row, self._ledger.rows)
-        interrupts.on_interrupt = lambda now: tuning.searcher.stop(INTERRUPTED, now=now)
-        if interrupts.count:
-            tuning.searcher.stop(INTERRUPTED)
-        report.refresh()
-        self._say(f"Report, refreshed as trials end: {self._prepared.folder.report}")
-        limits = Limits(deadline=deadline, num_trials=self._prepared.options.num_trials)
-        self._terminal.begin(self._prepared.space, self._ledger.rows, limits)
-        try:
-            failure = tuning.run()
-        finally:
-            self._terminal.end()
-            study.close()
-        return Ended(is_interrupted=interrupts.count > 0, reason=tuning.searcher.ended_because, failure=failure)
-
-    def _whole(self, fidelity: Fidelity) -> int:
-        """Training windows that a whole trial sees."""
-        epoch = self._prepared.facts["data"]["windows"]["train"]
-        return fidelity.train_samples or self._prepared.baseline.train_epochs * epoch
-
-    def _rungs(self, fidelity: Fidelity) -> tuple[int, ...]:
-        """Where poor trials are stopped; nowhere without the scheduler."""
-        if self._prepared.options.scheduler != "moasha":
-            return ()
-        return rungs_of(fidelity, self._prepared.baseline, self._prepared.facts["data"]["windows"]["train"])
-
-    def _study(self, fidelity: Fidelity) -> SearchStudy:
-        prepared, options = self._prepared, self._prepared.options
-
-        def refusal(settings: Settings, source: str) -> str | None:
-            reason = prepared.refusal(settings)
-            if reason is None and source == SAMPLER:
-                reason = fidelity.refusal(prepared.config.replace(**settings), prepared.resources.devices)
-            return reason
-
-        seed = options.seed + len(self._ledger.rows)
-        study_options = StudyOptions(
-            name=prepared.folder.name,
-            storage=prepared.folder.study,
-            sampler=make_sampler(options.sampler, prepared.space, seed),
-            objective=Objective(options.objective, options.time_weight),  # type: ignore[arg-type]
-            limit_gib=prepared.resources.max_memory_gib,
-            refusal=refusal,
-            seed=seed,
-        )
-        study = SearchStudy(prepared.space, study_options, self._ledger.rows)
-        if prepared.warm_rows and study.is_new:
-            same = [row for row in prepared.warm_rows if fidelity.is_of(row)]
-            count = study.inform(same, str(options.warm_start))
-            self._say(f"The sampler learns from {count} trials of {options.warm_start} at the same fidelity.")
-        return study
+    def _note(self, *notes: str) -> None:
+        self._notes += notes
+        for note in notes:
+            self._terminal.say(note)

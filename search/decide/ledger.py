@@ -1,6 +1,6 @@
 """The rows of a search: each is made from what its worker measured, and the table is written after every one."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from results.analysis.pareto import add_scores
@@ -26,7 +26,6 @@ class Ledger:
     def __init__(self, folder: RunFolder, time_weight: float, rows: Sequence[Mapping[str, Any]] = ()) -> None:
         self._folder, self._time_weight = folder, time_weight
         self.rows: list[Row] = [dict(row) for row in rows]
-        self.on_row: Callable[[Row], None] = lambda row: None
 
     def record(self, proposal: Proposal, config: RunConfig, outcome: Mapping[str, Any]) -> Row:
         """Add the row of an ended trial, in place of an interrupted one of that name, and write the table.
@@ -46,9 +45,19 @@ class Ledger:
         self.rows = [*(old for old in self.rows if old["trial_id"] != row["trial_id"]), row]
         self.rows = add_scores(self.rows, self._time_weight)
         self.write()
-        row = next(new for new in self.rows if new["trial_id"] == row["trial_id"])
-        self.on_row(row)
-        return row
+        return next(new for new in self.rows if new["trial_id"] == row["trial_id"])
+
+    def amend(self, changes: Mapping[str, Mapping[str, Any]]) -> None:
+        """Change columns of rows and write the table.
+
+        Args:
+            changes: New values by column, by trial.
+
+        Raises:
+            OSError: If the disk refuses.
+        """
+        self.rows = [{**row, **changes.get(row["trial_id"], {})} for row in self.rows]
+        self.write()
 
     def write(self) -> None:
         """Write the table.

@@ -7,11 +7,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from search.decide.fidelity import STEP, Fidelity
+from search.decide.spending import Spending
 from timellm.contract.config import RunConfig
-from timellm.contract.errors import InputError
 
-STEP = 32
-"""Samples per trial are a multiple of this."""
 WANTED_TRIALS, FEWEST_TRIALS = 12, 8
 """Trials that a time budget should hold, and should hold at least."""
 TELLING_SAMPLES = 128
@@ -26,55 +25,6 @@ SECONDS_AROUND = 1.0
 """Between the end of a trial and the start of the next."""
 FINAL_SECONDS = 10.0
 """Report and recommendations."""
-_VALIDATION = (32, 512)
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Fidelity:
-    """How much of the whole training a trial does."""
-
-    kind: Literal["full", "samples"]
-    """full: the whole training run; samples: a part."""
-    train_samples: int | None = None
-    """Windows a trial trains on; None for all of them in every epoch."""
-    val_samples: int | None = None
-    """Windows it is validated on; None for all."""
-
-    @classmethod
-    def of_samples(cls, samples: int) -> "Fidelity":
-        """The fidelity of SAMPLES training windows, with half as many for validation, 32 to 512."""
-        low, high = _VALIDATION
-        return cls(kind="samples", train_samples=samples, val_samples=min(high, max(low, samples // 2)))
-
-    def apply(self, config: RunConfig) -> RunConfig:
-        """The run configuration at this fidelity."""
-        return config.replace(train_samples=self.train_samples, val_samples=self.val_samples)
-
-    def is_of(self, row: Mapping[str, Any]) -> bool:
-        """Whether a row of a trials table was measured at this fidelity."""
-        if self.train_samples is None:
-            return row["is_projected"] is False
-        return (row["train_samples"], row["val_samples"]) == (self.train_samples, self.val_samples)
-
-    def refusal(self, config: RunConfig, devices: int = 1) -> str | None:
-        """Why a run says nothing at this fidelity; None if it does.
-
-        A global batch above the samples would make no whole optimizer step.
-        """
-        global_batch = config.global_batch * devices
-        if self.train_samples is None or global_batch <= self.train_samples:
-            return None
-        return f"A global batch of {global_batch} makes no whole step of {self.train_samples} training windows."
-
-    def to_dict(self) -> dict[str, Any]:
-        """The fidelity as JSON types, for the manifest."""
-        return {"kind": self.kind, "train_samples": self.train_samples, "val_samples": self.val_samples}
-
-    def __str__(self) -> str:
-        """In words."""
-        if self.kind == "full":
-            return "the whole training run"
-        return f"{self.train_samples} training windows, validated on {self.val_samples}"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -163,29 +113,23 @@ class Plan:
     """Trials expected to fit; None where unknown."""
     notes: tuple[str, ...] = ()
     """What the user should know."""
+    spending: Spending | None = None
+    """How the time is spent where time and error are measured apart; None where one run measures both."""
+
+    @property
+    def clocks(self) -> Literal["apart", "together"]:
+        """Whether time and error are measured apart."""
+        return "together" if self.spending is None else "apart"
 
     def __str__(self) -> str:
         """In words."""
+        if self.spending is not None:
+            return f"Every error is that of {self.fidelity}. {self.spending}"
         text = f"Every trial is {self.fidelity}."
         if self.trial_seconds is None:
             return f"{text} What a trial costs is unknown until the baseline has been measured."
         text += f" The baseline is expected to take {self.trial_seconds:.0f} s"
         return text + (f", and about {self.trials} trials to fit." if self.trials else ".")
-
-
-def parse_fidelity(text: str) -> Literal["auto", "full"] | int:
-    """The value of --fidelity.
-
-    Raises:
-        InputError: If it is neither auto, full nor a whole number above 0.
-    """
-    if text == "auto":
-        return "auto"
-    if text == "full":
-        return "full"
-    if text.isdecimal() and int(text) > 0:
-        return int(text)
-    raise InputError(f"--fidelity must be full, auto or a number of training windows above 0, got {text!r}.")
 
 
 def fixed_plan(asked: Literal["full"] | int) -> Plan:

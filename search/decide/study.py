@@ -1,6 +1,8 @@
 """The Optuna study of a search: what to try next, and what came of it. Knows nothing of Ray."""
 
 import contextlib
+import copy
+import dataclasses
 import itertools
 import random
 import sqlite3
@@ -15,16 +17,22 @@ import sqlalchemy
 from optuna.trial import TrialState
 
 from search.decide.objective import Objective, constraints
-from search.decide.parameters import encode, parameters, suggest
-from spaces import Space
+from search.decide.parameters import Parameter, encode, parameters, suggest
+from spaces import Knob, Space
 from spaces.knobs import Value
-from timellm.contract.columns import BASELINE, SAMPLER, State
+from timellm.contract.columns import BASELINE, SAMPLER, VAL_MSE, State
 
 Settings = dict[str, Value]
+Refusal = Callable[[Settings, str], str | None]
+"""Why settings of a source are not tried; None if they are."""
 
 _PATIENCE = 8
 """Suggestions in a row that are known or excluded before an untried configuration is drawn at random."""
+_PATIENCE_WITHIN = 3
+"""The same where some knobs stand fixed: few configurations are left then."""
 _DRAWS = 2000
+_FEW = 500
+"""Configurations that are listed rather than drawn."""
 _COUNTABLE = 200_000
 _SECONDS_TO_WAIT, _SECONDS_TO_LEAVE = 60, 2
 """How long a database that somebody else writes is waited for, and one that somebody reads at the end."""
@@ -42,6 +50,16 @@ class Proposal:
     """Every setting of the space."""
     seed: int | None = None
     """Seed of the run, where it is not the search's."""
+
+
+@dataclass(frozen=True, slots=True)
+class WarmStart:
+    """Trials of another search that the sampler learns from."""
+
+    run: str
+    """Name of that search."""
+    rows: Sequence[Mapping[str, Any]] = ()
+    """Its table."""
 
 
 @dataclass(kw_only=True)
@@ -63,7 +81,7 @@ class StudyOptions:
     storage: Path | None = None
     objective: Objective = field(default_factory=Objective)
     limit_gib: float | None = None
-    refusal: Callable[[Settings, str], str | None] = lambda settings, source: None
+    refusal: Refusal = lambda settings, source: None
     seed: int = 0
 
 
@@ -86,6 +104,8 @@ class SearchStudy:
         self._open: dict[str, tuple[optuna.Trial, Settings]] = {}
         self._seen_values: list[list[float]] = []
         self._random = random.Random(options.seed)
+        self._pristine = copy.deepcopy(options.sampler)
+        self._samplers: dict[frozenset[str], optuna.samplers.BaseSampler] = {}
         self._storage = open_storage(options.storage) if options.storage else None
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         with warnings.catch_warnings():
@@ -107,17 +127,30 @@ class SearchStudy:
         else:
             self._take_up(rows)
 
-    def propose(self) -> Proposal | None:
-        """The next configuration to try; None if every one has been tried."""
+    def propose(
+        self, fixed: Settings | None = None, refusal: Refusal = lambda settings, source: None
+    ) -> Proposal | None:
+        """The next configuration to try: the first trials and those of an earlier session, then the sampler's.
+
+        Args:
+            fixed: Knobs that the sampler leaves as they are.
+            refusal: Why settings of a source are not tried now, or None; asked beside the study's own.
+
+        Returns:
+            The proposal; None if every configuration with these values has been tried or is refused.
+        """
+        patience = _PATIENCE if not fixed else _PATIENCE_WITHIN
+        self.study.sampler = self._sampler_within(fixed or {})
         for attempt in itertools.count(1):
-            if attempt > _PATIENCE:
-                untried = self._untried()
+            if attempt > patience:
+                untried = self._untried(fixed or {}, refusal)
                 if untried is None:
                     return None
                 self._enqueue(untried, source=SAMPLER)
             trial = self.study.ask()
             settings = suggest(trial, self._space, self._parameters)
-            reason = self._refusal(settings, trial.user_attrs.get("source", SAMPLER))
+            source = trial.user_attrs.get("source", SAMPLER)
+            reason = self._refusal(settings, source) or refusal(settings, source)
             if reason is not None:
                 trial.set_user_attr("refused", reason)
                 self.study.tell(trial, state=TrialState.FAIL)
@@ -142,7 +175,7 @@ class SearchStudy:
             return
         trial, settings = self._open.pop(trial_id)
         trial.set_user_attr("state", str(row["state"]))
-        if row["state"] == State.INTERRUPTED:
+        if is_unfinished(row):
             self.study.tell(trial, state=TrialState.FAIL)
             return
         self._remember(row, settings)
@@ -209,7 +242,7 @@ class SearchStudy:
         self.study.tell(trial, values or self._options.objective.worst(self._seen_values))
 
     def _remember(self, row: Mapping[str, Any], settings: Settings) -> None:
-        if row["state"] == State.INTERRUPTED:
+        if is_unfinished(row):
             return
         self._known.setdefault(_key(settings), row)
         values = self._options.objective.values(row)
@@ -238,7 +271,7 @@ class SearchStudy:
                 continue
             self._next_number = max(self._next_number, 1 + int(trial_id.lstrip("t")))
             row = by_id.get(trial_id)
-            if row is None or row["state"] == State.INTERRUPTED:
+            if row is None or is_unfinished(row):
                 unfinished[trial_id] = (settings, attributes.get("source", SAMPLER))
             elif frozen.state == TrialState.RUNNING:
                 self._add_finished(frozen, row)
@@ -265,16 +298,35 @@ class SearchStudy:
             trial.set_constraint(name, value)
         self.study.add_trial(trial)
 
-    def _untried(self) -> Settings | None:
+    def _sampler_within(self, fixed: Settings) -> optuna.samplers.BaseSampler:
+        """The sampler, or one that leaves some knobs as they are."""
+        if not fixed:
+            return self._options.sampler
+        names = frozenset(fixed)  # a sampler may keep a model of the knobs that it searches
+        sampler = self._samplers.setdefault(names, copy.deepcopy(self._pristine))
+        encoded = {self._parameters[name].name: self._parameters[name].encode(value) for name, value in fixed.items()}
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+            return optuna.samplers.PartialFixedSampler(encoded, sampler)
+
+    def _untried(self, fixed: Settings, refusal: Refusal) -> Settings | None:
         """Settings that were neither tried nor refused, drawn at random; None if there are none."""
-        for _ in range(_DRAWS):
-            settings = self._draw()
-            if self._is_untried(settings):
+        knobs = [_fixed_to(knob, fixed) for knob in self._space.knobs]
+        space = dataclasses.replace(self._space, knobs=tuple(knobs))
+        drawn = {knob.name: Parameter(knob, knob.name, self._parameters[knob.name].distribution) for knob in knobs}
+
+        def is_open(settings: Settings) -> bool:
+            return self._is_untried(settings) and refusal(settings, SAMPLER) is None
+
+        for _ in range(_DRAWS if space.size > _FEW else 0):
+            settings = space.settings({name: parameter.draw(self._random) for name, parameter in drawn.items()})
+            if is_open(settings):
                 return settings
-        if self._space.size > _COUNTABLE:
+        if space.size > _COUNTABLE:
             return None
-        left = [settings for settings in self._space.configurations() if self._is_untried(settings)]
-        return self._random.choice(left) if left else None
+        left = [settings for settings in space.configurations() if self._is_untried(settings)]
+        self._random.shuffle(left)
+        return next((settings for settings in left if refusal(settings, SAMPLER) is None), None)
 
     def _is_untried(self, settings: Settings) -> bool:
         running: Iterable[Settings] = (open_settings for _, open_settings in self._open.values())
@@ -286,10 +338,6 @@ class SearchStudy:
 
     def _refusal(self, settings: Settings, source: str) -> str | None:
         return self._space.exclusion(settings) or self._options.refusal(settings, source)
-
-    def _draw(self) -> Settings:
-        drawn = {name: parameter.draw(self._random) for name, parameter in self._parameters.items()}
-        return self._space.settings(drawn)
 
 
 def open_storage(path: Path) -> optuna.storages.RDBStorage:
@@ -312,6 +360,19 @@ def settings_of(row: Mapping[str, Any], space: Space) -> Settings:
     """The space's settings in a row of the trials table."""
     names = [*space.fixed, *(knob.name for knob in space.knobs)]
     return {name: row[f"config/{name}"] for name in names}
+
+
+def is_unfinished(row: Mapping[str, Any]) -> bool:
+    """Whether a resumed search goes on with a row's trial: it was interrupted, or has a time and no error."""
+    timed_only = row["state"] == State.STOPPED_EARLY and row.get(VAL_MSE) is None
+    return bool(row["state"] == State.INTERRUPTED or timed_only)
+
+
+def _fixed_to(knob: Knob, fixed: Settings) -> Knob:
+    """A knob with one value left, where it stands fixed."""
+    if knob.name not in fixed:
+        return knob
+    return dataclasses.replace(knob, values=(fixed[knob.name],), low=None, high=None, log=False, is_whole=False)
 
 
 def _key(settings: Settings) -> tuple[Any, ...]:

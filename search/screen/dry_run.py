@@ -3,7 +3,8 @@
 import json
 from typing import Any
 
-from search.decide.plan import fixed_plan, parse_fidelity
+from search.decide.fidelity import parse_fidelity
+from search.decide.plan import fixed_plan
 from search.screen.terminal import Terminal
 from search.setup.preparation import Preparation
 from spaces.knobs import value_text

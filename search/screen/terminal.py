@@ -62,6 +62,7 @@ class Terminal:
         self._live: Live | None = None
         self._rows: list[Mapping[str, Any]] = []
         self._running: dict[str, str] = {}
+        self._what: dict[str, str] = {}
         self._space: Space | None = None
         self._limits = Limits()
 
@@ -89,9 +90,16 @@ class Terminal:
         else:
             self.say(_line(_COLUMNS))
 
-    def started(self, proposal: Proposal) -> None:
-        """Show that a trial runs."""
+    def started(self, proposal: Proposal, what: str = "together") -> None:
+        """Show that a run of a trial is under way.
+
+        Args:
+            proposal: The trial.
+            what: What is measured: its time, its time again, its error, or both together.
+        """
+        words = {"time": ", its time", "again": ", its time again", "error": ", its error"}
         self._running[proposal.trial_id] = proposal.source
+        self._what[proposal.trial_id] = "running" + words.get(what, "")
         self._refresh()
 
     def ended(self, row: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> None:
@@ -178,7 +186,7 @@ class Terminal:
         for row in shown:
             table.add_row(*self._cells(row), style=_STYLES.get(row["state"], "red"))
         for trial_id, source in list(self._running.items()):
-            table.add_row(trial_id, source, "running", "", "", "", "", "", style="dim")
+            table.add_row(trial_id, source, self._what.get(trial_id, "running"), "", "", "", "", "", style="dim")
         return table
 
     def _cells(self, row: Mapping[str, Any]) -> list[str]:

@@ -153,6 +153,17 @@ def _slowdown(device: str) -> dict[str, float]:
     return {"bf16": round(slowdown(torch.bfloat16), 2)}
 
 
+def _gflop_per_second(device: str) -> float | None:
+    """Operations per second of a product in fp32 on this CPU, in 1e9, before anything was trained; None on a GPU."""
+    import torch
+
+    from timellm.model.rounding import gflop_per_second
+
+    if device != "cpu" and torch.cuda.is_available():
+        return None
+    return round(gflop_per_second(), 1)
+
+
 def _find(values: Mapping[str, Any]) -> dict[str, Any]:
     import torch
 
@@ -178,6 +189,7 @@ def _find(values: Mapping[str, Any]) -> dict[str, Any]:
         "git_revision": git_revision(),
         "environments": {str(threads): worker_environment(threads) for threads in range(1, most_threads + 1)},
         "slowdown": _slowdown(config.device),
+        "gflop_per_second": _gflop_per_second(config.device),
         "features": _features(config.device, checked["backbone"]),
         "unusable_gpu": problem,
         "gpu_memory_gib": round(min(memory), 2) if memory else None,

@@ -69,7 +69,13 @@ class Manifest:
     def plan(self, plan: Plan, notes: Sequence[str]) -> None:
         """Record the plan and the changes that were printed, those of earlier sessions included."""
         self.values["fidelity"] = plan.fidelity.to_dict()
-        self.values["expected"] = {"baseline_seconds": plan.trial_seconds, "trials": plan.trials}
+        self.values["clocks"] = plan.clocks
+        spending = plan.spending.to_dict() if plan.spending else None
+        self.values["expected"] = {
+            "baseline_seconds": plan.trial_seconds,
+            "trials": plan.trials,
+            "spending": spending,
+        }
         self.values["notes"] = list(dict.fromkeys([*self.values.get("notes", ()), *notes]))
 
     @property

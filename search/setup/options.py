@@ -32,6 +32,7 @@ class Options:
     time_budget: float | None
     num_trials: int | None
     fidelity: str | None
+    clocks: str | None
     objective: str
     time_weight: float
     sampler: str
@@ -153,6 +154,12 @@ def _parser(default: Any = None) -> argparse.ArgumentParser:
         "--fidelity",
         metavar="full|auto|SAMPLES",
         help="full training, or training windows per trial; auto: what fits the time (auto)",
+    )
+    add(
+        "--clocks",
+        choices=("apart", "together"),
+        help="apart: time as configured, the error on the cheapest path with the same numbers; together: one run for "
+        "both (apart for SAMPLES and auto, together for full)",
     )
     add("--trial_timeout", type=_duration, metavar="TIME", help="a trial that takes longer has failed (never)")
     add(

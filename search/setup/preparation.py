@@ -8,8 +8,9 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from search.decide.fidelity import parse_fidelity
 from search.decide.ledger import Ledger
-from search.decide.plan import parse_fidelity
+from search.decide.planning import choose_clocks
 from search.decide.study import Proposal, Settings
 from search.setup.hardware import FactFinder, hardware_of, wavelet_variants, with_earlier_features
 from search.setup.options import Options
@@ -115,7 +116,7 @@ def prepare(options: Options, folder: RunFolder) -> Preparation:
         check_address(options.address)
     space = narrow(load_space(options.space), parse_settings(options.set))
     options = _with_defaults_of(options, space)
-    parse_fidelity(options.fidelity or "auto")
+    choose_clocks(options.clocks, parse_fidelity(options.fidelity or "auto"), options.time_budget)
     task = _task(options)
     first = RunConfig.from_dict({"llm_layers": 1, **task, **_checkable(space)})
     facts = FactFinder(first.to_dict(), wavelet_variants(space)).facts()

@@ -23,9 +23,10 @@ class HalvingScheduler(FIFOScheduler):
 
     def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
         """Stop a trial that is not among the best of its rung."""
-        found = [result.get("samples"), result.get(VAL_MSE), result.get(SECONDS_PER_EPOCH)]
+        seconds = trial.config.get(SECONDS_PER_EPOCH) or result.get(SECONDS_PER_EPOCH)
+        found = [result.get("samples"), result.get(VAL_MSE), seconds]
         if not trial.config["can_stop_early"] or any(value is None or value <= 0 for value in found):
             return TrialScheduler.CONTINUE
-        samples, mse, seconds = found
+        samples, mse, _ = found
         passes = self._halving.passes(trial.config["trial_id"], int(samples), (mse, seconds))  # type: ignore[arg-type]
         return TrialScheduler.CONTINUE if passes else TrialScheduler.STOP

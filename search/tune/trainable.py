@@ -11,6 +11,7 @@ from typing import Any
 from ray import tune
 
 from search.tune.worker_process import WorkerProcess, WorkerSettings
+from timellm.contract.columns import SECONDS_PER_EPOCH
 from timellm.contract.job import Job
 from timellm.contract.layout import TrialFolder
 from timellm.machine.contention import CLEAN
@@ -36,6 +37,7 @@ def trial_config(
     resources: Mapping[str, float],
     can_stop_early: bool,
     end_by: float | None,
+    seconds_per_epoch: float | None = None,
 ) -> dict[str, Any]:
     """What Tune hands to the trainable for one trial.
 
@@ -46,6 +48,7 @@ def trial_config(
         resources: What Ray reserves for it: CPU and GPU.
         can_stop_early: Whether the scheduler may stop it.
         end_by: Unix time at which the trial is told to end in good order; None for never.
+        seconds_per_epoch: The trial's time, where it is known before its error.
     """
     return {
         "trial_id": trial_id,
@@ -54,6 +57,7 @@ def trial_config(
         "resources": dict(resources),
         "can_stop_early": can_stop_early,
         "end_by": end_by,
+        SECONDS_PER_EPOCH: seconds_per_epoch,
     }
 
 

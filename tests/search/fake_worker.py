@@ -16,6 +16,17 @@ from pathlib import Path
 
 from timellm.contract.job import Job
 
+_TIMES = (
+    "seconds_per_epoch",
+    "seconds_per_epoch_low",
+    "seconds_per_epoch_high",
+    "samples_per_second",
+    "validation_seconds",
+    "peak_memory_gib",
+)
+_LACKING = {"time": ("val_mse", "val_mae"), "error": _TIMES}
+"""What a run does not measure, by its clock."""
+
 TRAIN_WINDOWS = 100_000
 VALIDATION_WINDOWS = 10_000
 
@@ -44,7 +55,7 @@ def mse(config: dict) -> float:
     )
 
 
-def result(config: dict, state: str = "complete", error: str | None = None) -> dict:
+def result(config: dict, state: str = "complete", error: str | None = None, clock: str = "together") -> dict:
     """What a real worker would measure."""
     seconds = epoch(config)
     values = {
@@ -65,6 +76,8 @@ def result(config: dict, state: str = "complete", error: str | None = None) -> d
         "trainable_parameters": 1000,
         "total_parameters": 2000,
     }
+    for name in _LACKING.get(clock, ()):
+        values[name] = None
     if state != "complete":
         values = dict.fromkeys(values)
     return {
@@ -78,10 +91,13 @@ def result(config: dict, state: str = "complete", error: str | None = None) -> d
     }
 
 
-def fault(config: dict) -> str | None:
-    """What shall go wrong in this run."""
+def fault(config: dict, clock: str) -> str | None:
+    """What shall go wrong in this run; the training of an error is left alone unless the condition names its clock."""
     faults = json.loads(os.environ.get("FAKE_FAULTS", "{}"))
+    config = {**config, "clock": clock}
     for condition, what in faults.items():
+        if clock == "error" and "clock=" not in condition:
+            continue
         if all(str(config[name]) == value for name, value in (pair.split("=") for pair in condition.split(","))):
             return what
     return None
@@ -105,7 +121,7 @@ def main() -> int:
             events.write(json.dumps(event) + "\n")
 
         emit(event="started", pid=os.getpid())
-        what = fault(config)
+        what = fault(config, job.clock)
         print(f"threads {os.environ.get('OMP_NUM_THREADS')}, fault {what}")
         if what == "sigkill":
             os.kill(os.getpid(), signal.SIGKILL)
@@ -122,7 +138,7 @@ def main() -> int:
         if what == "out of memory":
             return end({**result(config, "out_of_memory", "Memory ended."), "peak_memory_gib": 99.0}, 1)
         if what == "contended" or (what == "contended once" and folder.name != "retimed"):
-            measured = result(config)
+            measured = result(config, clock=job.clock)
             slower = {"timing_quality": "contended", "seconds_per_epoch": 1.5 * measured["seconds_per_epoch"]}
             return end({**measured, **slower}, 0)
         if what == "diverged":
@@ -139,7 +155,7 @@ def main() -> int:
             time.sleep(0.02)
         emit(event="validation", samples=64, val_mse=mse(config), val_mae=0.5, seconds_per_epoch=epoch(config))
         emit(event="done", state="complete")
-    return end(result(config), 0)
+    return end(result(config, clock=job.clock), 0)
 
 
 if __name__ == "__main__":

@@ -1,176 +1,152 @@
-"""What the searcher hands out and records; Tune's side is played by the tests."""
+"""What the adapter hands to Tune and back to the loop; both sides are played by the tests."""
 
 import json
-import time
 from pathlib import Path
 
 import pytest
-from optuna.trial import TrialState
 from ray.tune.search import Searcher
 
-from search.decide.confirmation import Confirmation
-from search.decide.ledger import Ledger
-from search.decide.retiming import Retiming
-from search.decide.samplers import make_sampler
-from search.decide.study import SearchStudy, StudyOptions
-from search.tune.searcher import Limits, StudySearcher
+from search.tune.searcher import LoopSearcher
 from search.tune.trainable import IS_CONTENDED, OUTCOME, STOP_FILE, ask_to_stop
 from search.tune.worker_process import WorkerSettings
-from spaces import Knob, Space
 from timellm.contract.config import RunConfig
 from timellm.contract.job import Job
-from timellm.contract.layout import RunFolder
-
-SPACE = Space(
-    name="test",
-    knobs=(Knob(name="batch_size", values=(8, 16, 32)), Knob(name="llm_layers", values=(1, 2))),
-    baseline={"batch_size": 32, "llm_layers": 2},
-)
 
 
-class Tune:
-    """Asks a searcher for trials, one at a time, and ends them."""
+class Played:
+    """A loop that hands out some jobs and keeps what came of them."""
 
-    def __init__(self, folder, **limits):
-        study = SearchStudy(SPACE, StudyOptions(name="t", sampler=make_sampler("random", SPACE, 0)))
-        self.ledger, self.notes, self.asked = Ledger(RunFolder(folder), 0.05), [], 0
-        self.study = study.study
-        self.searcher = StudySearcher(
-            study=study,
-            ledger=self.ledger,
-            folder=RunFolder(folder),
-            worker=lambda config: WorkerSettings(project_root="/"),
-            make_job=lambda config, folder: Job(config=config.to_dict(), run_dir=str(folder.path), threads=1),
-            request=lambda config: {"CPU": 1.0},
-            make_config=lambda proposal: RunConfig(**proposal.settings),
-            limits=Limits(**limits),
-            confirmation=Confirmation(SPACE, self.ledger, 0, 0, study.new_trial_id),
-        )
-        self.searcher.on_note = lambda note, is_kept: self.notes.append(note)
+    def __init__(self, *folders: Path):
+        config = RunConfig(train_samples=128, val_samples=64).to_dict()
+        self.jobs = [Job(config=config, run_dir=str(folder), threads=1) for folder in folders]
+        self.running, self.outcomes, self.stop_reason, self.is_closed = [], [], None, False
+        self.refuses = False
 
-    def ask(self):
-        self.asked += 1
-        return self.searcher.suggest(str(self.asked))
+    @property
+    def is_running(self):
+        return bool(self.running)
 
-    def end(self, quality="clean", state="complete", seconds=10.0, mse=0.5):
-        outcome = {"state": state, "val_mse": mse, "seconds_per_epoch": seconds, "timing_quality": quality}
-        outcome |= {"total_seconds": 1.0}
-        self.searcher.on_trial_complete(str(self.asked), {OUTCOME: json.dumps(outcome)})
+    def next(self):
+        if self.stop_reason or not self.jobs:
+            return None
+        self.running.append(self.jobs.pop(0))
+        return self.running[-1]
 
-    def told(self):
-        ended = [trial for trial in self.study.trials if trial.state == TrialState.COMPLETE]
-        return {trial.user_attrs["trial_id"]: trial.values for trial in ended}
+    def ended(self, job, outcome):
+        if self.refuses:
+            raise OSError("No space left on device")
+        self.running.remove(job)
+        self.outcomes.append(outcome)
 
+    def stop(self, reason):
+        self.stop_reason = reason
+        return list(self.running)
 
-def test_a_disturbed_trial_is_run_again_at_once_and_the_clean_timing_counts(tmp_path):
-    tune = Tune(tmp_path, num_trials=2)
-    first = tune.ask()
-    tune.end("contended", seconds=30.0)
-    assert tune.told() == {}
-    second = tune.ask()
-    assert (second["trial_id"], second["job"]["config"]) == ("t0001", first["job"]["config"])
-    assert second["job"]["run_dir"] == first["job"]["run_dir"] + "/retimed"
-    assert not second["can_stop_early"]
-    tune.end("clean", seconds=20.0)
-    assert [(row["trial_id"], row["timing_quality"]) for row in tune.ledger.rows] == [("t0001", "clean")]
-    assert tune.ledger.rows[0]["seconds_per_epoch"] == 20.0
-    assert tune.told() == {"t0001": [0.5, 20.0]}
-    assert "the second time counts (trials/t0001/retimed)" in tune.notes[-1]
-    assert tune.ask()["trial_id"] == "t0002"
-    tune.end()
-    assert tune.ask() == Searcher.FINISHED
+    def close(self):
+        self.is_closed = True
+
+    def can_stop_early(self, job):
+        return False
+
+    def seconds_per_epoch(self, job):
+        return None
+
+    def end_by(self, job):
+        return None
 
 
-@pytest.mark.parametrize("ending", [{"quality": "contended"}, {"state": "failed"}, {"state": "interrupted"}])
-def test_a_second_timing_that_is_not_clean_changes_nothing(tmp_path, ending):
-    tune = Tune(tmp_path)
-    tune.ask()
-    tune.end("contended", seconds=30.0)
-    tune.ask()
-    tune.end(**{"quality": "clean", "seconds": 40.0, **ending})
-    assert [row["seconds_per_epoch"] for row in tune.ledger.rows] == [30.0]
-    assert tune.ledger.rows[0]["timing_quality"] == "contended"
-    assert tune.told() == {"t0001": [0.5, 30.0]}
-    assert "the first time counts" in tune.notes[-1]
+def adapter(tmp_path, *names):
+    loop = Played(*(tmp_path / "trials" / name for name in names))
+    searcher = LoopSearcher(
+        loop,
+        trials=tmp_path / "trials",
+        worker=lambda config: WorkerSettings(project_root="/"),
+        request=lambda config: {"CPU": 1.0},
+    )
+    return searcher, loop
 
 
-def test_under_lasting_load_one_trial_is_timed_again_until_one_is_clean(tmp_path):
-    tune = Tune(tmp_path)
-    names = []
-    for quality in ("contended", "contended", "contended", "clean", "contended", "clean"):
-        names.append(tune.ask()["trial_id"])
-        tune.end(quality)
-    assert names == ["t0001", "t0001", "t0002", "t0003", "t0004", "t0004"]
+def test_a_job_is_a_trial_of_tunes_that_is_named_after_its_folder(tmp_path):
+    searcher, loop = adapter(tmp_path, "t0001", "t0001/error")
+    assert searcher.suggest("a")["trial_id"] == "t0001"
+    assert searcher.suggest("b")["trial_id"] == "t0001-error"
+    loop.jobs.append(Job(config=RunConfig().to_dict(), run_dir=str(tmp_path / "control"), threads=1))
+    assert searcher.suggest("c")["trial_id"] == "control"
 
 
-def test_only_complete_trials_are_timed_again():
-    assert not Retiming().is_wanted({"state": "stopped_early", "timing_quality": "contended"})
-    assert not Retiming().is_wanted({"state": "failed", "timing_quality": "contended"})
+def test_a_workers_outcome_is_handed_to_the_loop_once(tmp_path):
+    searcher, loop = adapter(tmp_path, "t0001")
+    searcher.suggest("a")
+    searcher.on_trial_complete("a", {OUTCOME: json.dumps({"state": "complete", "val_mse": 0.5})})
+    searcher.on_trial_complete("a", {OUTCOME: json.dumps({"state": "failed"})})
+    assert loop.outcomes == [{"state": "complete", "val_mse": 0.5}]
 
 
-def test_no_trial_is_timed_again_when_the_time_is_over(tmp_path):
-    tune = Tune(tmp_path, deadline=time.time() + 0.3)
-    tune.ask()
-    tune.end("contended")
-    assert tune.notes == []
-    assert tune.told() == {"t0001": [0.5, 10.0]}
-    assert tune.ask() == Searcher.FINISHED
-
-
-def test_a_search_that_is_stopped_tells_the_study_of_the_first_timing(tmp_path):
-    tune = Tune(tmp_path)
-    tune.ask()
-    tune.end("contended")
-    tune.searcher.stop("Enough.")
-    assert tune.ask() == Searcher.FINISHED
-    tune.searcher.close()
-    assert tune.told() == {"t0001": [0.5, 10.0]}
-    assert not [trial for trial in tune.study.trials if trial.state == TrialState.RUNNING]
-
-
-def test_a_second_timing_is_no_trial_of_its_own_beside_others(tmp_path):
-    tune = Tune(tmp_path, num_trials=2)
-    tune.ask()
-    tune.end("contended")
-    tune.ask()
-    assert tune.ask()["trial_id"] == "t0002"
+def test_the_search_goes_on_while_a_job_may_bring_more_and_is_finished_after_the_last(tmp_path):
+    searcher, _ = adapter(tmp_path, "t0001")
+    searcher.suggest("a")
+    assert searcher.suggest("b") is None
+    searcher.on_trial_complete("a", {OUTCOME: json.dumps({"state": "complete"})})
+    assert searcher.suggest("b") == Searcher.FINISHED
 
 
 def test_a_trial_that_is_stopped_at_its_first_report_has_the_values_of_that_report(tmp_path):
-    tune = Tune(tmp_path)
-    tune.ask()
-    report = {"samples": 64, "val_mse": 0.7, "val_mae": 0.6, "seconds_per_epoch": 12.0, IS_CONTENDED: 1}
-    tune.searcher.on_trial_complete("1", report)
-    (row,) = tune.ledger.rows
-    assert (row["state"], row["train_samples"], row["timing_quality"]) == ("stopped_early", 64, "contended")
-    assert row["error"].startswith("Stopped at the rung of 64 training windows")
-    assert tune.told() == {"t0001": [0.7, 12.0]}
+    searcher, loop = adapter(tmp_path, "t0001")
+    searcher.suggest("a")
+    searcher.on_trial_complete("a", {"samples": 64, "val_mse": 0.7, "seconds_per_epoch": 12.0, IS_CONTENDED: 1})
+    (outcome,) = loop.outcomes
+    assert (outcome["state"], outcome["val_mse"], outcome["train_samples"]) == ("stopped_early", 0.7, 64)
+    assert outcome["timing_quality"] == "contended"
+    assert outcome["error"].startswith("Stopped at the rung of 64 training windows")
 
 
-def test_a_trial_whose_actor_died_has_failed(tmp_path):
-    tune = Tune(tmp_path)
-    tune.ask()
-    tune.searcher.on_trial_complete("1", error=True)
-    assert tune.ledger.rows[0]["state"] == "failed"
-    assert "The process that watched the worker died" in tune.ledger.rows[0]["error"]
+def test_a_job_whose_actor_died_has_failed(tmp_path):
+    searcher, loop = adapter(tmp_path, "t0001")
+    searcher.suggest("a")
+    searcher.on_trial_complete("a", error=True)
+    assert loop.outcomes[0]["state"] == "failed"
+    assert "The process that watched the worker died" in loop.outcomes[0]["error"]
 
 
-def test_a_trial_whose_folder_is_not_there_yet_can_be_told_to_stop(tmp_path):
-    tune = Tune(tmp_path)
-    folder = Path(tune.ask()["job"]["run_dir"])
+def test_a_job_whose_folder_is_not_there_yet_can_be_told_to_stop(tmp_path):
+    searcher, loop = adapter(tmp_path, "t0001")
+    folder = Path(loop.jobs[0].run_dir)
+    searcher.suggest("a")
     assert not folder.exists()
-    tune.searcher.stop("enough")
-    assert (folder / STOP_FILE).read_text() == "enough"
+    searcher.stop("enough", now=True)
+    assert (folder / STOP_FILE).read_text() == "now:enough"
 
 
-def test_what_an_earlier_trial_of_a_folder_was_told_is_forgotten(tmp_path):
-    folder = RunFolder(tmp_path).trial("t0001").path
+def test_what_an_earlier_run_of_a_folder_was_told_is_forgotten(tmp_path):
+    searcher, loop = adapter(tmp_path, "t0001")
+    folder = Path(loop.jobs[0].run_dir)
     ask_to_stop(folder, "earlier")
-    assert Path(Tune(tmp_path).ask()["job"]["run_dir"]) == folder
+    searcher.suggest("a")
     assert not (folder / STOP_FILE).exists()
 
 
-def test_a_trial_that_is_handed_out_while_the_search_is_ended_is_told_so(tmp_path, monkeypatch):
-    tune = Tune(tmp_path)
-    monkeypatch.setattr("search.tune.searcher.forget_stop", lambda folder: tune.searcher.stop("enough"))
-    assert (Path(tune.ask()["job"]["run_dir"]) / STOP_FILE).read_text() == "enough"
+def test_a_job_that_is_handed_out_while_the_search_is_ended_is_told_so(tmp_path):
+    searcher, loop = adapter(tmp_path, "t0001")
+    folder = Path(loop.jobs[0].run_dir)
+    loop.can_stop_early = lambda job: bool(searcher.stop("enough"))
+    searcher.suggest("a")
+    assert (folder / STOP_FILE).read_text() == "enough"
+
+
+@pytest.mark.parametrize("name", ["t0001", "t0002"])
+def test_a_row_that_cannot_be_written_breaks_the_search_off_and_says_why(tmp_path, name):
+    searcher, loop = adapter(tmp_path, name)
+    searcher.suggest("a")
+    loop.refuses = True
+    searcher.on_trial_complete("a", {OUTCOME: json.dumps({"state": "complete"})})
+    assert searcher.failure == f"{name} could not be recorded (OSError: No space left on device)"
+    assert loop.stop_reason == searcher.failure
+
+
+def test_what_tune_leaves_without_an_end_is_ended_with_the_search(tmp_path):
+    searcher, loop = adapter(tmp_path, "t0001")
+    searcher.suggest("a")
+    searcher.stop("enough")
+    searcher.close()
+    assert loop.outcomes[0]["state"] == "interrupted"
+    assert loop.is_closed

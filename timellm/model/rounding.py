@@ -90,6 +90,12 @@ def slowdown(dtype: torch.dtype) -> float:
     return min(other) / min(plain)
 
 
+def gflop_per_second() -> float:
+    """Operations per second of a product in fp32 on this CPU, in 1e9: the best of a few."""
+    best = min(_seconds_of_product(torch.float32) for _ in range(_ROUNDS))
+    return 2 * _ROWS * _INNER * _COLUMNS / best / 1e9
+
+
 def _seconds_of_product(dtype: torch.dtype) -> float:
     left, right = torch.ones(_ROWS, _INNER, dtype=dtype), torch.ones(_INNER, _COLUMNS, dtype=dtype)
     started = time.perf_counter()

@@ -1,0 +1,41 @@
+"""What the loop of a search tells whoever shows it and keeps its manifest."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol
+
+from search.decide.plan import Plan
+from search.decide.study import Proposal
+
+
+class Listener(Protocol):
+    """Hears of everything that happens in a search."""
+
+    def planned(self, plan: Plan, rows: Sequence[Mapping[str, Any]]) -> None:
+        """The plan has been made."""
+
+    def started(self, proposal: Proposal, what: str) -> None:
+        """A run of a trial starts.
+
+        Args:
+            proposal: The trial.
+            what: time, again (a second timing), error or together.
+        """
+
+    def row(self, row: Mapping[str, Any] | None, rows: Sequence[Mapping[str, Any]]) -> None:
+        """A row has been written, and the study been told.
+
+        Args:
+            row: The row; None where only the noise of errors is known better now.
+            rows: The table with it.
+        """
+
+    def controls(self, controls: Sequence[Mapping[str, Any]], rows: Sequence[Mapping[str, Any]]) -> None:
+        """The forecasts without a language model have been measured."""
+
+    def note(self, text: str, *, is_kept: bool) -> None:
+        """Something about a trial is to be said.
+
+        Args:
+            text: A sentence.
+            is_kept: Whether it tells how a row came about, so that the manifest keeps it.
+        """
