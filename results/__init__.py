@@ -1,14 +1,18 @@
 """Reads a run folder: the trials table, its Pareto front, the report and the recommended configuration.
 
 `layout` names the files of a run folder, `columns` the columns of its table, `table` writes and loads it; `pareto`,
-`importance`, `effects` and `comparison` draw conclusions, `picks` and `recommend` choose settings and write them as
+`importance`, `effects` and `comparison` draw conclusions; `errors`, `judgement` and
+`verdict` say what errors show; `picks` and `recommend` choose settings and write them as
 commands; `page` builds the report out of `answer`, `sections` and `figures`. `report.py` is the command line.
 """
 
 from results.analysis.comparison import compare
 from results.analysis.effects import main_effects
+from results.analysis.errors import load_errors, repeats_of
 from results.analysis.importance import knob_importance
+from results.analysis.judgement import difference, pooled_spread
 from results.analysis.pareto import hypervolume, hypervolume_over_time, joint_score, mark_pareto, pareto_front
+from results.analysis.picks import recommend
 from results.analysis.table import load_trials, write_trials
 from results.document.page import build_report
 from timellm.contract.layout import RunFolder
@@ -17,13 +21,18 @@ __all__ = [
     "RunFolder",
     "build_report",
     "compare",
+    "difference",
     "hypervolume",
     "hypervolume_over_time",
     "joint_score",
     "knob_importance",
+    "load_errors",
     "load_trials",
     "main_effects",
     "mark_pareto",
     "pareto_front",
+    "pooled_spread",
+    "recommend",
+    "repeats_of",
     "write_trials",
 ]

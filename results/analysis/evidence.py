@@ -7,6 +7,7 @@ from typing import Any
 import pandas as pd
 
 from results.analysis.effects import main_effects
+from results.analysis.errors import ErrorTraining, load_errors
 from results.analysis.fidelity import fidelity_words, main_fidelity
 from results.analysis.importance import knob_importance, varied_knobs
 from results.analysis.pareto import average_repeats, hypervolume_over_time, pareto_front, time_weight
@@ -24,6 +25,8 @@ class Evidence:
     manifest: Mapping[str, Any]
     trials: pd.DataFrame
     """Every row."""
+    errors: tuple[ErrorTraining, ...]
+    """Every training that measured an error, where errors were measured apart."""
     main: pd.DataFrame
     """Rows of the main fidelity, failed ones included."""
     configurations: pd.DataFrame
@@ -106,7 +109,7 @@ def gather(folder: RunFolder) -> Evidence:
         InputError: If the folder is no run folder or cannot be read.
     """
     manifest = folder.read_manifest()
-    trials = load_trials(folder.path)
+    trials, errors = load_trials(folder.path), load_errors(folder)
     main = main_fidelity(trials)
     configurations = average_repeats(main)
     growth = pd.DataFrame({"trial_id": [], "trials": [], "elapsed_seconds": [], "hypervolume": []})
@@ -116,10 +119,11 @@ def gather(folder: RunFolder) -> Evidence:
         folder=folder,
         manifest=manifest,
         trials=trials,
+        errors=errors,
         main=main,
         configurations=configurations,
         front=pareto_front(main),
-        recommendation=recommend(trials, manifest),
+        recommendation=recommend(trials, manifest, errors),
         importance=knob_importance(trials),
         effects=main_effects(trials),
         growth=growth,

@@ -1,9 +1,10 @@
 """Which rows of a table may be compared, and what is said about the others."""
 
+import numpy as np
 import pandas as pd
 
-from results.analysis.pareto import comparable
-from timellm.contract.columns import FIDELITY
+from results.analysis.pareto import average_repeats, comparable
+from timellm.contract.columns import BASELINE, FIDELITY, SECONDS_PER_EPOCH, State
 
 
 def main_fidelity(df: pd.DataFrame) -> pd.DataFrame:
@@ -36,6 +37,32 @@ def rows_of_fidelity(df: pd.DataFrame, fidelity: pd.Series) -> pd.DataFrame:
         same &= df[name].isna() if pd.isna(fidelity[name]) else df[name].eq(fidelity[name]).fillna(False)
     unknown = df[list(FIDELITY)].isna().all(axis=1) & ~df.index.isin(comparable(df).index)
     return df[(same | unknown).to_numpy(dtype=bool)]
+
+
+def timed_rows(df: pd.DataFrame) -> pd.DataFrame:
+    """The configurations whose time is known: complete ones, repeats averaged, and those that were timed only.
+
+    Args:
+        df: A trials table.
+
+    Returns:
+        Rows of `results.analysis.pareto.average_repeats`; a row that was timed only has one repeat.
+    """
+    complete = average_repeats(df)
+    seconds = df[SECONDS_PER_EPOCH].astype("float64")
+    timed = (df["state"] == State.STOPPED_EARLY).to_numpy() & (np.isfinite(seconds) & (seconds > 0)).to_numpy()
+    if not timed.any():
+        return complete
+    missing = pd.Series(pd.NA, index=df.index[timed], dtype="Float64")
+    only = df[timed].assign(repeats=1, confirmations=0, val_mse_std=missing, seconds_per_epoch_std=missing)
+    return pd.concat([complete, only]).sort_index() if len(complete) else only
+
+
+def timed_baseline(df: pd.DataFrame) -> pd.Series:
+    """The baseline's row of `timed_rows`; empty where it was not timed."""
+    rows = timed_rows(df)
+    found = rows[(rows["source"] == BASELINE).to_numpy(dtype=bool)]
+    return found.iloc[0] if len(found) else pd.Series(dtype=object)
 
 
 def fidelity_words(df: pd.DataFrame) -> str:

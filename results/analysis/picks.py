@@ -1,22 +1,23 @@
-"""The three recommendations and the reasons for them."""
+"""The recommendations and the reasons for them."""
 
+import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import pandas as pd
 
-from results.analysis.fidelity import main_fidelity
+from results.analysis.errors import ErrorTraining
+from results.analysis.fidelity import main_fidelity, timed_baseline, timed_rows
+from results.analysis.judgement import TOLERANCE, Difference
 from results.analysis.pareto import average_repeats, joint_score, reference_rows, time_weight
 from results.analysis.ratios import Ratio, mse_change, speedup_ratio
 from results.analysis.reference import baseline_lack, reference_name
-from results.analysis.wording import change_words, multiple, seconds_words, signed, weight_words
+from results.analysis.verdict import Verdict, judge
+from results.analysis.wording import NOT_TELLING, difference_words, multiple, seconds_words, signed, weight_words
 from timellm.contract.columns import BASELINE, SECONDS_PER_EPOCH, VAL_MSE, knob_columns, knob_name
 
-MSE_TOLERANCE = 0.02
-"""Share by which the fastest pick's validation MSE may exceed the reference's."""
-
-TITLES = {"fastest": "Fastest", "balanced": "Balanced", "accurate": "Most accurate"}
+TITLES = {"exact": "Exact", "fastest": "Fastest", "balanced": "Balanced", "accurate": "Most accurate"}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -24,17 +25,23 @@ class Pick:
     """One recommended configuration."""
 
     name: str
-    """fastest, balanced or accurate."""
+    """One of `timellm.contract.layout.PICKS`."""
     row: pd.Series
-    """Its row of `results.analysis.pareto.average_repeats`."""
+    """Its row of `timed_rows`."""
     reason: str
     """Why it was picked, one or two sentences."""
     speedup: Ratio
-    """Against the reference."""
+    """Against the reference; of the exact pick against the baseline."""
     mse_change: float
-    """Against the reference, percent."""
+    """Against the reference, percent; NaN where one of both has no error."""
     mse_std: float
     """Standard deviation of `mse_change` over seeds, percent; NaN with one seed."""
+    difference: Difference | None
+    """Difference of error over the seeds that both were trained with; None where they share none."""
+    has_same_numbers: bool
+    """Whether only ways to compute tell it from the reference, so that both have one error."""
+    is_telling: bool
+    """Whether errors tell anything; else no word is said about its error."""
     changes: tuple[tuple[str, str, str], ...]
     """Knob, its value, the reference's value, where the two differ."""
     is_reference: bool
@@ -52,9 +59,19 @@ class Pick:
 
     @property
     def is_preliminary(self) -> bool:
-        """Whether it stands on projected rows that no other seed has confirmed."""
+        """Whether it stands on projected rows that no other seed has confirmed; the same numbers need no seed."""
         projected = pd.isna(self.row["is_projected"]) or bool(self.row["is_projected"])
-        return projected and int(self.row["confirmations"]) == 0
+        repeated = int(self.row["confirmations"]) > 0 or (
+            self.difference is not None and len(self.difference.seeds) > 1
+        )
+        return projected and not repeated and not self.has_same_numbers
+
+    @property
+    def error_words(self) -> str:
+        """What may be said of its error: `the same numbers`, or the change with its interval and word."""
+        if self.has_same_numbers:
+            return "the same numbers"
+        return difference_words(self.mse_change, self.difference) if self.is_telling else NOT_TELLING
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -62,40 +79,56 @@ class Recommendation:
     """What a run recommends."""
 
     picks: tuple[Pick, ...]
-    """fastest, balanced, accurate; empty while there is no complete trial."""
+    """In the order of `PICKS`: exact where the baseline was timed, the others where there is a complete trial."""
     reference: pd.Series
-    """The row that ratios refer to; empty while there is no complete trial."""
+    """The row that ratios refer to; empty while no trial was timed."""
     considered: int
     """Complete configurations of the main fidelity."""
     caveats: tuple[str, ...]
     """What a reader must know about all picks, one sentence each."""
+    verdict: Verdict
+    """What errors show."""
 
     def pick(self, name: str) -> Pick:
         """One of the picks by name."""
         return next(pick for pick in self.picks if pick.name == name)
 
     @property
+    def headline(self) -> Pick | None:
+        """What is recommended first: the balanced pick, or the exact one where errors are not telling."""
+        by_name = {pick.name: pick for pick in self.picks}
+        order = ("balanced", "exact") if self.verdict.telling.holds else ("exact", "balanced")
+        return next((by_name[name] for name in order if name in by_name), None)
+
+    @property
     def reference_name(self) -> str:
-        """What ratios refer to, for a sentence: `the baseline` or `trial t0001`; needs a complete trial."""
+        """What ratios refer to, for a sentence: `the baseline` or `trial t0001`; needs a timed trial."""
         return reference_name(self.reference)
 
     @property
     def beats_baseline(self) -> bool:
-        """Whether some configuration has a better joint score than the reference."""
-        return bool(self.picks) and not self.pick("balanced").is_reference
+        """Whether what is recommended first is another configuration than the reference."""
+        return self.headline is not None and not self.headline.is_reference
+
+    @property
+    def beats_in_score(self) -> bool:
+        """Whether some complete configuration has a better joint score than the reference."""
+        return any(pick.name == "balanced" and not pick.is_reference for pick in self.picks)
 
 
-def recommend(df: pd.DataFrame, manifest: Mapping[str, Any]) -> Recommendation:
-    """Choose the fastest, the balanced and the most accurate configuration.
+def recommend(df: pd.DataFrame, manifest: Mapping[str, Any], errors: Sequence[ErrorTraining] = ()) -> Recommendation:
+    """Choose the exact, the fastest, the balanced and the most accurate configuration.
 
     Args:
         df: The trials table of one run.
         manifest: The run's manifest, for its time weight, its controls and the weights of its language model.
+        errors: The run's error trainings, from `results.analysis.errors.load_errors`.
 
     Returns:
-        Picks among the complete configurations of the main fidelity, repeats averaged. fastest: least
-        seconds_per_epoch with a val_mse at most `MSE_TOLERANCE` above the reference's; balanced: best joint score;
-        accurate: least val_mse.
+        Picks of the main fidelity, repeats averaged. exact: least seconds_per_epoch of the timed rows with the
+        baseline's own numbers; it needs a timed baseline, and no error. The others among complete rows; fastest: least
+        seconds_per_epoch with a val_mse at most `TOLERANCE` above the reference's; balanced: best joint score;
+        accurate: least val_mse of the rows that owe it to no greater number of optimizer steps.
 
     Raises:
         InputError: If the manifest's time weight is none.
@@ -103,52 +136,91 @@ def recommend(df: pd.DataFrame, manifest: Mapping[str, Any]) -> Recommendation:
     weight = time_weight(manifest)
     main = main_fidelity(df)
     rows = average_repeats(main)
-    if rows.empty:
-        return Recommendation(picks=(), reference=pd.Series(dtype=object), considered=0, caveats=())
-    reference = reference_rows(main).iloc[0]
-    rows = rows.assign(joint_score=joint_score(rows, weight))
-    tolerated = rows[(rows[VAL_MSE] <= (1 + MSE_TOLERANCE) * reference[VAL_MSE]).to_numpy(dtype=bool)]
-    chosen = {
-        "fastest": tolerated.sort_values([SECONDS_PER_EPOCH, VAL_MSE]).iloc[0],
-        "balanced": rows.sort_values(["joint_score", SECONDS_PER_EPOCH]).iloc[0],
-        "accurate": rows.sort_values([VAL_MSE, SECONDS_PER_EPOCH]).iloc[0],
-    }
-    picks = tuple(_pick(name, row, reference, rows, len(tolerated), weight) for name, row in chosen.items())
-    return Recommendation(
-        picks=picks, reference=reference, considered=len(rows), caveats=tuple(_caveats(df, reference, picks, manifest))
+    baseline = timed_baseline(main)
+    reference = reference_rows(main).iloc[0] if len(rows) else baseline
+    verdict = judge(main, reference, manifest, errors)
+    chosen: dict[str, pd.Series] = {}
+    tolerated = rows
+    if not baseline.empty:
+        chosen["exact"] = _exact(timed_rows(main), baseline, verdict)
+    if len(rows):
+        rows = rows.assign(joint_score=joint_score(rows, weight))
+        tolerated = rows[(rows[VAL_MSE] <= (1 + TOLERANCE) * reference[VAL_MSE]).to_numpy(dtype=bool)]
+        by_error = rows.sort_values([VAL_MSE, SECONDS_PER_EPOCH])
+        chosen["fastest"] = tolerated.sort_values([SECONDS_PER_EPOCH, VAL_MSE]).iloc[0]
+        chosen["balanced"] = rows.sort_values(["joint_score", SECONDS_PER_EPOCH]).iloc[0]
+        chosen["accurate"] = next(row for _, row in by_error.iterrows() if verdict.may_be_accurate(row))
+    picks = tuple(
+        _pick(name, row, baseline if name == "exact" else reference, verdict, (len(rows), len(tolerated)), weight)
+        for name, row in chosen.items()
     )
+    caveats = tuple(_caveats(df, reference, picks, manifest, verdict)) if picks else ()
+    return Recommendation(picks=picks, reference=reference, considered=len(rows), caveats=caveats, verdict=verdict)
 
 
-def _pick(name: str, row: pd.Series, reference: pd.Series, rows: pd.DataFrame, tolerated: int, weight: float) -> Pick:
+def _exact(rows: pd.DataFrame, baseline: pd.Series, verdict: Verdict) -> pd.Series:
+    """The fastest row with the baseline's own numbers; the baseline itself where nothing is faster."""
+    key = verdict.key(baseline)
+    faster = rows[(rows[SECONDS_PER_EPOCH] < baseline[SECONDS_PER_EPOCH]).to_numpy(dtype=bool)]
+    in_order = faster.sort_values(SECONDS_PER_EPOCH, kind="stable")
+    return next((row for _, row in in_order.iterrows() if verdict.key(row) == key), baseline)
+
+
+def _pick(
+    name: str, row: pd.Series, reference: pd.Series, verdict: Verdict, counts: tuple[int, int], weight: float
+) -> Pick:
+    """A pick and what is said of it.
+
+    Args:
+        name: Which one.
+        row: Its row.
+        reference: The row that its ratios refer to.
+        verdict: What errors show.
+        counts: Complete configurations, and those of them within the tolerance.
+        weight: Of log time in the joint score.
+    """
     change, deviation = mse_change(row, reference)
-    speedup = speedup_ratio(row, reference)
-    base = "baseline" if reference["source"] == BASELINE else f"reference {reference['trial_id']}"
-    count = f"{len(rows)} complete configuration{'s' if len(rows) != 1 else ''}"
-    against = f"{seconds_words(row[SECONDS_PER_EPOCH])} per epoch"
-    if row["trial_id"] == reference["trial_id"]:
-        against += f", and it is the {base} itself"
-    else:
-        against += f" against the {base}'s {seconds_words(reference[SECONDS_PER_EPOCH])}: {multiple(speedup)}"
-        against += f", at {change_words(change, deviation)} validation MSE"
-    within = "only one" if tolerated == 1 else f"fastest of the {tolerated}"
-    reasons = {
-        "fastest": f"The {within} of {count} whose validation MSE is at most "
-        f"{MSE_TOLERANCE:.0%} above the {base}'s".replace("%", " %")
-        + f": {against}.",
-        "balanced": f"The best joint score of {count}, {signed(row['joint_score'])} (lower is better): {against}. "
-        + weight_words(weight),
-        "accurate": f"The lowest validation MSE of {count}, {row[VAL_MSE]:.4f}: {against}.",
-    }
-    return Pick(
+    is_reference = bool(row["trial_id"] == reference["trial_id"])
+    pick = Pick(
         name=name,
         row=row,
-        reason=reasons[name],
-        speedup=speedup,
+        reason="",
+        speedup=speedup_ratio(row, reference),
         mse_change=change,
         mse_std=deviation,
+        difference=verdict.difference(row),
+        has_same_numbers=name == "exact" or is_reference or verdict.key(row) == verdict.key(reference),
+        is_telling=verdict.telling.holds,
         changes=_changes(row, reference),
-        is_reference=bool(row["trial_id"] == reference["trial_id"]),
+        is_reference=is_reference,
     )
+    return dataclasses.replace(pick, reason=_reason(pick, reference, counts, weight))
+
+
+def _reason(pick: Pick, reference: pd.Series, counts: tuple[int, int], weight: float) -> str:
+    row, (considered, tolerated) = pick.row, counts
+    base = "baseline" if reference["source"] == BASELINE else f"reference {reference['trial_id']}"
+    count = f"{considered} complete configuration{'s' if considered != 1 else ''}"
+    against = f"{seconds_words(row[SECONDS_PER_EPOCH])} per epoch"
+    if pick.is_reference:
+        against += f", and it is the {base} itself"
+    else:
+        against += f" against the {base}'s {seconds_words(reference[SECONDS_PER_EPOCH])}: {multiple(pick.speedup)}"
+        if pick.has_same_numbers:
+            against += ", the same numbers"
+        elif pick.is_telling:
+            against += f", at {pick.error_words} validation MSE"
+    within = "only one" if tolerated == 1 else f"fastest of the {tolerated}"
+    if pick.name == "exact":
+        return f"The fastest way to compute the {base}'s own numbers, so it needs no error: {against}."
+    if pick.name == "fastest":
+        limit = f"{TOLERANCE:.0%}".replace("%", " %")
+        return f"The {within} of {count} whose validation MSE is at most {limit} above the {base}'s: {against}."
+    if pick.name == "balanced":
+        score = signed(row["joint_score"])
+        return f"The best joint score of {count}, {score} (lower is better): {against}. {weight_words(weight)}"
+    lowest = f"The lowest validation MSE of {count}, {row[VAL_MSE]:.4f}"
+    return f"{lowest}, that is no effect of more optimizer steps in as many windows: {against}."
 
 
 def _changes(row: pd.Series, reference: pd.Series) -> tuple[tuple[str, str, str], ...]:
@@ -160,8 +232,16 @@ def _changes(row: pd.Series, reference: pd.Series) -> tuple[tuple[str, str, str]
     return tuple(changes)
 
 
-def _caveats(df: pd.DataFrame, reference: pd.Series, picks: tuple[Pick, ...], manifest: Mapping[str, Any]) -> list[str]:
+def _caveats(
+    df: pd.DataFrame, reference: pd.Series, picks: tuple[Pick, ...], manifest: Mapping[str, Any], verdict: Verdict
+) -> list[str]:
     caveats = []
+    if not verdict.telling.holds:
+        caveats.append(
+            verdict.telling.reason + " So the exact pick is recommended, and no error is claimed."
+            if any(pick.name == "exact" for pick in picks)
+            else verdict.telling.reason
+        )
     lack = baseline_lack(df, reference)
     if lack is not None:
         caveats.append(
@@ -173,8 +253,9 @@ def _caveats(df: pd.DataFrame, reference: pd.Series, picks: tuple[Pick, ...], ma
             "confirmed the picks. Run the search with --confirm 3, or train the commands in full."
         )
     caveats += _control_caveat(picks, manifest.get("controls") or [])
-    if any(pick.row["timing_quality"] == "contended" for pick in picks):
-        names = sorted({pick.trial_id for pick in picks if pick.row["timing_quality"] == "contended"})
+    contended = [pick for pick in picks if pick.row["timing_quality"] == "contended"]
+    names = sorted({pick.trial_id for pick in contended if not (pick.name == "exact" and pick.is_reference)})
+    if names:
         caveats.append(f"Other load was seen while {', '.join(names)} was timed; its time is less sure than it looks.")
     if (manifest.get("run_config") or {}).get("llm_weights") == "random":
         caveats.append("The language model has random weights: times are real, accuracy means nothing.")
@@ -183,7 +264,9 @@ def _caveats(df: pd.DataFrame, reference: pd.Series, picks: tuple[Pick, ...], ma
 
 def _control_caveat(picks: tuple[Pick, ...], controls: Sequence[Mapping[str, Any]]) -> list[str]:
     """Which controls no trial beats, or else those that the balanced pick does not beat; empty where it beats all."""
-    mse = {pick.name: float(pick.row[VAL_MSE]) for pick in picks}
+    mse = {pick.name: float(pick.row[VAL_MSE]) for pick in picks if pick.name != "exact"}
+    if not mse:
+        return []
     better = [control for control in controls if float(control[VAL_MSE]) < mse["accurate"]]
     than = "every trial"
     if not better:

@@ -49,8 +49,11 @@ def mse_change(row: pd.Series, reference: pd.Series) -> tuple[float, float]:
         reference: The row that ratios refer to.
 
     Returns:
-        Both in percent of the reference; the deviation is NaN unless both were run with two seeds or more.
+        Both in percent of the reference, NaN where one has no error; the deviation is NaN unless both were run with
+        two seeds or more.
     """
+    if pd.isna(row[VAL_MSE]) or pd.isna(reference[VAL_MSE]):
+        return math.nan, math.nan
     change = 100 * (float(row[VAL_MSE]) / float(reference[VAL_MSE]) - 1)
     relative = [
         float(side["val_mse_std"]) / float(side[VAL_MSE]) if pd.notna(side["val_mse_std"]) else math.nan

@@ -2,10 +2,14 @@
 
 import math
 
+from results.analysis.judgement import Difference, Word
 from results.analysis.ratios import Ratio
 
 MISSING = "–"
 """Stands where there is no value."""
+
+NOT_TELLING = "not telling"
+"""Stands where an error is not telling, so that no change of it is claimed."""
 
 
 def seconds_words(seconds: float) -> str:
@@ -52,6 +56,20 @@ def signed(value: float) -> str:
 def change_words(change: float, deviation: float) -> str:
     """A change and its spread over seeds, both in percent: `+1.3 % ± 0.4 %`."""
     return f"{percent(change)} ± {deviation:.1f} %" if math.isfinite(deviation) else percent(change)
+
+
+def difference_words(change: float, difference: Difference | None) -> str:
+    """A change of error in percent with its interval and what may be said of it.
+
+    Returns:
+        Such as `+0.4 % (95 % interval −0.9 to +1.7 %: no worse than 2 %)`, or `+1.3 % (not shown)` where no repeats
+        tell its noise.
+    """
+    if difference is None or not math.isfinite(difference.low):
+        return f"{percent(change)} ({Word.NOT_SHOWN})"
+    low, high = (100 * (end - 1) for end in (difference.low, difference.high))
+    interval = f"95 % interval {percent(low).removesuffix(' %')} to {percent(high)}"
+    return f"{percent(difference.percent)} ({interval}: {difference.word})"
 
 
 def weight_words(weight: float) -> str:

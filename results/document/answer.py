@@ -1,23 +1,26 @@
 """The top of a report: what to run, why, and how sure that is."""
 
-import math
 import shlex
 from datetime import UTC, datetime
 
 import pandas as pd
 
 from results.analysis.evidence import Evidence
+from results.analysis.judgement import Word
 from results.analysis.picks import Pick
-from results.analysis.wording import MISSING, change_words, factor, percent, seconds_words
+from results.analysis.wording import MISSING, factor, percent, seconds_words
 from results.document.markup import Child, Element, definition_list, el, table
 from timellm.contract.columns import PEAK_MEMORY_GIB, SECONDS_PER_EPOCH, VAL_MSE, State
 
 REFRESH_SECONDS = 15
 """How often the page of a running search is loaded again."""
 
+PICKS_TITLES = {1: "The pick", 3: "Three picks", 4: "Four picks"}
+"""Heading of the table of picks, by their number."""
+
 
 def answer_section(evidence: Evidence) -> Element:
-    """The recommended setting: headline, figures, command, the three picks and their caveats."""
+    """The recommended setting: headline, figures, command, the picks and their caveats."""
     recommendation = evidence.recommendation
     if not recommendation.picks:
         return el(
@@ -27,16 +30,17 @@ def answer_section(evidence: Evidence) -> Element:
             el("h1", None, "No complete trial yet" if evidence.is_live else "No trial completed"),
             el("p", {"class": "lead"}, _empty_words(evidence)),
         )
-    balanced = recommendation.pick("balanced")
+    first = recommendation.headline
+    assert first is not None  # there are picks
     return el(
         "section",
         {"class": "answer", "id": "answer"},
         _eyebrow(evidence),
         el("h1", None, headline(evidence)),
-        el("p", {"class": "lead"}, _changes_words(balanced, evidence), _badge(balanced)),
-        _figures(balanced, evidence),
-        _command(evidence),
-        el("h2", None, "Three picks"),
+        el("p", {"class": "lead"}, _changes_words(first, evidence), _badge(first)),
+        _figures(first, evidence),
+        _command(evidence, first),
+        el("h2", None, PICKS_TITLES[len(recommendation.picks)]),
         _picks_table(evidence),
         el("ul", {"class": "reasons"}, [_reason(pick) for pick in recommendation.picks]),
         el("ul", {"class": "caveats"}, [el("li", None, caveat) for caveat in recommendation.caveats])
@@ -48,14 +52,22 @@ def answer_section(evidence: Evidence) -> Element:
 def headline(evidence: Evidence) -> str:
     """The answer in one line."""
     recommendation = evidence.recommendation
-    base = recommendation.reference_name
-    if not recommendation.beats_baseline:
-        return f"Nothing beats {base}{' yet' if evidence.is_live else ''}"
-    balanced = recommendation.pick("balanced")
-    change = percent(balanced.mse_change)
-    if abs(balanced.mse_change) < 0.05:
-        return f"{factor(balanced.speedup.value)}× as fast as {base}, at the same validation MSE"
-    return f"{factor(balanced.speedup.value)}× as fast as {base}, at {change} validation MSE"
+    first, base = recommendation.headline, recommendation.reference_name
+    yet = " yet" if evidence.is_live else ""
+    if first is None or not recommendation.beats_baseline:
+        if first is not None and first.name == "exact":
+            return f"No faster way to the baseline's numbers was found{yet}"
+        return f"Nothing beats {base}{yet}"
+    faster = f"{factor(first.speedup.value)}× as fast"
+    if first.name == "exact":
+        return f"{faster}, the same numbers"
+    if first.has_same_numbers:
+        return f"{faster} as {base}, the same numbers"
+    if not first.is_telling:
+        return f"{faster} as {base}, errors not telling"
+    change = first.difference.percent if first.difference is not None else first.mse_change
+    word = first.difference.word if first.difference is not None else Word.NOT_SHOWN
+    return f"{faster} as {base}, at {percent(change)} validation MSE ({word})"
 
 
 def live_banner(evidence: Evidence) -> Element | None:
@@ -109,6 +121,8 @@ def _changes_words(pick: Pick, evidence: Evidence) -> list[Child]:
     if not evidence.recommendation.beats_baseline:
         if evidence.recommendation.considered == 1:
             return ["It is the only complete configuration. "]
+        if pick.name == "exact":
+            return ["No other configuration that was timed has the baseline's numbers and is faster. "]
         return [
             f"None of the {evidence.recommendation.considered} complete configurations has a better joint score, "
             "so keep its settings. "
@@ -120,6 +134,8 @@ def _changes_words(pick: Pick, evidence: Evidence) -> list[Child]:
 
 
 def _badge(pick: Pick) -> Element:
+    if pick.name == "exact":
+        return el("span", {"class": "badge"}, "exact")
     if pick.is_preliminary:
         return el("span", {"class": "badge warn"}, "preliminary")
     seeds = int(pick.row["repeats"])
@@ -136,9 +152,7 @@ def _figures(pick: Pick, evidence: Evidence) -> Element:
     interval = "the interval is not known"
     if pick.speedup.is_known:
         interval = f"95 % interval {factor(pick.speedup.low)} to {factor(pick.speedup.high)}"
-    spread = "one seed, so its spread is not known"
-    if math.isfinite(pick.mse_std):
-        spread = f"± {pick.mse_std:.1f} % over {int(row['repeats'])} seeds"
+    spread = "" if pick.is_reference else pick.error_words
     cards = [
         ("Speed-up", f"{factor(pick.speedup.value)}×", "" if pick.is_reference else interval),
         (
@@ -146,7 +160,7 @@ def _figures(pick: Pick, evidence: Evidence) -> Element:
             seconds_words(row[SECONDS_PER_EPOCH]),
             against(SECONDS_PER_EPOCH, seconds_words(reference[SECONDS_PER_EPOCH])),
         ),
-        ("Validation MSE", f"{row[VAL_MSE]:.4f}", _join(against(VAL_MSE, f"{reference[VAL_MSE]:.4f}"), spread)),
+        ("Validation MSE", _error(row), _join(against(VAL_MSE, _error(reference)), spread)),
         ("Peak memory", _gib(row), against(PEAK_MEMORY_GIB, _gib(reference))),
     ]
     values: list[tuple[str, Child]] = [
@@ -160,12 +174,16 @@ def _join(*parts: str) -> str:
     return ", ".join(part for part in parts if part)
 
 
-def _command(evidence: Evidence) -> Element:
+def _command(evidence: Evidence, pick: Pick) -> Element:
     path = shlex.quote(str(evidence.folder.recommended_command))
     return el(
         "div",
         {"class": "command"},
-        el("pre", {"tabindex": "0", "aria-label": "Command of the balanced pick"}, el("code", None, f"bash {path}")),
+        el(
+            "pre",
+            {"tabindex": "0", "aria-label": f"Command of the {pick.title.lower()} pick"},
+            el("code", None, f"bash {path}"),
+        ),
         el("button", {"type": "button", "class": "copy", "hidden": "hidden"}, "Copy"),
     )
 
@@ -180,19 +198,23 @@ def _picks_table(evidence: Evidence) -> Element:
                 pick.trial_id,
                 seconds_words(pick.row[SECONDS_PER_EPOCH]),
                 f"{factor(pick.speedup.value)}×",
-                f"{pick.row[VAL_MSE]:.4f}",
-                MISSING if pick.is_reference else change_words(pick.mse_change, pick.mse_std),
+                _error(pick.row),
+                MISSING if pick.is_reference else el("span", {"class": "wraps"}, pick.error_words),
                 _gib(pick.row),
                 el("span", {"class": "settings"}, changes or "as the baseline" if evidence.has_baseline else changes),
             ]
         )
     heads = ["Pick", "Trial", "Per epoch", "Speed-up", "Validation MSE", "MSE change", "Memory", "Settings that differ"]
-    return table("The three recommended configurations", heads, rows, numeric=range(2, 7))
+    return table("The recommended configurations", heads, rows, numeric=range(2, 7))
 
 
 def _reason(pick: Pick) -> Element:
     folder = f"recommended/{pick.name}/"
     return el("li", None, el("strong", None, f"{pick.title}. "), pick.reason, " Files: ", el("code", None, folder))
+
+
+def _error(row: pd.Series) -> str:
+    return MISSING if pd.isna(row[VAL_MSE]) else f"{row[VAL_MSE]:.4f}"
 
 
 def _gib(row: pd.Series) -> str:

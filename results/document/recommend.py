@@ -7,11 +7,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 
 from results.analysis.picks import Pick, Recommendation
-from results.analysis.wording import MISSING, change_words, multiple, seconds_words
+from results.analysis.verdict import plain
+from results.analysis.wording import MISSING, multiple, seconds_words
 from timellm.contract.columns import knob_columns, knob_name
 from timellm.contract.config import RunConfig
 from timellm.contract.errors import InputError
@@ -24,7 +24,9 @@ _NEEDED = ("run_defaults", "run_config", "train_command", "project_root", "pytho
 
 
 def write_recommendation(folder: RunFolder, recommendation: Recommendation, manifest: Mapping[str, Any]) -> None:
-    """Write recommended/{fastest,balanced,accurate}/ and recommended/command.sh, the balanced one.
+    """Write recommended/{exact,fastest,balanced,accurate}/ and recommended/command.sh.
+
+    The latter is the balanced pick's, or the exact one's where errors are not telling.
 
     Args:
         folder: The run folder.
@@ -49,7 +51,7 @@ def write_recommendation(folder: RunFolder, recommendation: Recommendation, mani
         contents[files.run_config] = json.dumps(config, indent=2) + "\n"
         contents[files.deepspeed_config] = _deepspeed_file(folder, pick, config)
         contents[files.reasons] = reasons_text(pick, recommendation, manifest)
-        if pick.name == "balanced":
+        if pick is recommendation.headline:
             contents[folder.recommended_command] = command
     replace_files(contents)
     for path in contents:
@@ -78,7 +80,7 @@ def run_config_of(row: pd.Series, manifest: Mapping[str, Any]) -> dict[str, Any]
     _require_known({**defaults, **manifest["run_config"]}, defaults)
     if pd.notna(row["seed"]):
         knobs["seed"] = row["seed"]
-    settings = {name: _plain(value, defaults[name]) for name, value in knobs.items()}
+    settings = {name: plain(value, defaults[name]) for name, value in knobs.items()}
     whole = {name: defaults[name] for name in FIDELITY_SETTINGS if name in defaults}
     return {**defaults, **manifest["run_config"], **settings, **whole}
 
@@ -159,7 +161,7 @@ def reasons_text(pick: Pick, recommendation: Recommendation, manifest: Mapping[s
     """why.md: the reason, what changes against the reference, what was measured, what to keep in mind."""
     row = pick.row
     lines = [f"# {pick.title}: trial {pick.trial_id} of {manifest.get('name', 'the run')}", "", pick.reason, ""]
-    if not recommendation.beats_baseline:
+    if not recommendation.beats_in_score:
         lines += [f"Nothing beats {recommendation.reference_name} in the joint score.", ""]
     lines += [f"- {caveat}" for caveat in recommendation.caveats]
     lines += [""] if recommendation.caveats else []
@@ -168,14 +170,15 @@ def reasons_text(pick: Pick, recommendation: Recommendation, manifest: Mapping[s
         lines += ["| " + " | ".join(_cell(part) for part in change) + " |" for change in pick.changes]
         lines.append("")
     memory = MISSING if pd.isna(row["peak_memory_gib"]) else f"{row['peak_memory_gib']:.1f} GiB"
-    mse = "" if pick.is_reference else f" ({change_words(pick.mse_change, pick.mse_std)})"
+    error = MISSING if pd.isna(row["val_mse"]) else f"{row['val_mse']:.4f}"
+    error += "" if pick.is_reference else f" ({pick.error_words})"
     seeds = int(row["repeats"])
     lines += [
         "| measured | |",
         "|---|---|",
         f"| seconds per epoch | {seconds_words(row['seconds_per_epoch'])} |",
         *([] if pick.is_reference else [f"| against the reference | {multiple(pick.speedup)} |"]),
-        f"| validation MSE | {row['val_mse']:.4f}{mse} |",
+        f"| validation MSE | {error} |",
         f"| peak memory | {memory} |",
         f"| seeds | {seeds}{'' if seeds > 1 else ', so the spread of the MSE is not known'} |",
     ]
@@ -193,12 +196,3 @@ def _deepspeed_file(folder: RunFolder, pick: Pick, config: Mapping[str, Any]) ->
     if config["offload_optimizer"] != "off" and own.is_file():
         return own.read_bytes()
     return json.dumps(deepspeed_config_of(config), indent=2) + "\n"
-
-
-def _plain(value: Any, default: Any) -> Any:
-    """A table's value as the type its setting has."""
-    if isinstance(value, np.generic):
-        value = value.item()
-    if isinstance(default, float):
-        return float(value)
-    return value

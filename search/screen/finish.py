@@ -4,10 +4,11 @@ import shlex
 
 import pandas as pd
 
+from results.analysis.errors import load_errors
 from results.analysis.pareto import pareto_front
-from results.analysis.picks import Recommendation, recommend
+from results.analysis.picks import Pick, Recommendation, recommend
 from results.analysis.table import load_trials
-from results.analysis.wording import change_words, multiple
+from results.analysis.wording import multiple
 from results.document.page import build_report
 from search.screen.terminal import Terminal
 from timellm.contract.layout import RunFolder
@@ -27,7 +28,7 @@ def finish(folder: RunFolder, terminal: Terminal) -> bool:
         OSError: If the disk refuses.
     """
     trials, manifest = load_trials(folder.path), folder.read_manifest()
-    recommendation = recommend(trials, manifest)
+    recommendation = recommend(trials, manifest, load_errors(folder))
     build_report(folder)
     if not recommendation.picks:
         terminal.say(f"No trial was completed, so nothing can be recommended. The reasons are in {folder.trials_csv}.")
@@ -45,13 +46,16 @@ def _sentences(recommendation: Recommendation, trials: pd.DataFrame, folder: Run
     """The picks, what to keep in mind, and where everything is."""
     lines = [""]
     name = recommendation.reference_name
-    if not recommendation.beats_baseline:
+    if not recommendation.beats_in_score:
         lines.append(f"Nothing beats {name} in the joint score.")
     for pick in recommendation.picks:
-        change = change_words(pick.mse_change, pick.mse_std)
         note = " (preliminary)" if pick.is_preliminary else ""
-        text = f"{name} itself" if pick.is_reference else f"{multiple(pick.speedup)}, validation MSE {change}"
+        text = f"{name} itself" if pick.is_reference else f"{multiple(pick.speedup)}, {_error_words(pick)}"
         lines.append(f"{pick.title}: {pick.trial_id}, {text}{note}")
     lines += [f"Note: {caveat}" for caveat in recommendation.caveats]
     lines += ["", f"{len(trials)} trials: {folder.trials_csv}", f"Report: {folder.report}"]
     return [*lines, f"Train it: bash {shlex.quote(str(folder.recommended_command))}"]
+
+
+def _error_words(pick: Pick) -> str:
+    return pick.error_words if pick.has_same_numbers else f"validation MSE {pick.error_words}"

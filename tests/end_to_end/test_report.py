@@ -42,7 +42,7 @@ def test_the_report_of_a_real_search_works_offline_in_a_browser(searched, tmp_pa
     assert requests == [searched.folder.report.resolve().as_uri()]
 
 
-@pytest.mark.parametrize("pick", PICKS[1:])
+@pytest.mark.parametrize("pick", PICKS)
 def test_each_recommended_command_trains(searched, tmp_path, pick):
     """As it stands, with shorter data behind it: flags that follow win."""
     write_series(tmp_path / "series.csv")

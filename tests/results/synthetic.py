@@ -74,6 +74,7 @@ def make_manifest(**changes: Any) -> dict[str, Any]:
         "project_root": str(Path(__file__).resolve().parents[2]),
         "python": "python3",
         "command": ["python", "search/run.py", "--space", "speed"],
+        "controls": [{"name": "window mean", "val_mse": 0.9}],
         "notes": ["plan-a: num_workers 8 became 2, the machine has 2 cores."],
         **changes,
     }

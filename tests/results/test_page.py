@@ -40,10 +40,10 @@ def report(folder):
 def test_the_answer_comes_first(report):
     headings = re.findall(r"<h[12][^>]*>(.*?)</h[12]>", report)
 
-    assert headings[0] == "6.64× as fast as the baseline, at +2.4\u00a0% validation MSE"
-    assert headings[1:3] == ["Three picks", "Speed against accuracy"]
+    assert headings[0] == "6.64× as fast as the baseline, at +2.3\u00a0% validation MSE (worse)"
+    assert headings[1:3] == ["Four picks", "Speed against accuracy"]
     assert "95\u00a0% interval 6.56 to 6.71" in report
-    assert "± 0.6\u00a0% over 4 seeds" in report
+    assert "+2.3\u00a0% (95\u00a0% interval" in report
 
 
 def test_every_figure_is_one_that_plotly_knows(report):
@@ -63,7 +63,7 @@ def test_the_fronts_points_are_the_tables_pareto_rows(folder, report):
     )
     assert set(traces["confirmed with other seeds"]["customdata"]) == {"t0000", "t0004"}
     assert "plan-a" in traces["baseline and plans"]["text"]
-    assert "most accurate, baseline" in traces["baseline and plans"]["text"]
+    assert "exact, most accurate,<br>baseline" in traces["baseline and plans"]["text"]
 
 
 def test_hovering_shows_the_configuration(report):

@@ -66,7 +66,7 @@ def test_nothing_beats_the_baseline_is_known():
     recommendation = recommended(rows)
 
     assert not recommendation.beats_baseline
-    assert [pick.trial_id for pick in recommendation.picks] == ["t0000"] * 3
+    assert [pick.trial_id for pick in recommendation.picks] == ["t0000"] * 4
     assert "it is the baseline itself" in recommendation.pick("balanced").reason
 
 
@@ -93,7 +93,8 @@ def test_the_spread_over_seeds_is_known_from_repeats(rows):
 
     assert one_seed.mse_std != one_seed.mse_std  # NaN
     assert 0 < repeated.mse_std < 2
-    assert "±" in repeated.reason
+    assert "95 % interval" in repeated.error_words
+    assert one_seed.error_words == "+2.0 % (not shown)"
 
 
 def test_projected_picks_are_preliminary_until_confirmed(rows):
@@ -103,7 +104,7 @@ def test_projected_picks_are_preliminary_until_confirmed(rows):
     repeats = [row for pick in before.picks for row in confirm(short, pick.trial_id)]
     after = recommended([*short, *repeats])
 
-    assert all(pick.is_preliminary for pick in before.picks)
+    assert [pick.name for pick in before.picks if not pick.is_preliminary] == ["exact"]
     assert any(caveat.startswith("Preliminary") for caveat in before.caveats)
     assert not any(pick.is_preliminary for pick in after.picks)
     assert not any("Preliminary" in caveat for caveat in after.caveats)
@@ -145,18 +146,19 @@ def test_a_baseline_that_was_not_run_is_said(rows):
 def test_a_control_that_no_trial_beats_is_said(rows):
     controls = [{"name": "window mean", "val_mse": 0.35}, {"name": "last value", "val_mse": 0.395}]
 
-    caveats = recommended(rows, controls=controls).caveats
+    telling, *caveats = recommended(rows, controls=controls).caveats
 
-    assert caveats == (
+    assert telling.startswith("Errors are not telling: the baseline's lies 14.3 % above the forecast 'window mean'")
+    assert caveats == [
         "The control window mean (0.3500) has a lower validation MSE than every trial (the best trial, t0003, has "
         "0.3900): the settings do not fit the data yet, or the trials were too short to tell.",
-    )
+    ]
 
 
 def test_controls_that_the_balanced_pick_does_not_beat_are_said(rows):
     controls = [{"name": "window mean", "val_mse": 0.41}, {"name": "no language model", "val_mse": 0.395}]
 
-    (caveat,) = recommended(rows, controls=controls).caveats
+    _, caveat = recommended(rows, controls=controls).caveats
 
     assert caveat.startswith("The controls window mean (0.4100), no language model (0.3950) have a lower")
     assert "than the balanced pick, 0.4120 (the best trial, t0003, has 0.3900)" in caveat
@@ -187,3 +189,58 @@ def test_no_complete_trial_means_no_pick():
 
     assert recommendation.picks == ()
     assert not recommendation.beats_baseline
+
+
+def test_exact_is_the_fastest_way_to_compute_the_baselines_numbers(rows):
+    knobs = {"config/prompt_prefix": "reuse", "config/num_workers": 2}
+    rows += [{**set_objectives(rows[0], 60.0, 0.4), "trial_id": "same", "source": "sampler", **knobs}]
+    rows += [{**set_objectives(rows[0], 20.0, 0.4), "trial_id": "other", "source": "sampler", "config/llm_layers": 2}]
+
+    pick = recommended(rows).pick("exact")
+
+    assert pick.trial_id == "same"
+    assert pick.speedup.value == pytest.approx(100 / 60)
+    assert pick.error_words == "the same numbers"
+    assert not pick.is_preliminary
+
+
+def timed_only(row, seconds):
+    """A row that was timed, its error left out."""
+    return {**row, "state": "stopped_early", "seconds_per_epoch": seconds, "val_mse": None, "val_mae": None}
+
+
+def test_exact_needs_no_error(rows):
+    rows = [
+        timed_only(rows[0], 100.0),
+        {**timed_only(rows[0], 25.0), "trial_id": "same", "source": "sampler", "config/prompt_prefix": "reuse"},
+    ]
+
+    recommendation = recommended(rows)
+
+    assert [pick.name for pick in recommendation.picks] == ["exact"]
+    assert recommendation.headline.trial_id == "same"
+    assert recommendation.headline.speedup.value == pytest.approx(4.0)
+
+
+def test_exact_needs_a_timed_baseline(rows):
+    rows[0] |= {"state": "failed", "seconds_per_epoch": None, "val_mse": None}
+
+    assert [pick.name for pick in recommended(rows).picks] == ["fastest", "balanced", "accurate"]
+
+
+def test_where_errors_are_not_telling_exact_comes_first_and_no_error_is_claimed(rows):
+    recommendation = recommended(rows, controls=[{"name": "window mean", "val_mse": 0.35}])
+
+    assert not recommendation.verdict.telling.holds
+    assert recommendation.headline.name == "exact"
+    assert {pick.error_words for pick in recommendation.picks} == {"the same numbers", "not telling"}
+    assert not any("% validation MSE" in pick.reason for pick in recommendation.picks)
+
+
+def test_a_lower_error_by_more_steps_alone_is_not_accurate(rows):
+    short = [{**row, "is_projected": True, "train_samples": 2048} for row in rows]
+    busy = {**set_objectives(short[0], 100.0, 0.2), "trial_id": "busy", "source": "sampler", "config/batch_size": 8}
+
+    assert recommended([*short, busy]).pick("accurate").trial_id == "t0003"
+    whole = [{**row, "is_projected": False, "train_samples": 32_000} for row in [*short, busy]]
+    assert recommended(whole).pick("accurate").trial_id == "busy"

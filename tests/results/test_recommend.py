@@ -52,7 +52,7 @@ def config_of(arguments):
     return RunConfig(**values)
 
 
-@pytest.mark.parametrize("pick", PICKS[1:])
+@pytest.mark.parametrize("pick", PICKS)
 def test_every_pick_has_its_files_and_they_agree(folder, pick):
     files = folder.recommendation(pick)
 
@@ -80,6 +80,14 @@ def test_a_command_changes_to_the_project_and_passes_flags_on(folder, tmp_path):
 
 def test_a_command_is_executable(folder):
     assert os.access(folder.recommended_command, os.X_OK)
+
+
+def test_the_command_of_the_run_is_the_exact_one_where_errors_are_not_telling(folder):
+    write(folder, controls=[])
+
+    assert folder.recommended_command.read_text() == folder.recommendation("exact").command.read_text()
+    reasons = folder.recommendation("exact").reasons.read_text()
+    assert "Errors are not telling: the baseline was not compared with forecasts that need no training." in reasons
 
 
 def test_settings_with_spaces_and_quotes_survive_the_shell(folder):
@@ -127,7 +135,7 @@ def test_the_trials_own_deepspeed_file_is_copied(tmp_path):
     own.write_text('{"own": 1}')
     write(folder)
 
-    picks = [folder.recommendation(pick) for pick in PICKS[1:]]
+    picks = [folder.recommendation(pick) for pick in PICKS]
     texts = {json.loads(pick.run_config.read_text())["llm_layers"]: pick.deepspeed_config.read_text() for pick in picks}
     assert texts[6] == '{"own": 1}'
     offloads = [json.loads(text)["zero_optimization"] for layers, text in texts.items() if layers != 6]
@@ -138,7 +146,7 @@ def test_the_trials_own_deepspeed_file_is_copied(tmp_path):
 def test_the_deepspeed_file_is_valid_for_deepspeed(folder):
     from deepspeed.runtime.config import DeepSpeedConfig
 
-    for pick in PICKS[1:]:
+    for pick in PICKS:
         settings = DeepSpeedConfig(str(folder.recommendation(pick).deepspeed_config))
         assert settings.zero_config.stage == 2
         assert settings.gradient_clipping == 0.0
