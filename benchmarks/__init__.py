@@ -19,5 +19,6 @@ NAMES = (
     "judgement",
     "report_size",
     "robustness",
+    "fidelity",
 )
 """Every benchmark, each in the module of its name."""
