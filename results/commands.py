@@ -18,6 +18,7 @@ from results.analysis.table import load_trials, write_trials
 from results.document.page import build_report
 from timellm.contract.columns import RUN_COLUMN, SECONDS_PER_EPOCH, VAL_MSE, knob_columns
 from timellm.contract.errors import InputError
+from timellm.contract.flags import StrictParser
 from timellm.contract.layout import RunFolder
 
 SHOWN = ("trial_id", "source", "state", SECONDS_PER_EPOCH, VAL_MSE, "speedup_vs_baseline", "peak_memory_gib")
@@ -57,7 +58,7 @@ def run(arguments: Sequence[str]) -> int:
         return STATUS_INPUT
 
 
-class _Parser(argparse.ArgumentParser):
+class _Parser(StrictParser):
     def error(self, message: str) -> NoReturn:
         raise InputError(f"{message}; see {self.prog} --help")
 

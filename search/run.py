@@ -9,7 +9,7 @@ if __name__ == "__main__":
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
 from search.screen.interrupts import Interrupts
-from search.setup.options import Options, parse
+from search.setup.options import Options, parse, shortened
 from search.tune.dashboard import secrets_put_away, set_environment
 from search.tune.worker_process import WORKER_COMMAND
 from timellm.contract.errors import InputError
@@ -49,12 +49,19 @@ def _search(options: Options, given: set[str], worker_command: tuple[str, ...]) 
     from search.setup.preparation import prepare, run_folder
     from search.setup.resumption import earlier_options
 
-    folder = run_folder(options)
-    if options.resume is not None:
-        options = earlier_options(options, given, folder)
+    try:
+        folder = run_folder(options)
+        if options.resume is not None:
+            options = earlier_options(options, given, folder)
+    except OSError as error:
+        raise InputError(f"--runs_dir must be usable, got {shortened(options.runs_dir)!r}: {error.strerror}.") from None
     terminal = Terminal()
     with Interrupts() as interrupts:
-        prepared = prepare(options, folder)
+        try:
+            prepared = prepare(options, folder)
+        except OSError as error:
+            path = shortened(str(error.filename or ""))
+            raise InputError(f"Every path must be usable, got {path!r}: {error.strerror}.") from None
         for note in prepared.notes:
             terminal.say(note)
         if interrupts.count:

@@ -11,6 +11,7 @@ from spaces.space import Exclusion, Knob, Space
 from timellm.contract.errors import InputError
 
 _FOLDER = Path(__file__).parent
+_MOST_BYTES = 4 * 2**20
 
 
 def space_names() -> list[str]:
@@ -36,14 +37,30 @@ def load_space(name_or_path: str) -> Space:
             f"--space must be one of {', '.join(space_names())}, or a file that ends in .toml, got {name_or_path!r}."
         )
     try:
-        raw = tomllib.loads(path.read_text(encoding="utf-8"))
+        raw = tomllib.loads(_text(path))
+        problems = find_problems(raw)
     except OSError as error:
         raise InputError(f"A space is read from its file, but {path} cannot be read: {error.strerror}.") from None
-    except (ValueError, RecursionError) as error:
+    except RecursionError:
+        raise InputError(f"{path} must be a space, but its keys are nested too deeply.") from None
+    except ValueError as error:
         raise InputError(f"{path} must be TOML, got: {error}.") from None
-    if problems := find_problems(raw):
+    if problems:
         raise InputError(f"{path}: {problem}." for problem in problems)
     return _space(raw)
+
+
+def _text(path: Path) -> str:
+    """The text of a file, without the mark that some editors put at its beginning.
+
+    Raises:
+        InputError: If it is no ordinary file, such as a pipe or a device that never ends, or is far too long.
+    """
+    if path.exists() and not path.is_file():
+        raise InputError(f"A space is read from an ordinary file, but {path} is none.")
+    if path.stat().st_size > _MOST_BYTES:
+        raise InputError(f"A space must be at most {_MOST_BYTES} bytes long, got {path.stat().st_size} in {path}.")
+    return path.read_text(encoding="utf-8-sig")
 
 
 def _space(raw: Mapping[str, Any]) -> Space:

@@ -1,6 +1,7 @@
 """The schema of a space's TOML: every problem of a file is found at once, each with its key."""
 
 import difflib
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -10,6 +11,9 @@ from timellm.contract.declarations import FEATURES
 SECTIONS = ("space", "fixed", "knobs", "baseline", "plans", "exclude", "search")
 SCHEDULERS = ("moasha", "none")
 _KNOB_KEYS = {"values", "low", "high", "log", "when", "needs"}
+
+
+_LONGEST_PLAN = 60
 
 
 def find_problems(raw: Mapping[str, Any]) -> list[str]:
@@ -109,7 +113,7 @@ def _listed_problems(key: str, name: str, raw: Mapping[str, Any]) -> Iterator[st
         if problem := KNOBS[name].problem(value):
             yield f"{key}.values {problem}"
     texts = _texts(values)
-    for twice in sorted({text for text in texts if texts.count(text) > 1}):
+    for twice in sorted(text for text, count in Counter(texts).items() if count > 1):
         yield f"{key}.values must differ, got {twice} twice"
     if "log" in raw:
         yield f"{key}.log belongs to a range of low and high, not to values"
@@ -167,6 +171,8 @@ def _first_trials_problems(tables: Mapping[str, Any]) -> Iterator[str]:
     yield from _value_problems("baseline", tables["baseline"], known=own)
     yield from _membership_problems("baseline", tables["baseline"], tables["knobs"])
     for plan, values in tables["plans"].items():
+        if not plan.strip() or not plan.isprintable() or len(plan) > _LONGEST_PLAN:
+            yield f"plans.{plan[:80]!r} must have a name of at most {_LONGEST_PLAN} characters that can be printed"
         if plan in ("baseline", "sampler", "confirm"):
             yield f"plans.{plan} must have another name, for {plan} is a source of its own"
         if not _is_table(values):
@@ -213,6 +219,6 @@ def _search_problems(search: Mapping[str, Any]) -> Iterator[str]:
                 yield f"search.fidelity must be auto, full or a number of training windows above 0, got {value!r}"
         elif name == "scheduler":
             if value not in SCHEDULERS:
-                yield f"search.tune.scheduler must be one of {', '.join(SCHEDULERS)}, got {value!r}"
+                yield f"search.scheduler must be one of {', '.join(SCHEDULERS)}, got {value!r}"
         else:
             yield f"search.{name} is unknown; [search] has fidelity and scheduler"

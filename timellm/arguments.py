@@ -15,6 +15,7 @@ import torch
 from timellm import published
 from timellm.contract.config import SETTINGS, RunConfig
 from timellm.contract.errors import InputError
+from timellm.contract.flags import StrictParser
 from timellm.machine.launcher import check_launcher, taken_over
 
 IGNORED = {
@@ -29,7 +30,7 @@ FIXED = {"task_name": "long_term_forecast", "model": "TimeLLM", "loss": "MSE", "
 """Flags of published scripts that can have one value here."""
 
 
-class OneLineParser(argparse.ArgumentParser):
+class OneLineParser(StrictParser):
     """Says what is wrong on one line and exits with status 2."""
 
     def parse_known_args(self, args=None, namespace=None):  # type: ignore[no-untyped-def]

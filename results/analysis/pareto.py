@@ -4,7 +4,6 @@ Only complete rows of one fidelity are compared with each other: a short trial's
 whole run's. Repeats of one configuration (other seeds) count once, with their mean.
 """
 
-import math
 import os
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -30,6 +29,9 @@ from timellm.contract.errors import InputError
 
 DEFAULT_TIME_WEIGHT = 0.05
 """Weight of log time in the joint score: five times faster makes up for 8 % more MSE."""
+
+MOST_TIME_WEIGHT = 100.0
+"""Above it a ratio of times, raised to the weight, is no number any more."""
 
 AVERAGED = (
     *OBJECTIVES,
@@ -57,9 +59,9 @@ def time_weight(manifest: Mapping[str, Any], file: str | os.PathLike[str] = "man
     value = manifest.get("time_weight")
     if value is None:
         return DEFAULT_TIME_WEIGHT
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value) or value < 0:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= MOST_TIME_WEIGHT:
         raise InputError(
-            f"time_weight in {file} must be a finite number of at least 0, got {value!r}. "
+            f"time_weight in {file} must be a finite number from 0 to {MOST_TIME_WEIGHT:g}, got {value!r}. "
             f"Write the weight to score with, or remove it for {DEFAULT_TIME_WEIGHT:g}."
         )
     return float(value)

@@ -60,6 +60,9 @@ class Fidelity:
         return f"{self.train_samples} training windows, validated on {self.val_samples}"
 
 
+_MOST_DIGITS = 12
+
+
 def parse_fidelity(text: str) -> Literal["auto", "full"] | int:
     """The value of --fidelity.
 
@@ -70,6 +73,10 @@ def parse_fidelity(text: str) -> Literal["auto", "full"] | int:
         return "auto"
     if text == "full":
         return "full"
-    if text.isdecimal() and int(text) > 0:
+    if text.isdecimal() and len(text) <= _MOST_DIGITS and int(text) > 0:
         return int(text)
-    raise InputError(f"--fidelity must be full, auto or a number of training windows above 0, got {text!r}.")
+    got = text if len(text) <= 80 else f"{text[:80]}... ({len(text)} characters)"
+    raise InputError(
+        f"--fidelity must be full, auto or a number of training windows above 0 of at most {_MOST_DIGITS} digits, "
+        f"got {got!r}."
+    )

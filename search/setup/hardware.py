@@ -63,7 +63,9 @@ class FactFinder:
         output, errors = self._process.communicate()
         if self._process.returncode:
             last = next((line for line in reversed(errors.splitlines()) if line.strip()), "no output")
-            raise InputError(f"The data and the language model must be readable, but checking them failed: {last}")
+            raise InputError(
+                f"The data and the language model must be readable, but checking them failed: {last[:300]}"
+            )
         found = json.loads(output.splitlines()[-1])
         if found.get("problems"):
             raise InputError(found["problems"])

@@ -7,12 +7,17 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, NoReturn
 
+from results.analysis.pareto import MOST_TIME_WEIGHT
 from search.decide.samplers import SAMPLERS
 from spaces.schema import SCHEDULERS
 from timellm.contract.config import SETTINGS
 from timellm.contract.errors import InputError
+from timellm.contract.flags import StrictParser
 
 _UNITS = {"": 1.0, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+_MOST_SEED = 2**62
+_LONGEST = 3.2e8
+"""Seconds of the longest duration, ten years."""
 _DURATION = re.compile(r"(?:\d+(?:\.\d+)?[smhd]?)+")
 
 
@@ -57,7 +62,7 @@ class Options:
         return {**dataclasses.asdict(self), "set": list(self.set)}
 
 
-class _Parser(argparse.ArgumentParser):
+class _Parser(StrictParser):
     """A parser that reports wrong usage as `InputError`, on one line."""
 
     def error(self, message: str) -> NoReturn:
@@ -93,24 +98,32 @@ def _duration(text: str) -> float:
         seconds = seconds_of(text)
     except ValueError:
         seconds = 0.0
-    if seconds <= 0:
-        raise argparse.ArgumentTypeError(f"must be a time above 0 such as 90s, 10m or 1h30m, got {text!r}")
+    if not 0 < seconds <= _LONGEST:
+        wanted = "a time above 0 and below ten years such as 90s, 10m or 1h30m"
+        raise argparse.ArgumentTypeError(f"must be {wanted}, got {shortened(text)!r}")
     return seconds
+
+
+def shortened(text: str, most: int = 80) -> str:
+    """A user's text as an error repeats it."""
+    return text if len(text) <= most else f"{text[:most]}... ({len(text)} characters)"
 
 
 def _budget(text: str) -> float | None:
     return None if text == "none" else _duration(text)
 
 
-def _at_least(least: int, kind: type = int) -> Any:
+def _at_least(least: int, kind: type = int, most: float = 10**9) -> Any:
     def convert(text: str) -> Any:
         try:
             value = kind(text)
         except ValueError:
             value = None
-        if value is None or not least <= value < float("inf"):
-            noun = "a whole number" if kind is int else "a number"
-            raise argparse.ArgumentTypeError(f"must be {noun} of at least {least}, got {text!r}")
+        noun = "a whole number" if kind is int else "a number"
+        if value is None or not value >= least:
+            raise argparse.ArgumentTypeError(f"must be {noun} of at least {least}, got {shortened(text)!r}")
+        if value > most:
+            raise argparse.ArgumentTypeError(f"must be {noun} of at most {most:g}, got {shortened(text)!r}")
         return value
 
     return convert
@@ -122,7 +135,7 @@ def _above_zero(text: str) -> float:
     except ValueError:
         value = 0.0
     if not 0 < value < float("inf"):
-        raise argparse.ArgumentTypeError(f"must be a number above 0, got {text!r}")
+        raise argparse.ArgumentTypeError(f"must be a number above 0, got {shortened(text)!r}")
     return value
 
 
@@ -173,14 +186,14 @@ def _parser(default: Any = None) -> argparse.ArgumentParser:
     add("--objective", choices=("pareto", "joint"), default=of("pareto"), help="two objectives or one (pareto)")
     add(
         "--time_weight",
-        type=_at_least(0, float),
+        type=_at_least(0, float, MOST_TIME_WEIGHT),
         default=of(0.05),
         metavar="W",
         help="weight of log time; at 0.05, 5 times faster makes up for 8 %% more MSE (0.05)",
     )
     add("--sampler", choices=SAMPLERS, default=of("gp"), help="Optuna's sampler (gp)")
     add("--scheduler", choices=SCHEDULERS, help="stops poor trials early (none)")
-    add("--seed", type=_at_least(0), default=of(2021), help="of the sampler and of every run (2021)")
+    add("--seed", type=_at_least(0, most=_MOST_SEED), default=of(2021), help="of the sampler and of every run (2021)")
     add("--warm_start", metavar="NAME", help="let the sampler learn from an earlier run too")
     _add_machine(parser, of)
     return parser

@@ -13,7 +13,7 @@ from search.decide.ledger import Ledger
 from search.decide.planning import choose_clocks
 from search.decide.study import Proposal, Settings
 from search.setup.hardware import FactFinder, hardware_of, wavelet_variants, with_earlier_features
-from search.setup.options import Options
+from search.setup.options import Options, shortened
 from search.setup.resources import TrialResources, plan_resources
 from search.tune.dashboard import check_address
 from spaces import Space, load_space, narrow, parse_settings, resolve
@@ -21,6 +21,7 @@ from timellm.contract.config import RunConfig
 from timellm.contract.errors import InputError
 from timellm.contract.layout import RunFolder
 
+_LONGEST_NAME = 100
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
 
@@ -88,13 +89,19 @@ def run_folder(options: Options) -> RunFolder:
         raise InputError(f"--name and --resume must agree, got {options.name} and {options.resume}. Drop --name.")
     given = next((name for name in (options.resume, options.name) if name is not None), None)
     name = datetime.now().strftime("%Y-%m-%d-%H%M%S") if given is None else given
-    if not _NAME.fullmatch(name):
+    if not _NAME.fullmatch(name) or len(name) > _LONGEST_NAME:
         flag = "--name" if options.resume is None else "--resume"
-        raise InputError(f"{flag} must be letters, digits, dots, dashes and underscores, got {name!r}.")
+        raise InputError(
+            f"{flag} must be letters, digits, dots, dashes and underscores, {_LONGEST_NAME} at most, "
+            f"got {shortened(name)!r}."
+        )
     folder = RunFolder(_expanded("--runs_dir", options.runs_dir) / name)
     if options.resume is not None:
         if not folder.manifest.is_file():
-            raise InputError(f"--resume must name a run in {folder.path.parent}, but {name} is none. Check --runs_dir.")
+            raise InputError(
+                f"--resume must name a run in {folder.path.parent}, "
+                f"but {folder.path} holds no manifest.json. Check the name and --runs_dir."
+            )
     elif folder.path.exists() and (not folder.path.is_dir() or set(folder.path.iterdir()) - {folder.lock, folder.data}):
         raise InputError(
             f"--name must be new, but {folder.path} exists. Go on with it by --resume {name}, or use another name."
