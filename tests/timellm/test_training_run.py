@@ -119,7 +119,8 @@ def test_validation_comes_every_n_epochs_and_after_the_last(folder, tmp_path, va
 def test_patience_counts_validations_that_no_longer_improve(folder, tmp_path, monkeypatch):
     scripted = iter([3.0, 1.0, 2.0, 1.5, 0.5])
     monkeypatch.setattr(
-        "timellm.run.training.evaluate", lambda *_, **__: Scores(mse=next(scripted), mae=1.0, windows=10, seconds=1.0)
+        "timellm.run.clocks.running.evaluate",
+        lambda *_, **__: Scores(mse=next(scripted), mae=1.0, windows=10, seconds=1.0),
     )
     config = tiny_config(folder, train_epochs=20, patience=2, validate_every=2, percent=15)
     result, events = run(config, tmp_path)

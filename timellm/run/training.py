@@ -4,8 +4,6 @@ import datetime
 import json
 import math
 import os
-import threading
-from collections.abc import Callable
 
 import psutil
 import torch
@@ -24,19 +22,18 @@ from timellm.measure.timing import warmup_steps
 from timellm.model.timellm import DTYPES
 from timellm.optimize.deepspeed_config import checkpointing_note, deepspeed_notes
 from timellm.optimize.engine import Engine, build_engine
-from timellm.run.batches import Batch, starvation_note
-from timellm.run.checkpoint import load_checkpoint, save_checkpoint
+from timellm.run.batches import starvation_note
+from timellm.run.checkpoint import load_checkpoint
 from timellm.run.clocks.error_alone import ErrorTraining
+from timellm.run.clocks.options import Event, RunOptions
 from timellm.run.clocks.running import Running
 from timellm.run.clocks.time_alone import time_steps, time_validation
+from timellm.run.clocks.time_report import TimeReport
+from timellm.run.clocks.together import WholeTraining
 from timellm.run.errors import OUT_OF_MEMORY_REMEDIES, Diverged, Interrupted
-from timellm.run.evaluate import Scores, evaluate
-from timellm.run.facts import Facts, facts_of
-from timellm.run.forecast_file import TEST_FORECASTS, file_of_test_split
+from timellm.run.evaluate import Scores
 from timellm.run.kernels import attention_kernel
-from timellm.run.options import Event, RunOptions
 from timellm.run.preparation import Preparation, prepare
-from timellm.run.residuals import Residuals
 from timellm.run.stepping import Stepper
 
 CHECKPOINT = "checkpoint.safetensors"
@@ -59,14 +56,9 @@ class TrainingRun:
         self._began = psutil.Process().create_time()
         began = datetime.datetime.fromtimestamp(self._began, datetime.UTC)
         self.result = RunResult(seed=config.seed, started_at=began.isoformat(timespec="seconds"))
-        self._best: Scores | None = None
-        self._validations: list[Scores] = []
-        self._validation_seconds: float | None = None
-        self._stale = 0
         self._other_peaks_gib = 0.0
-        self._lock = threading.Lock()
         self._monitor: DeviceMonitor | None = None
-        self._facts: Facts | None = None
+        self._times: TimeReport | None = None
         self._epoch_windows = 1
         self._engine: Engine | None = None
         self._checkpoint = options.checkpoint or options.folder / CHECKPOINT
@@ -151,17 +143,21 @@ class TrainingRun:
             self._measure_error(running)
             return
         self.result.startup_seconds = startup_seconds
+        times = self._times = TimeReport(running)
+        whole = WholeTraining(
+            running, options, self._checkpoint, self.result, lambda scores: self._tell(scores, running)
+        )
         try:
             if options.clock == "time":
-                self._measure_time(running)
+                self._measure_time(running, times)
             else:
-                self._pass_over(prepared, engine, stepper, device)
+                whole.run()
         finally:
-            self._report_time(stepper, prepared, engine)
+            times.write(self.result)
             self._report_device()
             self._note_starvation(stepper)
         if config.train_samples is None and options.clock == "together":
-            self._test(prepared, engine, device)
+            whole.test()
         self._other_peaks_gib = engine.largest(watch.peak_gib, device)
 
     @property
@@ -169,13 +165,13 @@ class TrainingRun:
         """Whether the run measures no time and no memory."""
         return self.options.clock == "error"
 
-    def _measure_time(self, running: Running) -> None:
+    def _measure_time(self, running: Running, times: TimeReport) -> None:
         """Steady steps and validation batches of the settings as they are; no error."""
         assert self._monitor is not None
         least, seconds = self.options.min_timed_steps, self.options.max_timing_seconds
         time_steps(running, least, seconds, self._monitor.start)
-        scores, self._validation_seconds = time_validation(running)
-        self._validations.append(scores)
+        scores, times.validation_seconds = time_validation(running)
+        times.validations.append(scores)
 
     def _measure_error(self, running: Running) -> None:
         """One training on train_samples windows; no time."""
@@ -183,7 +179,7 @@ class TrainingRun:
 
         def tell(scores: Scores) -> None:
             result.val_mse, result.val_mae, result.val_samples = scores.mse, scores.mae, scores.windows
-            self._tell(scores, running.prepared, running.engine, running.stepper)
+            self._tell(scores, running)
 
         result.is_projected = True
         training = ErrorTraining(running, self.options.rungs, tell)
@@ -206,147 +202,22 @@ class TrainingRun:
         if memory.problem is not None:
             self.result.notes.append(f"The prompt memory keeps no further prompts: {memory.problem}.")
 
-    def _pass_over(self, prepared: Preparation, engine: Engine, stepper: Stepper, device: torch.device) -> None:
-        last = len(prepared.windows.passes) - 1
-        for epoch, windows in enumerate(prepared.windows.passes):
-            *parts, rest = self._parts(windows)
-            for part in parts:
-                stepper.train(part, ends_pass=False)
-                self._validate_at_rung(prepared, engine, stepper, device)
-            stepper.train(rest)
-            self.result.epochs = round(stepper.samples / prepared.windows.epoch_windows, 6)
-            if epoch != last and (epoch + 1) % self.config.validate_every:
-                continue
-            self._validate(prepared, engine, stepper, device)
-            if self._stale >= self.config.patience:
-                break
-        if stepper.profiler is not None:
-            stepper.profiler.close()
-        stepper.time_more(self.options.min_timed_steps, self.options.max_extra_seconds)
-
-    def _parts(self, windows: torch.Tensor) -> list[torch.Tensor]:
-        """The windows of a pass, cut behind each rung."""
-        size = self.config.global_batch * world_size()
-        ends = {math.ceil(rung / size) * size for rung in self.options.rungs} if self.config.train_samples else set()
-        return list(windows.tensor_split(sorted(end for end in ends if 0 < end < len(windows))))
-
-    def _validate_at_rung(self, prepared: Preparation, engine: Engine, stepper: Stepper, device: torch.device) -> None:
-        """Validate on the way: it tells whether going on pays, and is the result only if the run is stopped here."""
-        scores = self._scores(prepared, engine, device, "validation")
-        self._validations.append(scores)
-        if not math.isfinite(scores.mse):
-            raise Diverged(stepper.steps_done, self.config.precision)
-        self.result.val_mse, self.result.val_mae, self.result.val_samples = scores.mse, scores.mae, scores.windows
-        self._tell(scores, prepared, engine, stepper)
-
-    def _validate(self, prepared: Preparation, engine: Engine, stepper: Stepper, device: torch.device) -> None:
-        residuals = Residuals(prepared.data.validation) if self.options.checkpoint is not None else None
-        scores = self._scores(prepared, engine, device, "validation", None if residuals is None else residuals.add)
-        self._validations.append(scores)
-        if not math.isfinite(scores.mse):
-            raise Diverged(stepper.steps_done, self.config.precision)
-        if self._best is None or scores.mse < self._best.mse:
-            self._best, self._stale = scores, 0
-            self.result.val_mse, self.result.val_mae = scores.mse, scores.mae
-            self.result.val_samples = scores.windows
-            if engine.rank == 0 and (residuals is not None or self.config.train_samples is None):
-                self._save_checkpoint(prepared, residuals)
-        else:
-            self._stale += 1
-        self._tell(scores, prepared, engine, stepper)
-
-    def _save_checkpoint(self, prepared: Preparation, residuals: Residuals | None) -> None:
-        if residuals is None:
-            save_checkpoint(self._checkpoint, prepared.model, self.config)
-            return
-        self._facts = self._facts or facts_of(self.config, prepared)
-        save_checkpoint(self._checkpoint, prepared.model, self.config, self._facts, residuals.calibration())
-
-    def _tell(self, scores: Scores, prepared: Preparation, engine: Engine, stepper: Stepper) -> None:
-        if not self._is_error_alone:
-            self._report_time(stepper, prepared, engine)
+    def _tell(self, scores: Scores, running: Running) -> None:
+        """Report a validation."""
+        if self._times is not None:
+            self._times.validations.append(scores)
+            self._times.write(self.result)
         self.options.on_event(
             {
                 "event": "validation",
-                "samples": stepper.samples,
-                "step": stepper.steps_done,
-                "epoch": round(stepper.samples / prepared.windows.epoch_windows, 6),
+                "samples": running.stepper.samples,
+                "step": running.stepper.steps_done,
+                "epoch": round(running.stepper.samples / running.prepared.windows.epoch_windows, 6),
                 "val_mse": scores.mse,
                 "val_mae": scores.mae,
                 "seconds_per_epoch": self.result.seconds_per_epoch,
             }
         )
-
-    def _test(self, prepared: Preparation, engine: Engine, device: torch.device) -> None:
-        if engine.rank == 0:
-            load_checkpoint(self._checkpoint, prepared.model)
-        engine.share(parameter.data for _, parameter in prepared.model.trained_parameters())
-        if self.options.saves_forecasts:
-            file = file_of_test_split(self.options.folder / TEST_FORECASTS, self.config, prepared.data)
-            scores = self._scores(prepared, engine, device, "test", file.add)
-            file.close()
-        else:
-            scores = self._scores(prepared, engine, device, "test")
-        self.result.test_mse, self.result.test_mae = scores.mse, scores.mae
-
-    def _scores(
-        self,
-        prepared: Preparation,
-        engine: Engine,
-        device: torch.device,
-        split: str,
-        on_forecast: Callable[[Batch, torch.Tensor], None] | None = None,
-    ) -> Scores:
-        config = self.config
-        windows = prepared.windows.validation if split == "validation" else torch.arange(len(prepared.data.test))
-        scores = evaluate(
-            prepared.model,
-            prepared.validation if split == "validation" else prepared.test,
-            windows,
-            config.eval_batch_size or config.batch_size,
-            device,
-            shares_prototypes=config.prompt_prefix != "recompute",
-            warms_up=not self._validations and (config.compile_mode != "off" or device.type == "cuda"),
-            between_batches=self._stop_if_told,
-            on_forecast=on_forecast,
-            engine=engine,
-        )
-        return scores
-
-    def _report_time(self, stepper: Stepper, prepared: Preparation, engine: Engine) -> None:
-        config, result = self.config, self.result
-        result.is_projected = config.train_samples is not None
-        measured = stepper.seconds_per_epoch()
-        result.timed_steps = stepper.timed_steps
-        if measured is None:
-            return
-        epoch = measured.across_processes()
-        result.seconds_per_epoch, result.seconds_per_epoch_low = epoch.mean, epoch.low
-        result.seconds_per_epoch_high = epoch.high if math.isfinite(epoch.high) else None
-        result.samples_per_second = prepared.windows.epoch_windows / epoch.mean
-        steady = stepper.seconds_per_step()
-        result.seconds_per_step, result.seconds_per_step_median = steady
-        result.seconds_per_batch = steady[0] / config.accumulation_steps
-        extra = self._compiling_seconds(stepper, steady[0]) if config.compile_mode != "off" else 0.0
-        result.compile_seconds = round(engine.compile_seconds + extra, 3)
-        if (validation := self._seconds_of_validation(prepared)) is not None:
-            result.validation_seconds = validation
-            result.seconds_per_epoch_with_validation = epoch.mean + validation / config.validate_every
-
-    def _seconds_of_validation(self, prepared: Preparation) -> float | None:
-        """One pass over all validation windows of the data set; None before any was validated."""
-        if self._validation_seconds is not None or not self._validations:
-            return self._validation_seconds
-        seconds = sum(scores.seconds for scores in self._validations)
-        return seconds / sum(scores.windows for scores in self._validations) * prepared.windows.all_validation
-
-    def _compiling_seconds(self, stepper: Stepper, steady: float) -> float:
-        """What compiled code took when it was first run, in training and in validation, above what it takes."""
-        scores = self._validations[0] if self._validations else None
-        size = self.config.eval_batch_size or self.config.batch_size
-        batches = 1 if scores is None else math.ceil(scores.windows / size)
-        validating = 0.0 if scores is None else max(0.0, scores.warmup_seconds - scores.seconds / batches)
-        return stepper.warmup_excess(steady) + validating
 
     def _report_device(self) -> None:
         """End the sampling of the device, and report what it saw."""

@@ -1,4 +1,4 @@
-"""What a run does between its first step and its result where it measures only its time, or only its error.
+"""What a run does between its first step and its result: it measures time and error together, or one of the two.
 
-A run that measures both at once is `timellm.run.training` itself.
+`timellm.run.training` sets a run up, hands it as `running` to one of these, and reports how it ended.
 """

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from timellm.contract.config import RunConfig
 from timellm.optimize.engine import Engine
-from timellm.run.batches import Batch
+from timellm.run.batches import Batch, Batches
 from timellm.run.evaluate import Scores, evaluate
 from timellm.run.preparation import Preparation
 from timellm.run.stepping import Stepper
@@ -43,14 +43,16 @@ class Running:
         self,
         windows: Tensor,
         *,
+        batches: Batches | None = None,
         warms_up: bool = False,
         between_batches: Callable[[], None] | None = None,
         on_forecast: Callable[[Batch, Tensor], None] | None = None,
     ) -> Scores:
-        """Errors over validation windows [windows].
+        """Errors over windows [windows].
 
         Args:
             windows: Their numbers.
+            batches: Cuts them (default: the validation split).
             warms_up: Compute the first batch once before the clock starts.
             between_batches: Called after each batch, before it is asked whether to stop.
             on_forecast: Called with each batch and its scaled forecasts.
@@ -63,7 +65,7 @@ class Running:
 
         return evaluate(
             self.prepared.model,
-            self.prepared.validation,
+            self.prepared.validation if batches is None else batches,
             windows,
             self.validation_batch,
             self.device,
