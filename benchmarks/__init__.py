@@ -10,6 +10,7 @@ NAMES = (
     "scaling",
     "start_up",
     "profile_step",
+    "launches",
     "levers",
     "projection",
     "overhead",

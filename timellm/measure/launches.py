@@ -10,7 +10,7 @@ from torch.utils._pytree import tree_leaves
 
 _NO_KERNEL = frozenset(
     {"_unsafe_view", "_reshape_alias", "empty", "empty_like", "empty_strided", "new_empty", "new_empty_strided",
-     "resize_", "set_", "_local_scalar_dense"}
+     "resize_", "set_", "_local_scalar_dense", "_record_function_enter_new", "_record_function_exit"}
 )  # fmt: skip
 """Operations that only make, or look at, the description of a tensor."""
 

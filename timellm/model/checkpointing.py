@@ -18,12 +18,12 @@ def run_as_it_is(block: Callable[..., Any], *inputs: Any, **named: Any) -> Any:
     return block(*inputs, **named)
 
 
-def checkpoint_on_device(block: Callable[..., Any], *inputs: Any, **named: Any) -> Any:
-    """Keep the tensors among `inputs`."""
-    return checkpoint(block, *inputs, use_reentrant=False, **named)
+def checkpoint_on_device(block: Callable[..., Any], *inputs: Any, draws: bool = True, **named: Any) -> Any:
+    """Keep the tensors among `inputs`, and the state of the random generators where the block draws from them."""
+    return checkpoint(block, *inputs, use_reentrant=False, preserve_rng_state=draws, **named)
 
 
-def checkpoint_on_host(block: Callable[..., Any], *inputs: Any, **named: Any) -> Any:
+def checkpoint_on_host(block: Callable[..., Any], *inputs: Any, draws: bool = True, **named: Any) -> Any:
     """Keep the tensors among `inputs` that have gradients in host memory, page-locked for a GPU's sake.
 
     The others, such as a mask that all blocks share, stay where they are. On a CPU nothing is copied. What the block
@@ -38,4 +38,4 @@ def checkpoint_on_host(block: Callable[..., Any], *inputs: Any, **named: Any) ->
 
     tensors = [inputs[place] for place in moved]
     with torch.autograd.graph.save_on_cpu(pin_memory=any(part.is_cuda for part in tensors)):
-        return checkpoint(call, *tensors, use_reentrant=False)
+        return checkpoint(call, *tensors, use_reentrant=False, preserve_rng_state=draws)

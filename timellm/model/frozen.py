@@ -40,6 +40,17 @@ class FrozenBlocks(ABC):
 
     def __init__(self, compute_dtype: torch.dtype) -> None:
         self._compute_dtype = compute_dtype
+        self._in_fp32: dict[int, tuple[tuple[int, int], Tensor]] = {}
+
+    def _fp32(self, weight: Tensor) -> Tensor:
+        """A norm's weight in fp32, cast once: a step would cast it for every norm, a launch each."""
+        if weight.dtype == torch.float32 or torch.compiler.is_compiling():
+            return weight.float()
+        state = (weight.data_ptr(), weight._version)
+        known = self._in_fp32.get(id(weight))
+        if known is None or known[0] != state:
+            known = self._in_fp32[id(weight)] = (state, weight.detach().float())
+        return known[1]
 
     def _operand(self, rows: Tensor, product_dtype: torch.dtype) -> Tensor:
         """Rows as a product takes them: rounded to the compute type, held in the type of the product."""
@@ -115,7 +126,7 @@ class GPT2Blocks(FrozenBlocks):
 
     def _norm(self, norm: Any, hidden: Tensor) -> Tensor:
         """Normalised in fp32, returned as an operand."""
-        normed = F.layer_norm(hidden, norm.normalized_shape, norm.weight.float(), norm.bias.float(), norm.eps)
+        normed = F.layer_norm(hidden, norm.normalized_shape, self._fp32(norm.weight), self._fp32(norm.bias), norm.eps)
         return self._operand(normed, norm.weight.dtype)
 
 
@@ -170,7 +181,7 @@ class LlamaBlocks(FrozenBlocks):
 
     def _norm(self, norm: Any, hidden: Tensor) -> Tensor:
         """Normalised in fp32, returned as an operand."""
-        normed = F.rms_norm(hidden, (hidden.shape[-1],), norm.weight.float(), norm.variance_epsilon)
+        normed = F.rms_norm(hidden, (hidden.shape[-1],), self._fp32(norm.weight), norm.variance_epsilon)
         return self._operand(normed, norm.weight.dtype)
 
 

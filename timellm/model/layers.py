@@ -70,6 +70,17 @@ class LeanDropout(nn.Dropout):
         return x * kept.to(x.dtype).mul_(2**16 / (2**16 - dropped))
 
 
+def is_fused(queries: Tensor) -> bool:
+    """Whether the reprogramming attention is one kernel: on a GPU; a CPU's has no dropout of its own."""
+    return queries.device.type == "cuda"
+
+
+def fused_attention(queries: Tensor, keys: Tensor, values: Tensor, dropout: float) -> Tensor:
+    """Attention of heads [n_heads, rows, d_ff] as one kernel, of the weights' dropout too; scaled as usual."""
+    heads = (each.unsqueeze(0) for each in (queries, keys, values))
+    return F.scaled_dot_product_attention(*heads, dropout_p=dropout).squeeze(0)
+
+
 class ReprogrammingLayer(nn.Module):
     """Cross-attention from patches to text prototypes; keys have d_ff dimensions per head."""
 
@@ -99,9 +110,14 @@ class ReprogrammingLayer(nn.Module):
         """
         windows, count, _ = patches.shape
         queries = self._heads(self.query_projection(patches).flatten(0, 1))  # [n_heads, windows*patches, d_ff]
-        scores = queries @ keys.transpose(1, 2) * self.d_ff**-0.5  # [n_heads, windows*patches, prototypes]
-        weights = self.dropout(torch.softmax(scores, dim=-1))
-        mixed = (weights.to(values.dtype) @ values).transpose(0, 1).flatten(1)  # [windows*patches, n_heads*d_ff]
+        dropout = self.dropout.p if self.training else 0.0
+        if is_fused(queries):
+            mixed = fused_attention(queries, keys, values, dropout)
+        else:
+            scores = queries @ keys.transpose(1, 2) * self.d_ff**-0.5  # [n_heads, windows*patches, prototypes]
+            weights = self.dropout(torch.softmax(scores, dim=-1))
+            mixed = weights.to(values.dtype) @ values  # [n_heads, windows*patches, d_ff]
+        mixed = mixed.transpose(0, 1).flatten(1)  # [windows*patches, n_heads*d_ff]
         return self.out_projection(mixed).view(windows, count, -1)
 
     def _heads(self, rows: Tensor) -> Tensor:

@@ -5,6 +5,7 @@ are computed once, a window's own tokens without autograd, and only as far as th
 patch tokens have a backward pass.
 """
 
+import functools
 from dataclasses import dataclass
 
 import torch
@@ -91,8 +92,7 @@ def remember(
     before = prefix.tokens if prefix else 0
     positions = torch.arange(before, before + tokens, device=embeddings.device).unsqueeze(0)
     hidden, rotary = blocks.place(embeddings, positions)
-    visible = torch.ones(tokens, before + tokens, dtype=torch.bool, device=embeddings.device).tril(before)
-    mask = _mask(visible.view(1, 1, tokens, -1))
+    mask = _causal_mask(before, tokens, embeddings.dtype, embeddings.device)
     kept: list[KeysValues] = []
     for index in range(blocks.count - 1):
         queries, keys, values = blocks.project(index, hidden, rotary)
@@ -144,7 +144,10 @@ def read_patches(
     steps = torch.arange(count, device=patches.device).unsqueeze(0)
     positions = steps + (tokens if lengths is None else lengths.unsqueeze(1))
     hidden, rotary = blocks.place(patches, positions)
-    mask = _mask(_visible_to_patches(tokens, count, lengths, patches.device))
+    in_parts = attention != "sdpa" and memory is not None
+    if in_parts and memory is not None:
+        memory = memory.float()
+    mask = _mask_of_patches(tokens, count, lengths, torch.float32 if in_parts else patches.dtype, patches.device)
     for index in range(blocks.count):
         past = (memory.keys[index], memory.values[index]) if memory else None
         hidden = run_block(_patch_block, blocks, index, hidden, rotary, past, mask, attention)
@@ -172,26 +175,45 @@ def _patch_block(
     return blocks.finish(index, hidden, attended)
 
 
-def _visible_to_patches(tokens: int, patches: int, lengths: Tensor | None, device: torch.device) -> Tensor:
-    """Which keys a patch sees: its row's prompt and the patches up to itself [rows or 1, 1, patches, keys]."""
-    causal = torch.ones(patches, patches, dtype=torch.bool, device=device).tril()
+def _mask_of_patches(
+    tokens: int, patches: int, lengths: Tensor | None, dtype: torch.dtype, device: torch.device
+) -> Tensor:
+    """What is added to the patches' scores [rows or 1, 1, patches, keys]: 0 for a row's prompt and earlier patches."""
+    causal = _causal_mask(tokens, patches, dtype, device)
     if lengths is None:
-        prompt = torch.ones(1, tokens, dtype=torch.bool, device=device)
-    else:
-        prompt = torch.arange(tokens, device=device) < lengths.unsqueeze(1)
-    rows = prompt.shape[0]
-    return torch.cat((prompt[:, None].expand(-1, patches, -1), causal.expand(rows, -1, -1)), dim=2).unsqueeze(1)
+        return causal
+    is_padding = _places_in_prompt(tokens, patches, device) >= lengths.view(-1, 1, 1, 1)
+    return causal.masked_fill(is_padding, float("-inf"))
 
 
-def _mask(visible: Tensor) -> Tensor:
-    """What is added to attention scores: 0 where a key is visible, minus infinity elsewhere, fp32."""
-    return torch.zeros(visible.shape, device=visible.device).masked_fill_(~visible, float("-inf"))
+def _causal_mask(before: int, tokens: int, dtype: torch.dtype, device: torch.device) -> Tensor:
+    """What is added to scores [1, 1, tokens, before + tokens]: 0 where a key is visible, minus infinity elsewhere."""
+    return (_new_causal_mask if torch.compiler.is_compiling() else _kept_causal_mask)(before, tokens, dtype, device)
+
+
+def _new_causal_mask(before: int, tokens: int, dtype: torch.dtype, device: torch.device) -> Tensor:
+    visible = torch.ones(tokens, before + tokens, dtype=torch.bool, device=device).tril(before)
+    return torch.zeros(visible.shape, dtype=dtype, device=device).masked_fill_(~visible, float("-inf"))[None, None]
+
+
+_kept_causal_mask = functools.lru_cache(maxsize=64)(_new_causal_mask)
+
+
+def _places_in_prompt(tokens: int, patches: int, device: torch.device) -> Tensor:
+    """Place of each key in the prompt [tokens + patches]; below every length for patches, which are always visible."""
+    return (_new_places if torch.compiler.is_compiling() else _kept_places)(tokens, patches, device)
+
+
+def _new_places(tokens: int, patches: int, device: torch.device) -> Tensor:
+    return torch.cat((torch.arange(tokens, device=device), torch.full((patches,), -1, device=device)))
+
+
+_kept_places = functools.lru_cache(maxsize=64)(_new_places)
 
 
 def _attend(queries: Tensor, keys: Tensor, values: Tensor, mask: Tensor, scale: float, attention: str) -> Tensor:
     """Masked attention [rows, tokens, heads*head_dim]; grouped heads share keys and values."""
     groups = queries.shape[1] // keys.shape[1]
-    mask = mask.to(queries.dtype)
     if attention == "sdpa":
         mixed = F.scaled_dot_product_attention(
             queries, keys, values, attn_mask=mask, scale=scale, enable_gqa=groups > 1
@@ -210,14 +232,13 @@ def _attend(queries: Tensor, keys: Tensor, values: Tensor, mask: Tensor, scale: 
 def _attend_in_parts(
     queries: Tensor, keys: Tensor, values: Tensor, past: tuple[Tensor, Tensor], mask: Tensor, scale: float
 ) -> Tensor:
-    """As `_attend` over past and present keys, with no backward pass into the past and no joint copy of both.
+    """As `_attend` over past keys, in fp32, and present ones: no backward pass into the past, no joint copy.
 
     In fp32 whatever the compute type is (`TimeLLM` keeps autocast away): the few products cost little, and in bf16
     their rounding alone doubles the error of the gradients.
     """
     compute_dtype = queries.dtype
     queries, keys, values = queries.float() * scale, keys.float(), values.float()
-    past = past[0].float(), past[1].float()
     rows, heads, count, width = queries.shape
     kv_heads, tokens = past[0].shape[1], past[0].shape[2]
     grouped = queries.reshape(rows, kv_heads, -1, width)  # [rows, kv_heads, groups*patches, head_dim]

@@ -63,7 +63,8 @@ class TimeLLM(nn.Module):
     def __init__(self, config: RunConfig, llm_model: PreTrainedModel, *, keeps_on_host: bool = False) -> None:
         super().__init__()
         self.config = config
-        self._checkpoint = checkpoint_on_host if keeps_on_host else checkpoint_on_device
+        checkpoint = checkpoint_on_host if keeps_on_host else checkpoint_on_device
+        self._checkpoint: RunBlock = functools.partial(checkpoint, draws=config.backbone_dropout)
         hidden = llm_model.config.hidden_size
         self.llm_model = llm_model
         self.word_embeddings = cast(nn.Parameter, llm_model.get_input_embeddings().weight)

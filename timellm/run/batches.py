@@ -162,12 +162,16 @@ class _Table:
         ids[:, : prompts.ids.shape[1] - prefix] = prompts.ids[:, prefix:width]
         self._ids = torch.from_numpy(ids).to(split.values.device)
 
+    def numbers(self, groups: list[Tensor]) -> Tensor:
+        """Channel, first row, row of the table and length of the prompt of windows, in main memory [4, windows]."""
+        windows = torch.cat(groups)
+        rows = self._prompts.rows(windows)
+        lengths = torch.from_numpy(self._prompts.lengths[rows.numpy()]) - self._prefix
+        return torch.stack((*self._split.places(windows), rows, lengths))
+
     def batches(self, groups: list[Tensor]) -> Iterator[tuple[Tensor, ...]]:
         """Cut batches; what they need of their windows' numbers is copied at once, before the first."""
-        numbers = torch.cat(groups)
-        rows = self._prompts.rows(numbers)
-        lengths = torch.from_numpy(self._prompts.lengths[rows.numpy()]) - self._prefix
-        each = torch.stack((*self._split.places(numbers), rows, lengths))
+        each = self.numbers(groups)
         sizes = [len(group) for group in groups]
         parts = copied(each, self._split.values.device).split(sizes, dim=1)
         for group, (channel, start, row, length) in zip(groups, parts, strict=True):

@@ -9,6 +9,7 @@ from typing import cast
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from timellm.contract.config import RunConfig
 from timellm.measure.profiling import StepProfiler
@@ -227,7 +228,7 @@ class Stepper:
         engine, network = self._engine, self._prepared.model
         shared = network.prototypes() if engine.shares_prototypes else None
         leaves = self._leaves(shared, len(batches)) if shared else None
-        total = torch.zeros((), device=self._device)
+        total: Tensor | None = None
         store = self._prepared.store
         for number, batch in enumerate(batches):
             with part("prompt"):
@@ -236,14 +237,16 @@ class Stepper:
             with engine.micro_batch(is_last=is_last):
                 with part("network"):
                     forecast = engine.model(batch.x, prompt, leaves)[: len(batch.y)]
-                loss = (forecast - batch.y).square().sum() / (len(group) * batch.y.shape[1])
-                total += loss.detach()
-                engine.backward(loss * engine.world, is_last=is_last)
+                errors = F.mse_loss(forecast, batch.y, reduction="sum")
+                loss = errors / (len(group) * batch.y.shape[1])
+                total = loss.detach() if total is None else total + loss.detach()
+                engine.backward(loss if engine.world == 1 else loss * engine.world, is_last=is_last)
         if shared and leaves:
             gradients = [cast(Tensor, leaf.grad).to(part.dtype) for leaf, part in zip(leaves, shared, strict=True)]
             torch.autograd.backward(shared, gradients)
         with part("optimizer"):
             engine.step()
+        assert total is not None
         return engine.gather(total)
 
     def _leaves(self, shared: Prototypes, micro_batches: int) -> Prototypes:

@@ -1,0 +1,166 @@
+"""Kernels that a training step launches on a GPU, and where it waits for one; counted on a CPU."""
+
+import argparse
+import contextlib
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+from unittest import mock
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+from torch.utils._python_dispatch import _disable_current_modes
+
+from benchmarks.document import conditions
+from benchmarks.harness import benchmark_parser, run_settings, show_progress, use_worker_environment
+from benchmarks.record import Notes, Section, table
+from benchmarks.runner import Benchmark
+from benchmarks.series import made_settings
+from benchmarks.variants import OURS, PUBLISHED, Contestant, Variant, find_variant
+from timellm.contract.config import RunConfig
+from timellm.measure.launches import LaunchCounter
+from timellm.model.layers import LeanDropout, fused_attention
+from timellm.run.batches import WindowBatches, _build_table, _Table
+from timellm.run.stepping import Stepper
+
+MOST_SHOWN = 12
+"""Operations that are listed of a variant."""
+_SDPA: dict[str, Any] = {"attention": "sdpa", "precision": "bf16"}
+VARIANTS = (
+    PUBLISHED,
+    find_variant("recompute sdpa"),
+    Variant("recompute bf16 sdpa", {**_SDPA, "prompt_prefix": "recompute"}),
+    find_variant("reuse fp32, fused Adam"),
+    OURS,
+    Variant("reuse fp32 sdpa", {"prompt_prefix": "reuse", "attention": "sdpa"}),
+    Variant("reuse bf16 sdpa", {**_SDPA, "prompt_prefix": "reuse"}),
+    Variant("reuse bf16 sdpa, no prompt", {**_SDPA, "prompt_prefix": "reuse", "prompt": "none"}),
+    Variant("store bf16", {"prompt_prefix": "store", "prompt_store_gib": 1e6, "precision": "bf16"}),
+    Variant("store bf16 sdpa", {**_SDPA, "prompt_prefix": "store", "prompt_store_gib": 1e6}),
+)
+INTRODUCTION = """# Launches
+
+What one optimizer step asks of a GPU: operations that launch a kernel (every aten operation that is not a view, from
+the cut of the batch to the update), and operations for which the process would wait for the GPU (numbers that are read,
+copies that block, indices whose number of rows must be known). At a small batch a fast GPU stands still between
+kernels, and the number of launches decides how long a step takes. Nothing is computed on a GPU here: the step runs on a CPU, at
+batch 2, with the code that a GPU would run (its dropout, attention, activation, table of token ids and number formats).
+Time is not measured. A fused Adam counts as one operation, a plain one as those of torch's foreach implementation. With
+`store`, the step finds every prompt in the store."""
+
+
+@dataclass(frozen=True)
+class Counted:
+    """What one step did.
+
+    Attributes:
+        launches: How often each operation ran that launches a kernel.
+        waits: How often each operation ran that a GPU is waited for.
+    """
+
+    launches: Counter[str]
+    waits: Counter[str]
+
+
+class Launches(Benchmark):
+    """Counts what a training step launches."""
+
+    name = "launches"
+    title = "Counts the kernels that a training step launches on a GPU, and where it waits for one; needs none."
+    introduction = INTRODUCTION
+
+    def parser(self) -> argparse.ArgumentParser:
+        """Its flags."""
+        parser = benchmark_parser(self.name, self.title)
+        parser.add_argument("--only", default=None, help="names of variants, comma-separated (default: all)")
+        return parser
+
+    def measure(self, arguments: argparse.Namespace) -> list[Section]:
+        """Count the steps of each variant."""
+        use_worker_environment(arguments.threads)
+        config = run_settings(arguments, **{"batch_size": 2, "device": "cpu", **made_settings(vars(arguments))})
+        chosen = [one for one in VARIANTS if arguments.only is None or one.name in arguments.only.split(",")]
+        counted, label = {}, ""
+        for variant in chosen:
+            show_progress(f"counting {variant.name}")
+            counted[variant.name], label = count_steps(variant, config)
+        rows = [(name, one.launches.total(), one.waits.total(), _listed(one.waits)) for name, one in counted.items()]
+        most = [(name, _listed(one.launches)) for name, one in counted.items()]
+        head = conditions(torch.device("cpu"), f"Model: {label}, {config.llm_layers} layers")
+        return [
+            Section(
+                f"{label}, {config.llm_layers} layers",
+                (
+                    head,
+                    table(("a step", "launches", "waits", "which"), rows),
+                    Notes(tuple(f"{name}: {text}" for name, text in most)),
+                ),
+            )
+        ]
+
+
+def count_steps(variant: Variant, base: RunConfig) -> tuple[Counted, str]:
+    """What a step of a variant asks of a GPU, and the name of its language model.
+
+    With a prompt store, the step is one that finds every prompt there.
+    """
+    with as_on_a_gpu():
+        contestant = Contestant(variant, base, torch.device("cpu"), 1)
+        for _ in range(2):  # buffers are made in the first
+            contestant.step()
+        with LaunchCounter() as counter:
+            contestant.step()
+    return Counted(counter.launches, counter.waits), contestant.prepared.backbone_label
+
+
+@contextlib.contextmanager
+def as_on_a_gpu() -> Iterator[None]:
+    """Take the branches that a GPU takes, on a CPU: its dropout, activation, number formats and table of token ids."""
+    build = WindowBatches.__init__
+
+    def with_table(self: Any, config: Any, split: Any, prompts: Any, prefix: int, device: Any, *widths: Any) -> None:
+        width = widths[0] if widths else None
+        if width is None and prompts is not None and config.prompt_padding == "masked":
+            width = int(prompts.lengths.max())
+        build(self, config, split, prompts, prefix, device, width, *widths[1:])
+        self._table = _build_table(config, split, prompts, prefix, torch.device("cuda"), width)
+
+    with (
+        mock.patch.object(WindowBatches, "__init__", with_table),
+        mock.patch.object(LeanDropout, "forward", lambda self, x: _dropout(x, self.p, self.training)),
+        mock.patch.object(F, "dropout", _dropout),
+        mock.patch("timellm.model.layers.is_fused", return_value=True),
+        mock.patch("timellm.model.layers.fused_attention", _fused_attention),
+        mock.patch.object(Stepper, "_loss_to_report", return_value=None),  # on a GPU, about once a second
+        mock.patch.object(_Table, "numbers", _on_host(_Table.numbers)),
+        mock.patch("torch.optim.adam._get_value", _on_host(lambda value: value.item())),  # step counts: main memory
+        mock.patch("timellm.model.frozen.gelu_tanh", lambda hidden: F.gelu(hidden, approximate="tanh")),
+        mock.patch("timellm.run.preparation.product_dtype", lambda dtype, device: dtype),
+    ):
+        yield
+
+
+def _dropout(x: Tensor, p: float = 0.5, training: bool = True, inplace: bool = False) -> Tensor:
+    """One kernel, as on a GPU."""
+    return torch.native_dropout(x, p, True)[0] if training and p else x
+
+
+def _fused_attention(queries: Tensor, keys: Tensor, values: Tensor, dropout: float) -> Tensor:
+    """One kernel, as on a GPU, where it drops out too."""
+    return fused_attention(queries, keys, values, 0.0)
+
+
+def _on_host(work: Callable[..., Any]) -> Callable[..., Any]:
+    """Work on numbers in main memory, which no GPU has to do with."""
+
+    def uncounted(*arguments: Any) -> Any:
+        with _disable_current_modes():
+            return work(*arguments)
+
+    return uncounted
+
+
+def _listed(counts: Counter[str]) -> str:
+    return ", ".join(f"{name} {count}" for name, count in counts.most_common(MOST_SHOWN)) or "-"
