@@ -11,6 +11,7 @@ NAMES = (
     "start_up",
     "profile_step",
     "launches",
+    "gpu",
     "levers",
     "projection",
     "overhead",

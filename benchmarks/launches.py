@@ -47,8 +47,8 @@ the cut of the batch to the update), and operations for which the process would 
 copies that block, indices whose number of rows must be known). At a small batch a fast GPU stands still between
 kernels, and the number of launches decides how long a step takes. Nothing is computed on a GPU here: the step runs on a
 CPU, at batch 2, with the code that a GPU would run (its dropout, attention, activation, table of token ids and number
-formats). Time is not measured. A fused Adam counts as one operation, a plain one as those of torch's foreach implementation. With
-`store`, the step finds every prompt in the store."""
+formats). Time is not measured. A fused Adam counts as one operation, a plain one as those of torch's foreach
+implementation. With `store`, the step finds every prompt in the store."""
 
 
 @dataclass(frozen=True)

@@ -171,6 +171,8 @@ class RunConfig:
         ),
     ] = "off"
     """torch.compile mode; compilation is timed apart."""
+    step_graph: Annotated[bool, FIXABLE, SAME_NUMBERS] = False
+    """Replay each training step as one CUDA graph, with exact reuse on a GPU; no GPU has confirmed it yet."""
     offload_optimizer: Annotated[
         Literal["off", "none", "cpu"],
         Searched(needs={"none": ("deepspeed",), "cpu": ("deepspeed", "compiler")}, instead=("none", "off")),
@@ -226,7 +228,9 @@ class RunConfig:
     @property
     def keeps_gradients(self) -> bool:
         """Whether gradients must lie in memory of their own: CUDA graphs overwrite theirs at the next micro batch."""
-        return self.accumulation_steps > 1 and self.compile_mode in ("reduce-overhead", "max-autotune")
+        return self.step_graph or (
+            self.accumulation_steps > 1 and self.compile_mode in ("reduce-overhead", "max-autotune")
+        )
 
     @property
     def has_no_backbone(self) -> bool:
@@ -326,6 +330,7 @@ def _conflicts(config: RunConfig) -> list[str]:
                     f"{name} changes the frozen keys and values, so it needs prompt_prefix recompute, "
                     f"got {config.prompt_prefix}. Drop one of the two."
                 )
+    problems += _graph_conflicts(config) if config.step_graph else []
     if config.prompt == "none" and config.prompt_prefix == "store":
         problems.append("prompt_prefix store keeps prompts, but prompt is none. Use prompt_prefix reuse.")
     if config.has_no_backbone and config.prompt_prefix != "recompute":
@@ -337,3 +342,18 @@ def _conflicts(config: RunConfig) -> list[str]:
             f"data {config.data} is read from a file: name its folder with --root_path and its file with --data_path."
         )
     return problems
+
+
+def _graph_conflicts(config: RunConfig) -> list[str]:
+    """What a step that is replayed as a graph cannot hold."""
+    wrong = {
+        f"prompt_prefix reuse or store, got {config.prompt_prefix}": config.prompt_prefix == "recompute",
+        f"prompt_padding masked, got {config.prompt_padding}": config.prompt_padding != "masked",
+        f"accumulation_steps 1, got {config.accumulation_steps}": config.accumulation_steps != 1,
+        f"compile_mode off, got {config.compile_mode}": config.compile_mode != "off",
+        "a precision without gradient scaling, got fp16": config.precision == "fp16",
+        "offload_optimizer off and no deepspeed_config": config.offload_optimizer != "off"
+        or config.deepspeed_config is not None,
+        "fused_optimizer true, got false": config.fused_optimizer is False,
+    }
+    return [f"step_graph needs {needed}. Drop one of the two." for needed, is_wrong in wrong.items() if is_wrong]

@@ -136,7 +136,18 @@ class PlainEngine(Engine):
         if self._skipped is not None:
             self._skipped.end()
         self._drop_gradients(self._optimizer)
+        self.advance()
+
+    def advance(self) -> None:
+        """Set the next update's learning rate."""
         self._schedule.step()
+
+    def update_in_place(self) -> None:
+        """As `step`, without what a graph cannot hold: the schedule is advanced by the caller."""
+        if self._max_norm > 0:
+            torch.nn.utils.clip_grad_norm_(self._parameters, self._max_norm)
+        self._optimizer.step()
+        keep_gradients(self._parameters)
 
     def skipped_in_a_row(self) -> int:
         """Waits for a GPU in fp16."""
@@ -277,13 +288,17 @@ def create_state(optimizer: torch.optim.Optimizer) -> None:
 
 
 def build_optimizer(config: RunConfig, parameters: list[nn.Parameter]) -> torch.optim.Optimizer:
-    """Adam or AdamW over the trained parameters."""
+    """Adam or AdamW over the trained parameters; for a graph, with a learning rate that lies on the device."""
     kind = torch.optim.AdamW if config.optimizer == "adamw" else torch.optim.Adam
+    rate: float | Tensor = config.scaled_learning_rate
+    if config.step_graph:
+        rate = torch.tensor(rate, device=parameters[0].device)
     return kind(
         parameters,
-        lr=config.scaled_learning_rate,
+        lr=rate,
         weight_decay=config.weight_decay,
         fused=True if config.uses_fused_optimizer else None,
+        capturable=config.step_graph,
     )
 
 

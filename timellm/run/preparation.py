@@ -220,7 +220,7 @@ def _cutter(
     """Batches of a split; of one shape, where something relies on it."""
     compiled = config.compile_mode != "off"
     rows = config.batch_size if name == "train" else config.eval_batch_size or config.batch_size
-    has_one_width = compiled or config.prompt_prefix == "store" or _has_one_width(config, device)
+    has_one_width = compiled or config.step_graph or config.prompt_prefix == "store" or _has_one_width(config, device)
     tokens = longest if has_one_width else None
     return WindowBatches(config, split, prompts, kept, device, tokens, rows if compiled else None)
 

@@ -16,11 +16,12 @@ from timellm.measure.profiling import StepProfiler
 from timellm.measure.timing import Estimate, StepClock, warmup_steps
 from timellm.model.parts import part
 from timellm.model.timellm import Prototypes
-from timellm.optimize.engine import Engine, keep_gradients
+from timellm.optimize.engine import Engine, PlainEngine, keep_gradients
 from timellm.optimize.loss_scale import MOST_SKIPPED
 from timellm.run.batches import Batch, micro_batches
 from timellm.run.errors import Diverged
 from timellm.run.preparation import Preparation
+from timellm.run.static_step import StaticStep
 
 SECONDS_BETWEEN_REPORTS = 1.0
 STEPS_PER_LOOK = 2
@@ -64,6 +65,7 @@ class Stepper:
         self._clock = self._filling
         if prepared.store is not None:
             self._clock = StepClock(device, 0, per_reading)
+        self._static = StaticStep(self._update, device)
         self._passes = 0
         self.steps_done = 0
         self.samples = 0
@@ -225,6 +227,8 @@ class Stepper:
 
     def _step(self, group: Tensor, batches: list[Batch]) -> Tensor:
         """One update on the mean squared error over the group's windows; returns that error."""
+        if (graph := self._static_step(batches)) is not None:
+            return graph
         engine, network = self._engine, self._prepared.model
         shared = network.prototypes() if engine.shares_prototypes else None
         leaves = self._leaves(shared, len(batches)) if shared else None
@@ -248,6 +252,29 @@ class Stepper:
             engine.step()
         assert total is not None
         return engine.gather(total)
+
+    def _static_step(self, batches: list[Batch]) -> Tensor | None:
+        """The step of a batch whose shapes are those of all, in places that never change; None for any other batch."""
+        config, store = self._config, self._prepared.store
+        if not config.step_graph or len(batches[0].y) != config.batch_size or self._engine.world > 1:
+            return None
+        (batch,) = batches
+        if store is not None:
+            batch = dataclasses.replace(batch, prompt=store.prompt(batch))
+        assert isinstance(self._engine, PlainEngine)
+        loss = self._static(batch)
+        self._engine.advance()
+        return loss.clone()
+
+    def _update(self, batch: Batch) -> Tensor:
+        """Forward pass, backward pass and update of one batch, nothing of which a number is asked."""
+        engine, network = self._engine, self._prepared.model
+        assert isinstance(engine, PlainEngine)
+        forecast = network(batch.x, batch.prompt, network.prototypes())
+        loss = F.mse_loss(forecast, batch.y)
+        loss.backward()
+        engine.update_in_place()
+        return loss.detach()
 
     def _leaves(self, shared: Prototypes, micro_batches: int) -> Prototypes:
         """The prototypes of a step as its micro batches read them; their gradients are added up in fp32."""
