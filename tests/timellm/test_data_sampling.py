@@ -3,7 +3,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from timellm.data import Split, stratified_subset, training_order
+from timellm.data import EpochOrders, Split, stratified_subset, training_order
 
 
 @given(st.integers(1, 500), st.integers(0, 20), st.integers(0, 2**32 - 1))
@@ -71,3 +71,16 @@ def test_stratified_subset_holds_all_windows_when_there_are_no_more():
 def test_empty_subset_is_refused():
     with pytest.raises(ValueError, match="at least 1, got 0"):
         stratified_subset(Split(torch.zeros(11, 2), 1, 1), 0)
+
+
+def test_epochs_orders_are_made_when_they_are_asked_for(monkeypatch):
+    orders = EpochOrders(windows=50, epochs=4, seed=3)
+    assert len(orders) == 4
+    for epoch, order in enumerate(orders):
+        assert torch.equal(order, training_order(50, epoch, 3))
+    assert torch.equal(orders[-1], training_order(50, 3, 3))
+    assert [order.tolist() for order in orders[1:3]] == [training_order(50, epoch, 3).tolist() for epoch in (1, 2)]
+    with pytest.raises(IndexError, match="epoch must be below 4"):
+        orders[4]
+    monkeypatch.setattr("timellm.data.sampling.training_order", lambda *_: pytest.fail("made too early"))
+    assert len(EpochOrders(windows=14_400_000, epochs=100, seed=0)) == 100

@@ -4,8 +4,8 @@
 windows are used.
 """
 
-from timellm.data.sampling import stratified_subset, training_order
+from timellm.data.sampling import EpochOrders, stratified_subset, training_order
 from timellm.data.series import SeriesData, load_data
 from timellm.data.splits import Split
 
-__all__ = ["SeriesData", "Split", "load_data", "stratified_subset", "training_order"]
+__all__ = ["EpochOrders", "SeriesData", "Split", "load_data", "stratified_subset", "training_order"]

@@ -1,5 +1,8 @@
 """Which windows are used, and in which order: the same for every precision, worker count and resume."""
 
+from collections.abc import Sequence
+from dataclasses import dataclass
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -25,6 +28,32 @@ def training_order(windows: int, epoch: int, seed: int) -> Tensor:
     """
     generator = np.random.RandomState(np.random.MT19937(np.random.SeedSequence([seed, epoch])))
     return torch.from_numpy(generator.permutation(windows).astype(np.int64, copy=False))
+
+
+@dataclass(frozen=True, slots=True)
+class EpochOrders(Sequence[Tensor]):
+    """The orders of all epochs, each made when it is asked for: one of 14 million windows takes a second and 115 MB.
+
+    Attributes:
+        windows: Training windows.
+        epochs: Passes over them.
+        seed: The run's seed.
+    """
+
+    windows: int
+    epochs: int
+    seed: int
+
+    def __len__(self) -> int:
+        return self.epochs
+
+    def __getitem__(self, epoch):  # type: ignore[no-untyped-def]
+        """The order of an epoch [windows], as `training_order`."""
+        if isinstance(epoch, slice):
+            return [self[number] for number in range(*epoch.indices(self.epochs))]
+        if not -self.epochs <= epoch < self.epochs:
+            raise IndexError(f"epoch must be below {self.epochs}, got {epoch}.")
+        return training_order(self.windows, epoch % self.epochs, self.seed)
 
 
 def stratified_subset(split: Split, samples: int) -> Tensor:

@@ -14,6 +14,7 @@ import numpy as np
 
 from timellm.cache import CACHE_VARIABLE
 from timellm.contract.errors import InputError
+from timellm.prompts.filling import watched
 
 FORMAT_VERSION = 1
 """Part of every key: raise it when the words of a prompt or the files change."""
@@ -40,7 +41,12 @@ class TokenStore:
 
 
 def load_or_build(
-    folder: Path, chunks: Callable[[], Iterable[list[list[int]]]], *, dtype: type[np.unsignedinteger], pad_id: int
+    folder: Path,
+    chunks: Callable[[], Iterable[list[list[int]]]],
+    *,
+    dtype: type[np.unsignedinteger],
+    pad_id: int,
+    prompts: int | None = None,
 ) -> TokenStore:
     """Open the prompts in `folder`, after writing them if they are not there or damaged.
 
@@ -51,9 +57,10 @@ def load_or_build(
         chunks: Gives the token ids of all prompts, some prompts at a time.
         dtype: uint16 or uint32, wide enough for every id.
         pad_id: What prompts are padded with.
+        prompts: How many there are; then progress is shown and the disk is looked at before they are written.
 
     Raises:
-        InputError: If the folder cannot be written.
+        InputError: If the folder cannot be written, or they will not fit.
     """
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
@@ -61,7 +68,7 @@ def load_or_build(
             found = _open(folder)
             if found is not None:
                 return found
-            _write(folder, chunks(), dtype, pad_id)
+            _write(folder, watched(chunks(), prompts, np.dtype(dtype).itemsize, folder.parent), dtype, pad_id)
     except OSError as error:
         raise InputError(
             f"The prompt cache {folder.parent} must be writable, got: {error.strerror or error}. "

@@ -150,6 +150,7 @@ def tokenized_prompts(
             _chunks(config, split, tokenizer, kept, description),
             dtype=_id_type(tokenizer, pad_id),
             pad_id=pad_id,
+            prompts=count,
         )
     return PromptTokens(
         ids=store.ids,

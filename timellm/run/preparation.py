@@ -1,5 +1,7 @@
 """What a run needs before its first step: data, tokens, network, batches."""
 
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -15,7 +17,7 @@ from timellm.backbones import (
     resolve_backbone,
 )
 from timellm.contract.config import RunConfig
-from timellm.data import SeriesData, Split, load_data, stratified_subset, training_order
+from timellm.data import EpochOrders, SeriesData, Split, load_data, stratified_subset, training_order
 from timellm.machine.environment import seed_everything
 from timellm.model.control import PatchAttention
 from timellm.model.rounding import product_dtype, round_parameters
@@ -37,17 +39,24 @@ class Windows:
 
     Attributes:
         epoch_windows: Training windows of the data set; one pass over them is an epoch.
-        passes: Training windows in the order they are seen, one tensor [windows] per planned pass.
+        passes: Training windows in the order they are seen, one tensor [windows] per planned pass; a whole epoch's is
+            made when it is asked for.
         timing: More training windows, for timing alone [windows].
         validation: Validation windows [windows].
         all_validation: Validation windows of the data set.
     """
 
     epoch_windows: int
-    passes: list[Tensor]
+    passes: Sequence[Tensor]
     timing: Tensor
     validation: Tensor
     all_validation: int
+
+    def steps(self, global_batch: int) -> int:
+        """Optimizer steps of all passes."""
+        if isinstance(self.passes, EpochOrders):
+            return len(self.passes) * math.ceil(self.epoch_windows / global_batch)
+        return sum(math.ceil(len(windows) / global_batch) for windows in self.passes)
 
 
 @dataclass(frozen=True)
@@ -229,8 +238,8 @@ def choose_windows(config: RunConfig, data: SeriesData, timing_windows: int, ord
     """The seeded permutation of each pass, or the part of it that train_samples asks for."""
     count, seed = len(data.train), config.seed if order_seed is None else order_seed
     if config.train_samples is None:
-        passes = [training_order(count, epoch, seed) for epoch in range(config.train_epochs)]
-        timing = passes[0][:timing_windows]
+        passes: Sequence[Tensor] = EpochOrders(count, config.train_epochs, seed)
+        timing = passes[0][:timing_windows] if timing_windows else torch.zeros(0, dtype=torch.int64)
     else:
         wanted = max(config.train_samples, timing_windows)
         order = torch.cat([training_order(count, epoch, seed) for epoch in range(-(-wanted // count))])
@@ -275,7 +284,8 @@ def _build_store(
     if config.prompt_prefix != "store":
         return None
     per_channel = data.train.windows_per_channel if config.prompt_scope == "span" else None
-    used = torch.cat([*windows.passes, windows.timing]) % (per_channel or len(data.train))
+    seen = [windows.passes[0]] if config.train_samples is None else windows.passes  # every epoch has the same windows
+    used = torch.cat([*seen, windows.timing]) % (per_channel or len(data.train))
     prompts = per_channel or len(data.train)
     return PromptStore(model, prompts, used.unique(), tokens, config.prompt_store_gib, device, per_channel)
 

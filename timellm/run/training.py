@@ -121,7 +121,7 @@ class TrainingRun:
         )
         if options.init_from is not None:
             load_checkpoint(options.init_from, prepared.model)
-        steps = sum(math.ceil(len(windows) / global_batch) for windows in prepared.windows.passes)
+        steps = prepared.windows.steps(global_batch)
         engine = build_engine(config, prepared.model, device, steps)
         self._engine = engine
         self._epoch_windows = prepared.windows.epoch_windows

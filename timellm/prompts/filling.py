@@ -1,0 +1,67 @@
+"""Watches prompts being tokenised: what is done, how long the rest takes, and whether it fits on the disk."""
+
+import shutil
+import sys
+import time
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+from timellm.contract.errors import InputError
+
+QUIET_SECONDS, EVERY_SECONDS = 5.0, 15.0
+"""Nothing is said in the first seconds; then a line at most this often."""
+_COPIES = 2
+"""Ids are written one after the other first, and then padded beside that."""
+_PADDED = 1.1
+"""The longest prompt against the first chunk's mean."""
+_SPARE_BYTES = 1 << 28
+
+
+def watched(
+    chunks: Iterable[list[list[int]]], prompts: int | None, bytes_per_id: int, folder: Path
+) -> Iterator[list[list[int]]]:
+    """The same chunks; progress goes to stderr, and the disk is looked at after the first.
+
+    Args:
+        chunks: Token ids of prompts, some at a time.
+        prompts: How many there will be; None if that is not known.
+        bytes_per_id: Bytes that an id takes on disk.
+        folder: Where they are written.
+
+    Raises:
+        InputError: If they will not fit.
+    """
+    started = said = time.monotonic()
+    done = 0
+    for chunk in chunks:
+        if done == 0 and prompts:
+            ids = sum(map(len, chunk)) / max(1, len(chunk))
+            _check_disk(folder, prompts, prompts * (ids * bytes_per_id * _COPIES * _PADDED + 8))
+        done += len(chunk)
+        yield chunk
+        now = time.monotonic()
+        if prompts and done < prompts and now - started > QUIET_SECONDS and now - said > EVERY_SECONDS:
+            said = now
+            left = (now - started) * (prompts - done) / done
+            print(
+                f"tokenising prompts: {done:,} of {prompts:,} ({100 * done // prompts} %), {_duration(left)} left",
+                file=sys.stderr,
+                flush=True,
+            )
+
+
+def _check_disk(folder: Path, prompts: int, needed: float) -> None:
+    free = shutil.disk_usage(folder).free
+    if needed + _SPARE_BYTES > free:
+        raise InputError(
+            f"The prompts of {prompts:,} windows need about {needed / 2**30:.1f} GiB in {folder}, which has "
+            f"{free / 2**30:.1f} GiB free. Name another folder with TIMELLM_CACHE_DIR, or use --prompt_scope span, a "
+            "smaller --percent or --train_samples."
+        )
+
+
+def _duration(seconds: float) -> str:
+    minutes = round(seconds / 60)
+    if minutes < 1:
+        return f"{seconds:.0f} s"
+    return f"{minutes} min" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"
