@@ -7,20 +7,17 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from search.decide.confirmation import REPEATS, Confirmation
-from search.decide.costs import RunCosts
-from search.decide.fidelity import Fidelity, parse_fidelity
+from search.decide.confirmation import Confirmation
+from search.decide.fidelity import Fidelity
 from search.decide.halving import Halving, rungs_of
 from search.decide.ledger import Ledger
 from search.decide.limits import Limits
 from search.decide.loop import Loop
 from search.decide.objective import Objective
 from search.decide.plan import Plan
-from search.decide.planning import Planner, choose_clocks
 from search.decide.samplers import make_sampler
 from search.decide.spending import Spending, timing_seconds
 from search.decide.study import Proposal, SearchStudy, StudyOptions, WarmStart
-from search.decide.work import Work
 from search.decide.workplace import Workplace
 from search.screen.interrupts import Interrupts
 from search.screen.live_report import LiveReport
@@ -28,6 +25,7 @@ from search.screen.terminal import Limits as ShownLimits
 from search.screen.terminal import Terminal
 from search.setup.hardware import PROJECT_ROOT
 from search.setup.manifest import Manifest
+from search.setup.planner import costs_of, planner_of
 from search.setup.preparation import Preparation
 from search.setup.resources import share_cluster
 from search.tune.dashboard import Ray, start_ray, stop_ray, token_path
@@ -173,7 +171,7 @@ class Session:
         budget = options.time_budget
         deadline = None if budget is None else time.time() + budget - self._manifest.elapsed_seconds
         self._limits = Limits(deadline=deadline, num_trials=options.num_trials, budget_seconds=budget)
-        planner = self._planner()
+        planner = planner_of(prepared)
         plan = self._earlier_plan()
         if plan is None:
             plan = planner.without_measurement()
@@ -189,13 +187,7 @@ class Session:
             folder=prepared.folder,
             run_config=prepared.run_config,
             planner=planner,
-            costs=RunCosts(
-                Work.of(facts["backbone"]),
-                facts["data"]["windows"],
-                slowdown=facts.get("slowdown"),
-                rate=facts.get("gflop_per_second"),
-                is_causal=is_causal,
-            ),
+            costs=costs_of(prepared),
             workplace=Workplace(
                 threads=resources.threads,
                 max_memory_gib=resources.max_memory_gib,
@@ -214,25 +206,6 @@ class Session:
             time_spent=self._manifest.values.get("time_spent"),
             warm_start=WarmStart(str(options.warm_start), prepared.warm_rows),
             seed=options.seed,
-        )
-
-    def _planner(self) -> Planner:
-        prepared, options = self._prepared, self._prepared.options
-        asked = parse_fidelity(options.fidelity or "auto")
-        clocks = choose_clocks(options.clocks, asked, options.time_budget)
-        return Planner(
-            asked=asked,
-            clocks="together" if prepared.resources.devices > 1 else clocks,
-            space=prepared.space,
-            config=prepared.config,
-            baseline=prepared.baseline,
-            plans=prepared.plans,
-            windows=prepared.facts["data"]["windows"],
-            slowdown=prepared.facts.get("slowdown") or {},
-            budget=options.time_budget,
-            repeats=REPEATS * (options.confirm + 1) if options.confirm else 0,
-            seed=options.seed,
-            devices=prepared.resources.devices,
         )
 
     def _earlier_plan(self) -> Plan | None:

@@ -82,7 +82,8 @@ class Ledger:
         """The ledger of a run folder that holds a table already."""
         frame = load_trials(folder.path).drop(columns="run").astype(object)
         frame = frame.where(frame.notna(), None)
-        return cls(folder, time_weight, [dict(row) for row in frame.to_dict("records")])
+        rows = [{str(name): value for name, value in row.items()} for row in frame.to_dict("records")]
+        return cls(folder, time_weight, rows)
 
 
 def make_row(proposal: Proposal, config: RunConfig, outcome: Mapping[str, Any]) -> Row:

@@ -122,10 +122,20 @@ class Planner:
         if seconds is None:
             assert fixed is not None, "without a time budget auto is the whole training"
             return Plan(fidelity=fixed, spending=Spending.unknown(seeds=3))
-        available = max(0.0, seconds - FINAL_SECONDS)
-        whole = self._whole(outcome, available)
+        whole = self._whole(outcome, max(0.0, seconds - FINAL_SECONDS))
         if fixed is None and whole is not None:
             return whole
+        return self.estimate(costs, seconds)
+
+    def estimate(self, costs: RunCosts, seconds: float) -> Plan:
+        """The plan of a search with two clocks, as far as what is known of costs tells.
+
+        Args:
+            costs: What runs cost.
+            seconds: Time that is left.
+        """
+        fixed = Fidelity.of_samples(self.asked) if isinstance(self.asked, int) else None
+        available = max(0.0, seconds - FINAL_SECONDS)
         plans = [plan for plan in self.plans if too_long(costs, plan, self.budget) is None]
         planned = spend(
             costs,
@@ -136,7 +146,7 @@ class Planner:
             train_windows=self.windows["train"],
             fidelity=fixed,
         )
-        notes = ()
+        notes: tuple[str, ...] = ()
         if not planned.fits:
             notes = (
                 f"The time budget is short: about {planned.spending.trials} trials are expected. "

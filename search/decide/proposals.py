@@ -105,7 +105,12 @@ class Proposals:
         most = self.limits.num_trials
         if most is not None and len(ended | begun) >= most:
             return f"{most} trials have been run"
-        if self.budget.has_time(self.reserve(plan)):
+        if plan.clocks == "together":
+            is_time = self.budget.has_time(self.reserve(plan))
+        else:  # what does not fit is refused one by one
+            shortest = self.costs.timing_seconds(self.costs.way(self.baseline)) / 2
+            is_time = self.budget.fits(shortest + self.reserve(plan))
+        if is_time:
             return None
         return "the time that is left is too short for another trial"
 
@@ -120,10 +125,10 @@ class Proposals:
             return None
         share = SAMPLED_TOO_LONG if source == SAMPLER else TOO_LONG
         reason = too_long(self.costs, config, self.limits.budget_seconds, share)
+        if reason is None and plan.clocks == "apart":
+            reason = self._reason_not_to_fit(plan, config)
         if reason is not None and source != SAMPLER:
             self.listener.note(f"{source} is not begun: {reason}.", is_kept=True)
-        if reason is None and source == SAMPLER and plan.clocks == "apart":
-            return self._reason_not_to_fit(plan, config)
         return reason
 
     def _reason_not_to_fit(self, plan: Plan, config: RunConfig) -> str | None:

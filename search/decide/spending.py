@@ -93,10 +93,7 @@ class Spending:
         if not self.seconds:
             return f"What they cost is unknown until the baseline has been timed; {seeds}."
         shares = ", ".join(f"{self.seconds.get(kind, 0.0):.0f} s on {kind}" for kind in KINDS)
-        return (
-            f"Planned: about {self.trials} trials over {self.sets} sets of numbers; {seeds}. "
-            f"Time: {shares}, as far as the baseline's timing tells."
-        )
+        return f"Planned: about {self.trials} trials over {self.sets} sets of numbers; {seeds}. Predicted: {shares}."
 
 
 class TimeSpent:

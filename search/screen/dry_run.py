@@ -6,6 +6,7 @@ from typing import Any
 from search.decide.fidelity import parse_fidelity
 from search.decide.plan import fixed_plan
 from search.screen.terminal import Terminal
+from search.setup.planner import costs_of, planner_of
 from search.setup.preparation import Preparation
 from spaces.knobs import value_text
 from timellm.contract.columns import BASELINE
@@ -41,6 +42,14 @@ def show(prepared: Preparation, terminal: Terminal) -> None:
 
 def _plan_words(prepared: Preparation) -> str:
     asked = parse_fidelity(prepared.options.fidelity or "auto")
+    planner, costs = planner_of(prepared), costs_of(prepared)
+    if planner.clocks == "apart" and prepared.options.time_budget is not None and _earlier(prepared) is None:
+        timing = costs.timing_seconds(prepared.baseline)
+        predicted = planner.estimate(costs, prepared.options.time_budget - timing)
+        return (
+            f"Time and error are measured apart. The baseline's timing is predicted to take {timing:.0f} s, and then, "
+            f"as far as the speed of a matrix product here tells: {predicted}"
+        )
     if asked != "auto":
         plan = str(fixed_plan(asked))
         earlier = None
