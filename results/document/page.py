@@ -21,14 +21,17 @@ from results.document.sections import (
     trials_section,
 )
 from results.document.sections_detail import failures_section, print_section, time_section
+from results.document.sections_errors import curves_section, examples_section
 from results.document.standalone import write_plots
 from timellm.contract.layout import RunFolder, write_atomically
 
 SECTIONS: tuple[Callable[[Evidence], Section], ...] = (
     front_section,
+    examples_section,
     trials_section,
     levers_section,
     importance_section,
+    curves_section,
     growth_section,
     parallel_section,
     time_section,
@@ -38,9 +41,11 @@ SECTIONS: tuple[Callable[[Evidence], Section], ...] = (
 
 SHORT_TITLES = {
     "front": "Front",
+    "examples": "Forecasts",
     "trials": "Trials",
     "levers": "Levers",
     "importance": "Knobs",
+    "learning": "Learning",
     "growth": "Growth",
     "parallel": "Side by side",
     "time": "Time",

@@ -1,0 +1,67 @@
+import json
+
+import plotly.graph_objects as go
+import pytest
+
+from results.analysis.evidence import gather
+from results.document.figures_errors import curve_points, curves_figure, example_rows, examples_figure
+from results.document.page import build_report
+from results.document.standalone import resolve_colours
+from tests.results.synthetic import make_rows, make_run
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """A run whose errors were measured apart."""
+    rows = make_rows(12, failures=False)
+    folder = make_run(tmp_path / "t1", rows)
+    config = folder.read_manifest()["run_config"]
+    lines = []
+    for row in rows:
+        knobs = {name.removeprefix("config/"): value for name, value in row.items() if name.startswith("config/")}
+        curve = [
+            {"step": step, "samples": 32 * step, "val_mse": row["val_mse"] + 1 / step} for step in (100, 500, 1000)
+        ]
+        series = {"history": [0.0] * 8, "truth": [1.0] * 4, "forecast": [0.9] * 4, "naive": [0.5] * 4}
+        examples = [{"window": index, "channel": "<temp>", **series, "naive_name": "last value"} for index in range(4)]
+        lines.append(
+            {"trial_id": row["trial_id"], "numbers": "x", "config": {**config, **knobs}, "seed": 2021, "steps": 1000}
+            | {"train_samples": 32_000, "val_samples": 5_000, "val_mse": row["val_mse"], "state": "complete"}
+            | {"curve": curve, "examples": examples}
+        )
+    folder.errors.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    return folder
+
+
+def test_training_time_is_start_up_compilation_and_steps_at_the_settings_own_pace():
+    row = make_rows(1)[0] | {"startup_seconds": 6.0, "compile_seconds": 54.0, "seconds_per_batch": 0.5}
+
+    assert curve_points(row, [{"step": 120, "val_mse": 0.5}], accumulation=2) == [(3.0, 0.5)]
+
+
+def test_errors_over_training_time_show_baseline_front_and_controls(folder):
+    figure = curves_figure(gather(folder))
+
+    go.Figure(resolve_colours(figure))
+    assert {trace["name"] for trace in figure["data"]} == {"baseline", "Pareto front", "window mean"}
+
+
+def test_each_pick_shows_four_windows_with_four_lines(folder):
+    evidence = gather(folder)
+    figure = examples_figure(evidence)
+
+    go.Figure(resolve_colours(figure))
+    assert len(figure["data"]) == 16 * len(example_rows(evidence))
+    titles = [title for row, _ in example_rows(evidence) for title in row.split(", ")]
+    assert sorted(titles) == ["Balanced", "Exact", "Fastest", "Most accurate"]
+    assert "<temp>" not in json.dumps(figure)
+
+
+def test_the_report_holds_both_and_leaves_them_out_where_errors_were_not_measured_apart(folder):
+    assert 'id="figure-examples"' in build_report(folder).read_text()
+    folder.errors.unlink()
+
+    text = build_report(folder).read_text()
+
+    assert 'id="figure-examples"' not in text
+    assert 'id="figure-learning"' not in text
