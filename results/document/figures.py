@@ -14,6 +14,7 @@ import pandas as pd
 
 from results.analysis.evidence import Evidence
 from results.analysis.wording import seconds_words
+from results.document.labels import Labels
 from timellm.contract.columns import SECONDS_PER_EPOCH, VAL_MSE, knob_columns, knob_name
 
 Figure = dict[str, Any]
@@ -189,6 +190,7 @@ def _named_points(evidence: Evidence, knobs: list[str]) -> list[dict[str, Any]]:
         labels.setdefault(str(row["trial_id"]), []).append(str(row["source"]))
     rows = evidence.configurations[evidence.configurations["trial_id"].isin(list(labels)).to_numpy()]
     sources = {str(value) for value in evidence.named["trial_id"]}
+    placed = Labels(evidence.configurations[SECONDS_PER_EPOCH], _mse_range(evidence))
     traces = []
     for name, chosen, colour, symbol in (
         ("baseline and plans", [str(i) in sources for i in rows["trial_id"]], "var(--ink)", "diamond"),
@@ -200,7 +202,10 @@ def _named_points(evidence: Evidence, knobs: list[str]) -> list[dict[str, Any]]:
         trace = _points(part, knobs, name, {"color": colour, "size": 11, "symbol": symbol})
         texts = [_broken(labels[str(trial_id)]) for trial_id in part["trial_id"]]
         trace |= {"mode": "markers+text", "hovertext": trace["text"], "text": texts}
-        trace["textposition"] = [_label_place(row, evidence) for _, row in part.iterrows()]
+        trace["textposition"] = [
+            placed.place(row, text, _label_place(row, evidence))
+            for (_, row), text in zip(part.iterrows(), texts, strict=True)
+        ]
         trace |= {"hovertemplate": "%{hovertext}<extra></extra>", "textfont": {"color": "var(--ink)", "size": 12}}
         trace |= {"cliponaxis": False}
         traces.append(trace)
