@@ -25,6 +25,8 @@ Kind = Literal["probe", "control", "together", "time", "again", "error", "seed"]
 
 SPENDING_OF: dict[Kind, str] = {"error": "errors", "seed": "seeds", "control": "controls"}
 """What a run's time counts as; any other is a timing."""
+_MARGIN = 1.5
+"""The bound on a timing's steady steps is so much above what they are predicted to take, at least."""
 _FEW_STEPS = 2
 """Steady steps of a baseline whose timing would take too much of the time."""
 
@@ -110,7 +112,8 @@ class Runs:
             val_samples=VALIDATED_BATCHES * (config.eval_batch_size or config.batch_size),
         )
         folder = trial.folder if kind == "time" else retimed_folder(trial.folder)
-        return self._made(kind, short, folder.path, "time", steps, trial=trial)
+        least = _MARGIN * steps * self._costs.step_seconds(config)
+        return self._made(kind, short, folder.path, "time", steps, trial=trial, least_seconds=least)
 
     def error(self, trial: Trial, plan: Plan) -> Run:
         """The training of a trial's error, on the cheapest path with the same numbers."""

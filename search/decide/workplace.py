@@ -38,6 +38,7 @@ class Workplace:
         *,
         steps: int = MIN_TIMED_STEPS,
         rungs: tuple[int, ...] = (),
+        least_seconds: float = 0.0,
     ) -> Job:
         """A job.
 
@@ -47,6 +48,7 @@ class Workplace:
             clock: What is measured.
             steps: Steady steps to time at least.
             rungs: Training windows seen after which it validates on its way.
+            least_seconds: What the steady steps take as predicted, so that their bound leaves time for them.
         """
         is_error = clock == "error"
         return Job(
@@ -55,7 +57,7 @@ class Workplace:
             threads=self.threads(config),
             max_memory_gib=None if is_error else self.max_memory_gib,
             min_timed_steps=steps,
-            max_timing_seconds=self.timing_seconds,
+            max_timing_seconds=max(self.timing_seconds, least_seconds),
             rungs=rungs,
             launch=self.launch(config),
             clock=clock,
