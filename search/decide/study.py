@@ -5,6 +5,7 @@ import copy
 import dataclasses
 import itertools
 import random
+import secrets
 import sqlite3
 import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -20,7 +21,7 @@ from search.decide.objective import Objective, constraints
 from search.decide.parameters import Parameter, encode, parameters, suggest
 from spaces import Knob, Space
 from spaces.knobs import Value
-from timellm.contract.columns import BASELINE, SAMPLER, VAL_MSE, State
+from timellm.contract.columns import BASELINE, CONFIRM, SAMPLER, VAL_MSE, State
 
 Settings = dict[str, Value]
 Refusal = Callable[[Settings, str], str | None]
@@ -120,9 +121,10 @@ class SearchStudy:
             self.study.set_metric_names(options.objective.names)
         for row in rows:
             self._remember(row, settings_of(row, space))
-        self._next_number = 1 + max((int(str(row["trial_id"]).lstrip("t")) for row in rows), default=0)
+        self._next_number = 1 + max((_number(str(row["trial_id"])) for row in rows), default=0)
         self.is_new = not self.study.get_trials(deepcopy=False)
         if self.is_new:
+            self._rebuild(rows)
             self._enqueue_first_trials()
         else:
             self._take_up(rows)
@@ -249,9 +251,24 @@ class SearchStudy:
         if values is not None:
             self._seen_values.append(values)
 
+    def _rebuild(self, rows: Sequence[Mapping[str, Any]]) -> None:
+        """Learn from the table what a study that was lost had learnt, and line up again what did not end."""
+        for row in rows:
+            settings, source = settings_of(row, self._space), str(row["source"])
+            attributes = {"trial_id": row["trial_id"], "source": source}
+            if source == CONFIRM:
+                continue
+            if row["state"] == State.INTERRUPTED:
+                self._enqueue(settings, **attributes)
+            else:
+                values = self._options.objective.values(row) or self._options.objective.worst(self._seen_values)
+                self._add(settings, values, row, {**attributes, "settings": settings, "state": str(row["state"])})
+
     def _enqueue_first_trials(self) -> None:
         for source, values in {BASELINE: self._space.baseline, **self._space.plans}.items():
-            self._enqueue(self._space.settings(values), source=source)
+            settings = self._space.settings(values)
+            if _key(settings) not in self._known:
+                self._enqueue(settings, source=source)
 
     def _enqueue(self, settings: Settings, **attributes: Any) -> None:
         self.study.enqueue_trial(encode(settings, self._space, self._parameters), user_attrs=attributes)
@@ -269,7 +286,7 @@ class SearchStudy:
                 self.study.tell(frozen.number, state=TrialState.FAIL)
             if trial_id is None or settings is None or "duplicate_of" in attributes:
                 continue
-            self._next_number = max(self._next_number, 1 + int(trial_id.lstrip("t")))
+            self._next_number = max(self._next_number, 1 + _number(str(trial_id)))
             row = by_id.get(trial_id)
             if row is None or is_unfinished(row):
                 unfinished[trial_id] = (settings, attributes.get("source", SAMPLER))
@@ -338,6 +355,34 @@ class SearchStudy:
 
     def _refusal(self, settings: Settings, source: str) -> str | None:
         return self._space.exclusion(settings) or self._options.refusal(settings, source)
+
+
+def _number(trial_id: str) -> int:
+    """The number in a trial's name; 0 for a name of another form."""
+    digits = trial_id.removeprefix("t")
+    return int(digits) if digits.isdecimal() and len(digits) < 12 else 0
+
+
+def set_damaged_aside(path: Path) -> str | None:
+    """Move a study's file that is none out of the way, so that it is rebuilt from the table.
+
+    Returns:
+        What was done, in words; None if the file is sound.
+    """
+    if not path.exists():
+        return f"{path.name} is missing; the study is rebuilt from the table."
+    try:
+        with contextlib.closing(sqlite3.connect(path, timeout=_SECONDS_TO_WAIT)) as connection:
+            if connection.execute("PRAGMA quick_check").fetchone() == ("ok",):
+                connection.execute("SELECT count(*) FROM studies, trials, trial_values, version_info").fetchone()
+                return None
+    except sqlite3.Error:
+        pass
+    aside = path.with_name(f"{path.name}.damaged-{secrets.token_hex(3)}")
+    path.rename(aside)
+    for more in ("-wal", "-shm", "-journal"):
+        path.with_name(path.name + more).unlink(missing_ok=True)
+    return f"{path.name} is damaged and was moved to {aside.name}; the study is rebuilt from the table."
 
 
 def open_storage(path: Path) -> optuna.storages.RDBStorage:

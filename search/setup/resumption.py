@@ -3,14 +3,18 @@
 import dataclasses
 import fcntl
 import os
+import re
+import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from search.decide.ledger import Ledger
+from search.decide.study import set_damaged_aside
 from search.setup.manifest import Manifest
 from search.setup.options import Options
 from search.setup.preparation import Preparation
+from timellm.contract.columns import knob_column
 from timellm.contract.errors import InputError
 from timellm.contract.layout import RunFolder
 
@@ -20,6 +24,7 @@ _OF_THE_MACHINE = {"runs_dir", "name", "resume", "address", "dashboard", "dry_ru
 """Flags that belong to a session, not to the search."""
 
 
+_TRIAL_ID = re.compile(r"t\d{1,9}")
 _LOCKS: dict[Path, int] = {}
 """Open files whose locks keep other searches out, by run folder."""
 
@@ -75,10 +80,29 @@ def open_run(prepared: Preparation) -> tuple[Manifest, Ledger]:
         _require_same(manifest.values, prepared)
         manifest.describe(**description)  # type: ignore[arg-type]
         ledger = Ledger.reopen(folder, options.time_weight)
+        _require_rows(ledger, prepared)
+        if ledger.rows and (note := set_damaged_aside(folder.study)):
+            manifest.values["notes"] = [*(manifest.values.get("notes") or ()), note]
+            print(note, file=sys.stderr)
         manifest.update(ledger.rows)
         return manifest, ledger
     except OSError as error:
         raise InputError(f"The run folder must be writable, but {folder.path} is not: {error.strerror}.") from None
+
+
+def _require_rows(ledger: Ledger, prepared: Preparation) -> None:
+    """Refuse a table whose rows cannot be gone on with: another's, or edited.
+
+    Raises:
+        InputError: With all that is wrong.
+    """
+    names = [*prepared.space.fixed, *(knob.name for knob in prepared.space.knobs)]
+    lacking = [name for name in names if any(knob_column(name) not in row for row in ledger.rows)]
+    foreign = [str(row["trial_id"]) for row in ledger.rows if not _TRIAL_ID.fullmatch(str(row["trial_id"]))]
+    problems = [f"it has no column {', '.join(map(knob_column, lacking))}"] if lacking else []
+    problems += [f"trial_id must be like t0001, got {', '.join(foreign[:5])}"] if foreign else []
+    if problems:
+        raise InputError(f"The trials table of {prepared.folder.path} cannot be gone on with: {'; '.join(problems)}.")
 
 
 def leave_run(folder: RunFolder, manifest: Manifest, ledger: Ledger) -> None:

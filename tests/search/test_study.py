@@ -7,7 +7,7 @@ from optuna.trial import TrialState
 
 from search.decide.objective import Objective
 from search.decide.samplers import SAMPLERS, make_sampler
-from search.decide.study import SearchStudy, StudyOptions
+from search.decide.study import SearchStudy, StudyOptions, set_damaged_aside
 from spaces import Knob, Space
 from spaces.space import Exclusion
 
@@ -218,3 +218,38 @@ def test_a_fixed_whole_number_is_known_again_from_a_table_that_keeps_it_as_a_flo
 @pytest.mark.parametrize("name", SAMPLERS)
 def test_a_seed_may_be_large(name):
     assert make_sampler(name, SPACE, 2**32 + 3) is not None
+
+
+def damage(path, how):
+    if how == "garbage":
+        path.write_bytes(b"no database" * 100)
+    elif how == "cut off":
+        path.write_bytes(path.read_bytes()[:20_000])
+    elif how == "empty":
+        path.write_bytes(b"")
+    elif how == "folder":
+        path.unlink()
+        path.mkdir()
+    else:
+        path.unlink()
+
+
+@pytest.mark.parametrize("how", ["garbage", "cut off", "empty", "folder", "missing"])
+def test_a_damaged_study_is_rebuilt_from_the_table(tmp_path, how):
+    storage = tmp_path / "study.db"
+    first = make(storage=storage)
+    rows = run_all(first, most=5)
+    rows[4]["state"] = "interrupted"
+    first.close()
+    damage(storage, how)
+    assert "rebuilt from the table" in set_damaged_aside(storage)
+    second = make(storage=storage, rows=rows)
+    told = {trial.user_attrs["trial_id"] for trial in second.study.trials if trial.state == TrialState.COMPLETE}
+    assert told == {row["trial_id"] for row in rows[:4]}
+    assert second.propose().trial_id == rows[4]["trial_id"]
+    assert set_damaged_aside(storage) is None
+
+
+def test_a_table_of_other_names_does_not_confuse_the_numbers():
+    rows = [{**row, "trial_id": f"foo{index}"} for index, row in enumerate(run_all(make(), most=3))]
+    assert make(rows=rows).propose().trial_id == "t0001"
