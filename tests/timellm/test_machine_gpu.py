@@ -170,9 +170,8 @@ def test_a_slice_of_a_gpu_is_watched_by_its_own_name(monkeypatch):
 
 
 def test_compiling_the_validation_is_not_counted_as_validation(tmp_path, monkeypatch):
-    config = tiny_config(tmp_path, train_samples=32, val_samples=16)
-    run, now, calls = TrainingRun(config, options(tmp_path)), [0.0], []
-    prepared, stepper, _ = set_up(config)
+    config, now, calls = tiny_config(tmp_path, train_samples=32, val_samples=16), [0.0], []
+    prepared, _, _ = set_up(config)
     forward = prepared.model.forward
 
     def first_is_slow(*given):
@@ -182,12 +181,12 @@ def test_compiling_the_validation_is_not_counted_as_validation(tmp_path, monkeyp
 
     monkeypatch.setattr(prepared.model, "forward", first_is_slow)
     monkeypatch.setattr(evaluation.time, "perf_counter", lambda: now[0])
-    run.config = config.replace(compile_mode="default")
-    scores = run._scores(prepared, stepper._engine, CPU, "validation")
-    assert (len(calls), scores.seconds) == (3, pytest.approx(0.2))
-    run._validations.append(scores)
-    assert run._compiling_seconds(stepper, 0.0) == pytest.approx(3.0)
-    assert run._scores(prepared, stepper._engine, CPU, "validation").warmup_seconds == 0.0
+    windows = prepared.windows.validation
+    scores = evaluation.evaluate(
+        prepared.model, prepared.validation, windows, 8, CPU, shares_prototypes=False, warms_up=True
+    )
+    assert len(calls) == 3
+    assert (scores.seconds, scores.warmup_seconds) == (pytest.approx(0.2), pytest.approx(3.1))
 
 
 def test_an_optimizer_on_the_cpu_has_every_core():
