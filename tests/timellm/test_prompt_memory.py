@@ -295,6 +295,22 @@ def test_an_error_is_the_same_from_the_prompt_memory_and_from_every_prompt_prefi
     assert "keeps no further prompts: No space left on device." in full.notes[-1]
 
 
+def test_runs_on_other_windows_of_a_data_set_keep_the_same_prefix(tiny, tmp_path, monkeypatch):
+    monkeypatch.setenv("TIMELLM_CACHE_DIR", str(tmp_path / "cache"))
+    runs = [
+        prepare(
+            tiny_config(tiny, train_samples=samples, val_samples=1, seed=seed, prompt_prefix="reuse"),
+            CPU,
+            0,
+            prompt_memory_gib=1.0,
+        )
+        for samples, seed in ((1, 1), (1, 2), (64, 3))
+    ]
+    assert len({run.prefix for run in runs}) == 1
+    assert len(runs[0].prefix) > 5
+    assert [run.memory.computed for run in runs] == [0, 0, 0], "nothing is computed before a batch is asked for"
+
+
 def test_a_repeat_with_another_seed_may_keep_the_windows(tiny, tmp_path, monkeypatch):
     monkeypatch.setenv("TIMELLM_CACHE_DIR", str(tmp_path / "cache"))
     first, second = (tiny_config(tiny, train_samples=32, val_samples=8, seed=seed) for seed in (1, 2))
