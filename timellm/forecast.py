@@ -2,6 +2,7 @@
 
 import sys
 from pathlib import Path
+from typing import NoReturn
 
 if __name__ == "__main__":
     sys.path[0] = str(Path(__file__).resolve().parents[1])
@@ -156,8 +157,8 @@ def _backtest(arguments, forecaster, out: Path, plot: Path) -> None:  # type: ig
     print("\n".join([*notes, f"notes: {beside}", f"plot: {plot}", f"scores: {scores}", f"forecasts: {out}"]))
 
 
-def command() -> None:
-    """Run the command: for `python timellm/forecast.py` and the entry point `timellm-forecast`."""
+def command() -> NoReturn:
+    """The command `timellm-forecast`."""
     from timellm.arguments import run_command
     from timellm.machine.process import restart_with_environment
 

@@ -20,6 +20,7 @@ COMMANDS = (
     "timellm/arguments.py",
     "timellm/run_main.py",
     "timellm/estimate_training_time.py",
+    "timellm/forecast.py",
 )
 MEASURED = ("seconds per epoch", "speed-up", "times as fast (95 % interval)")
 """Heads of columns that hold figures of a benchmark."""

