@@ -15,6 +15,7 @@ from search.setup.manifest import Manifest
 from search.setup.options import Options
 from search.setup.preparation import Preparation
 from timellm.contract.columns import knob_column
+from timellm.contract.config import RunConfig
 from timellm.contract.errors import InputError
 from timellm.contract.layout import RunFolder
 
@@ -140,7 +141,7 @@ def _require_same(earlier: Mapping[str, Any], prepared: Preparation) -> None:
     problems = []
     pairs = {
         "the space": (earlier.get("space"), prepared.space.to_dict()),
-        "the settings": (earlier.get("run_config"), prepared.config.to_dict()),
+        "the settings": (_completed(earlier.get("run_config")), prepared.config.to_dict()),
         "the data": (_checksum(earlier.get("data")), _checksum(prepared.facts["data"])),
         "the language model": (_checksum(earlier.get("backbone")), _checksum(prepared.facts["backbone"])),
     }
@@ -151,6 +152,11 @@ def _require_same(earlier: Mapping[str, Any], prepared: Preparation) -> None:
             f"--resume {prepared.folder.name} needs the same search, but {'; '.join(problems)}. "
             "Undo the change, or start a new search with another --name."
         )
+
+
+def _completed(settings: Any) -> Any:
+    """The settings, with the default of each that did not exist when they were written: it was computed that way."""
+    return {**RunConfig().to_dict(), **settings} if isinstance(settings, dict) else settings
 
 
 def _checksum(facts: Any) -> Any:

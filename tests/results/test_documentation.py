@@ -26,6 +26,7 @@ MEASURED = ("seconds per epoch", "speed-up", "times as fast (95 % interval)")
 """Heads of columns that hold figures of a benchmark."""
 
 OF_OTHER_PROGRAMS = {"--no-deps", "--no-dashboard", "--help", "--logdir", "--head", "--cpu"}
+OF_OTHER_PROGRAMS |= {"--mixed_precision", "--local_rank", "--deepspeed"}
 OF_OTHER_PROGRAMS |= {"--num_processes", "--multi_gpu", "--standalone", "--nproc_per_node"}
 
 

@@ -16,7 +16,11 @@ from timellm.data.nyc_weather import read_weather, weather_path
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGE = (ROOT / "docs" / "forecasting.md").read_text()
-CHEAPER = {"--train_samples 320": "--train_samples 32", "--llm_layers 2": "--llm_layers 1"}
+CHEAPER = {
+    "--train_samples 320": "--train_samples 32",
+    "--llm_layers 2": "--llm_layers 1",
+    "--learning_rate 5e-3": "--learning_rate 1e-4",
+}
 """What the tests change in the page's first example: a training of seconds."""
 
 
@@ -87,5 +91,5 @@ def test_the_python_of_the_page_runs_after_its_commands(forecast, monkeypatch, c
     (code,) = re.findall(r"^```python\n(.*?)^```$", PAGE, re.S | re.M)
     exec(code, {})
     printed = capsys.readouterr().out
-    assert "EWR_temp" in printed
+    assert "EWR_" in printed
     assert "seasonal naive (24)" in printed

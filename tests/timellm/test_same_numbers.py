@@ -30,6 +30,9 @@ VALUES: dict[str, tuple[Any, ...]] = {
 }
 """Values of every setting that is declared to change no number, its default first."""
 
+ON_A_GPU_ALONE = {"step_graph"}
+"""Settings that a CPU refuses; `test_static_step` compares their static step."""
+
 NEEDS = {
     "pin_memory": {"num_workers": 1},
     "prefetch_factor": {"num_workers": 1},
@@ -48,7 +51,7 @@ def covering_rows(values: dict[str, tuple[Any, ...]]) -> list[dict[str, Any]]:
     left = {frozenset(pair) for pair in itertools.combinations(items, 2) if pair[0][0] != pair[1][0]}
     rows = []
     while left:
-        row = dict(min(left, key=lambda pair: sorted(map(str, pair))))
+        row = dict(sorted(min(left, key=lambda pair: sorted(map(str, pair))), key=str))
         for name, several in values.items():
             if name not in row:
                 met = {value: sum(frozenset({(name, value), one}) in left for one in row.items()) for value in several}
@@ -91,7 +94,7 @@ def expected(folder):
 
 
 def test_every_setting_declared_to_change_no_number_is_tried_with_all_its_choices():
-    assert set(VALUES) == WAYS
+    assert set(VALUES) == WAYS - ON_A_GPU_ALONE
     for name, values in VALUES.items():
         assert set(SETTINGS[name].choices) <= set(values)
 
