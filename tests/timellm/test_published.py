@@ -41,7 +41,7 @@ def llama(tmp_path_factory):
     """A LLaMA of 32 layers that fits in a test."""
     folder = tmp_path_factory.mktemp("llama")
     shape = {"hidden_size": 128, "intermediate_size": 16, "num_attention_heads": 2, "num_key_value_heads": 2}
-    config = LlamaConfig(num_hidden_layers=32, vocab_size=400, max_position_embeddings=2048, **shape)
+    config = LlamaConfig(num_hidden_layers=32, vocab_size=512, max_position_embeddings=2048, **shape)
     LlamaForCausalLM(config).save_pretrained(folder)
     for file in (GOLDEN / "tokenizer").iterdir():
         shutil.copy(file, folder)
