@@ -16,8 +16,8 @@ from typing import Any
 from benchmarks.document import today
 from benchmarks.factorial import TABLE, Conditions, Factorial, Recorded, Validation, recorded_space
 from benchmarks.harness import FOLDER, median_of, show_progress, use_worker_environment
-from search.decide.fidelity import Fidelity
-from search.decide.halving import rungs_of
+from search.decide.clocks.halving import rungs_of
+from search.decide.spend.fidelity import Fidelity
 from spaces import Space
 from spaces.knobs import Value
 from timellm.contract.config import RunConfig

@@ -13,9 +13,9 @@ import optuna
 import scipy.stats
 
 from benchmarks.factorial import Conditions, Factorial, Key, Recorded, Validation, is_complete
-from search.decide.halving import Halving
-from search.decide.samplers import make_sampler
-from search.decide.study import Proposal, SearchStudy, StudyOptions
+from search.decide.clocks.halving import Halving
+from search.decide.propose.samplers import make_sampler
+from search.decide.propose.study import Proposal, SearchStudy, StudyOptions
 from search.setup.manifest import REFERENCE_MSE, REFERENCE_SECONDS
 from spaces import Space
 from timellm.contract.columns import SAMPLER, SECONDS_PER_EPOCH, VAL_MSE, State

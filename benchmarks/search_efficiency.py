@@ -19,7 +19,7 @@ from benchmarks.harness import RESAMPLES, Interval, show_progress
 from benchmarks.record import Notes, Record, Section, Table, Text, table
 from benchmarks.replay import Replay, Replayed
 from benchmarks.runner import Benchmark
-from search.decide.samplers import SAMPLERS
+from search.decide.propose.samplers import SAMPLERS
 from spaces import load_space
 from spaces.schema import SCHEDULERS
 from timellm.contract.errors import InputError

@@ -7,17 +7,17 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from search.decide.confirmation import Confirmation
-from search.decide.fidelity import Fidelity
-from search.decide.halving import Halving, rungs_of
+from search.decide.clocks.confirmation import Confirmation
+from search.decide.clocks.halving import Halving, rungs_of
 from search.decide.ledger import Ledger
-from search.decide.limits import Limits
 from search.decide.loop import Loop
-from search.decide.objective import Objective
-from search.decide.plan import Plan
-from search.decide.samplers import make_sampler
-from search.decide.spending import Spending, timing_seconds
-from search.decide.study import Proposal, SearchStudy, StudyOptions, WarmStart
+from search.decide.propose.objective import Objective
+from search.decide.propose.samplers import make_sampler
+from search.decide.propose.study import Proposal, SearchStudy, StudyOptions, WarmStart
+from search.decide.spend.fidelity import Fidelity
+from search.decide.spend.limits import Limits
+from search.decide.spend.plan import Plan
+from search.decide.spend.spending import Spending, timing_seconds
 from search.decide.workplace import Workplace
 from search.screen.interrupts import Interrupts
 from search.screen.live_report import LiveReport

@@ -3,20 +3,20 @@
 from collections.abc import Mapping
 from typing import Any
 
-from search.decide.budget import Budget
-from search.decide.controls import controls_of
-from search.decide.costs import RunCosts
+from search.decide.clocks.controls import controls_of
+from search.decide.clocks.retiming import Retiming, end_note, start_note
+from search.decide.clocks.trial import Trial
 from search.decide.ledger import Ledger
 from search.decide.listener import Listener
-from search.decide.plan import Plan
-from search.decide.planning import Planner
-from search.decide.proposals import Proposals
+from search.decide.propose.proposals import Proposals
+from search.decide.propose.study import SearchStudy, WarmStart
 from search.decide.recorder import Recorder
-from search.decide.retiming import Retiming, end_note, start_note
 from search.decide.runs import Run
+from search.decide.spend.budget import Budget
+from search.decide.spend.costs import RunCosts
+from search.decide.spend.plan import Plan
+from search.decide.spend.planning import Planner
 from search.decide.standing import Standing
-from search.decide.study import SearchStudy, WarmStart
-from search.decide.trial import Trial
 from timellm.contract.columns import CONFIRM, State
 from timellm.contract.numbers import numbers_key
 

@@ -5,7 +5,7 @@ from typing import Any
 
 from results.analysis.pareto import add_scores
 from results.analysis.table import load_trials, write_trials
-from search.decide.study import Proposal
+from search.decide.propose.study import Proposal
 from spaces.knobs import KNOBS
 from timellm.contract.columns import BY_NAME, CONFIRM, SECONDS_PER_EPOCH, VAL_MSE, State, knob_column
 from timellm.contract.config import RunConfig

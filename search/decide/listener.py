@@ -3,8 +3,8 @@
 from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
-from search.decide.plan import Plan
-from search.decide.study import Proposal
+from search.decide.propose.study import Proposal
+from search.decide.spend.plan import Plan
 
 
 class Listener(Protocol):

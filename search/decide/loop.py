@@ -9,26 +9,26 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from search.decide.budget import Budget
-from search.decide.cheapest import reason_to_stay_together
-from search.decide.confirmation import Confirmation
-from search.decide.costs import RunCosts
+from search.decide.clocks.cheapest import reason_to_stay_together
+from search.decide.clocks.confirmation import Confirmation
+from search.decide.clocks.errors import ErrorBook
+from search.decide.clocks.seeds import missing
+from search.decide.clocks.trial import TIMED_ONLY, Trial
 from search.decide.endings import Endings
-from search.decide.errors import ErrorBook
 from search.decide.ledger import Ledger
-from search.decide.levels import Levels
-from search.decide.limits import Limits
 from search.decide.listener import Listener
-from search.decide.plan import Plan
-from search.decide.planning import Planner
-from search.decide.proposals import Proposals
+from search.decide.propose.levels import Levels
+from search.decide.propose.proposals import Proposals
+from search.decide.propose.study import Proposal, SearchStudy, WarmStart
 from search.decide.recorder import Recorder
 from search.decide.runs import SPENDING_OF, Run, Runs
-from search.decide.seeds import missing
-from search.decide.spending import TimeSpent
+from search.decide.spend.budget import Budget
+from search.decide.spend.costs import RunCosts
+from search.decide.spend.limits import Limits
+from search.decide.spend.plan import Plan
+from search.decide.spend.planning import Planner
+from search.decide.spend.spending import TimeSpent
 from search.decide.standing import Standing
-from search.decide.study import Proposal, SearchStudy, WarmStart
-from search.decide.trial import TIMED_ONLY, Trial
 from search.decide.workplace import Workplace
 from spaces import Space
 from timellm.contract.columns import BASELINE, CONFIRM, State

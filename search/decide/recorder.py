@@ -4,11 +4,11 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from results.analysis.errors import ErrorTraining
-from search.decide.errors import ErrorBook
+from search.decide.clocks.errors import ErrorBook
+from search.decide.clocks.trial import Trial
 from search.decide.ledger import Ledger, Row
 from search.decide.listener import Listener
-from search.decide.study import SearchStudy
-from search.decide.trial import Trial
+from search.decide.propose.study import SearchStudy
 from timellm.contract.columns import VAL_MSE
 from timellm.contract.config import RunConfig
 

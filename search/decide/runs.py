@@ -6,15 +6,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from search.decide.cheapest import cheapest
-from search.decide.controls import control_config
-from search.decide.costs import VALIDATED_BATCHES, RunCosts
-from search.decide.limits import Limits
+from search.decide.clocks.cheapest import cheapest
+from search.decide.clocks.controls import control_config
+from search.decide.clocks.retiming import retimed_folder
+from search.decide.clocks.trial import Trial
 from search.decide.listener import Listener
-from search.decide.plan import PROBE_STEPS, Plan, probe_config
-from search.decide.retiming import retimed_folder
-from search.decide.spending import BASELINE_TOO_LONG
-from search.decide.trial import Trial
+from search.decide.spend.costs import VALIDATED_BATCHES, RunCosts
+from search.decide.spend.limits import Limits
+from search.decide.spend.plan import PROBE_STEPS, Plan, probe_config
+from search.decide.spend.spending import BASELINE_TOO_LONG
 from search.decide.workplace import Workplace
 from timellm.contract.columns import BASELINE, SAMPLER
 from timellm.contract.config import RunConfig

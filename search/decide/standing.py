@@ -5,12 +5,12 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from search.decide.errors import ErrorBook
-from search.decide.plan import Plan
+from search.decide.clocks.errors import ErrorBook
+from search.decide.clocks.times import TimeBook
+from search.decide.clocks.trial import Trial
+from search.decide.propose.study import Proposal, settings_of
 from search.decide.runs import Kind, Run
-from search.decide.study import Proposal, settings_of
-from search.decide.times import TimeBook
-from search.decide.trial import Trial
+from search.decide.spend.plan import Plan
 from spaces import Space
 from timellm.contract.config import RunConfig
 from timellm.contract.numbers import numbers_key

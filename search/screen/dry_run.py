@@ -3,8 +3,8 @@
 import json
 from typing import Any
 
-from search.decide.fidelity import parse_fidelity
-from search.decide.plan import fixed_plan
+from search.decide.spend.fidelity import parse_fidelity
+from search.decide.spend.plan import fixed_plan
 from search.screen.terminal import Terminal
 from search.setup.planner import costs_of, planner_of
 from search.setup.preparation import Preparation

@@ -14,7 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from results.analysis.wording import MISSING, seconds_words
-from search.decide.study import Proposal
+from search.decide.propose.study import Proposal
 from spaces import Space
 from spaces.knobs import value_text
 from timellm.contract.columns import CONFIRM, State

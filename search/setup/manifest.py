@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
-from search.decide.plan import Plan
+from search.decide.spend.plan import Plan
 from search.setup.hardware import PROJECT_ROOT
 from search.setup.options import Options
 from spaces import Space

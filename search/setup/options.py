@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any, NoReturn
 
 from results.analysis.pareto import MOST_TIME_WEIGHT
-from search.decide.samplers import SAMPLERS
+from search.decide.propose.samplers import SAMPLERS
 from spaces.schema import SCHEDULERS
 from timellm.contract.config import SETTINGS
 from timellm.contract.errors import InputError

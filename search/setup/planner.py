@@ -1,10 +1,10 @@
 """What a prepared search is planned from."""
 
-from search.decide.confirmation import REPEATS
-from search.decide.costs import RunCosts
-from search.decide.fidelity import parse_fidelity
-from search.decide.planning import Planner, choose_clocks
-from search.decide.work import Work
+from search.decide.clocks.confirmation import REPEATS
+from search.decide.spend.costs import RunCosts
+from search.decide.spend.fidelity import parse_fidelity
+from search.decide.spend.planning import Planner, choose_clocks
+from search.decide.spend.work import Work
 from search.setup.preparation import Preparation
 
 

@@ -8,10 +8,10 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from search.decide.fidelity import parse_fidelity
 from search.decide.ledger import Ledger
-from search.decide.planning import choose_clocks
-from search.decide.study import Proposal, Settings
+from search.decide.propose.study import Proposal, Settings
+from search.decide.spend.fidelity import parse_fidelity
+from search.decide.spend.planning import choose_clocks
 from search.setup.hardware import FactFinder, hardware_of, wavelet_variants, with_earlier_features
 from search.setup.options import Options, shortened
 from search.setup.resources import TrialResources, plan_resources

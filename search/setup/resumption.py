@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from search.decide.ledger import Ledger
-from search.decide.study import set_damaged_aside
+from search.decide.propose.study import set_damaged_aside
 from search.setup.manifest import Manifest
 from search.setup.options import Options
 from search.setup.preparation import Preparation

@@ -4,7 +4,7 @@ from typing import Any
 
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 
-from search.decide.halving import Halving
+from search.decide.clocks.halving import Halving
 from timellm.contract.columns import SECONDS_PER_EPOCH, VAL_MSE
 
 

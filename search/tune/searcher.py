@@ -8,8 +8,8 @@ from typing import Any
 
 from ray.tune.search import Searcher
 
+from search.decide.clocks.trial import iso
 from search.decide.loop import Loop
-from search.decide.trial import iso
 from search.tune.trainable import IS_CONTENDED, OUTCOME, ask_to_stop, forget_stop, trial_config
 from search.tune.worker_process import WorkerSettings
 from timellm.contract.columns import State

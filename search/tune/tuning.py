@@ -5,7 +5,7 @@ from pathlib import Path
 
 from ray import tune
 
-from search.decide.halving import Halving
+from search.decide.clocks.halving import Halving
 from search.tune.scheduler import HalvingScheduler
 from search.tune.searcher import LoopSearcher
 from search.tune.trainable import WorkerTrainable

@@ -1,4 +1,4 @@
-from search.decide.controls import control_config, controls_of
+from search.decide.clocks.controls import control_config, controls_of
 from timellm.contract.config import RunConfig
 
 

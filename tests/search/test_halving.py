@@ -3,8 +3,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from search.decide.fidelity import Fidelity
-from search.decide.halving import Halving, rank, rungs_of
+from search.decide.clocks.halving import Halving, rank, rungs_of
+from search.decide.spend.fidelity import Fidelity
 from timellm.contract.config import RunConfig
 
 POINTS = st.lists(st.tuples(st.floats(0.1, 10), st.floats(0.1, 10)), min_size=1, max_size=12)

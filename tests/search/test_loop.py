@@ -7,15 +7,15 @@ from pathlib import Path
 
 import pytest
 
-from search.decide.confirmation import Confirmation
-from search.decide.costs import RunCosts
+from search.decide.clocks.confirmation import Confirmation
 from search.decide.ledger import Ledger
-from search.decide.limits import Limits
 from search.decide.loop import Loop
-from search.decide.planning import Planner
-from search.decide.samplers import make_sampler
-from search.decide.study import SearchStudy, StudyOptions
-from search.decide.work import Work
+from search.decide.propose.samplers import make_sampler
+from search.decide.propose.study import SearchStudy, StudyOptions
+from search.decide.spend.costs import RunCosts
+from search.decide.spend.limits import Limits
+from search.decide.spend.planning import Planner
+from search.decide.spend.work import Work
 from search.decide.workplace import Workplace
 from spaces import Knob, Space
 from timellm.contract.config import RunConfig

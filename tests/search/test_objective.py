@@ -2,7 +2,7 @@ import math
 
 import pytest
 
-from search.decide.objective import MEMORY, RUNS, Objective, constraints
+from search.decide.propose.objective import MEMORY, RUNS, Objective, constraints
 
 COMPLETE = {"state": "complete", "val_mse": 0.4, "seconds_per_epoch": 100.0, "peak_memory_gib": 5.0}
 

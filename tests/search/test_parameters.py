@@ -3,7 +3,7 @@ import random
 import optuna
 import pytest
 
-from search.decide.parameters import encode, parameters, suggest
+from search.decide.propose.parameters import encode, parameters, suggest
 from spaces import Knob, Space
 
 SPACE = Space(

@@ -2,8 +2,8 @@ import dataclasses
 
 import pytest
 
-from search.decide.fidelity import Fidelity, parse_fidelity
-from search.decide.plan import Costs, choose_plan, fixed_plan, probe_config
+from search.decide.spend.fidelity import Fidelity, parse_fidelity
+from search.decide.spend.plan import Costs, choose_plan, fixed_plan, probe_config
 from spaces import InputError
 from timellm.contract.config import RunConfig
 

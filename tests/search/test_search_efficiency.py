@@ -8,8 +8,8 @@ from benchmarks.factorial import Conditions, Factorial, Recorded, Validation, is
 from benchmarks.record_factorial import missing, record, run_config
 from benchmarks.replay import Hypervolume
 from benchmarks.search_efficiency import SearchEfficiency, load_replay, median_of, ratio_of_medians
-from search.decide.fidelity import Fidelity
-from search.decide.halving import rungs_of
+from search.decide.clocks.halving import rungs_of
+from search.decide.spend.fidelity import Fidelity
 from spaces import load_space
 from tests.timellm.tiny_runs import tiny_config
 from timellm.contract.errors import InputError

@@ -5,9 +5,9 @@ import math
 import pytest
 from optuna.trial import TrialState
 
-from search.decide.objective import Objective
-from search.decide.samplers import SAMPLERS, make_sampler
-from search.decide.study import SearchStudy, StudyOptions, set_damaged_aside
+from search.decide.propose.objective import Objective
+from search.decide.propose.samplers import SAMPLERS, make_sampler
+from search.decide.propose.study import SearchStudy, StudyOptions, set_damaged_aside
 from spaces import Knob, Space
 from spaces.space import Exclusion
 

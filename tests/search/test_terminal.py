@@ -5,7 +5,7 @@ import time
 import pytest
 from rich.console import Console
 
-from search.decide.study import Proposal
+from search.decide.propose.study import Proposal
 from search.screen.terminal import Limits, Terminal
 from spaces import load_space
 

@@ -3,17 +3,17 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-from search.decide.budget import Budget
-from search.decide.confirmation import Confirmation
-from search.decide.costs import RunCosts
+from search.decide.clocks.confirmation import Confirmation
+from search.decide.clocks.trial import Trial
 from search.decide.ledger import Ledger
-from search.decide.levels import Levels
-from search.decide.limits import Limits
 from search.decide.listener import Listener
-from search.decide.plan import Plan
-from search.decide.spending import SAMPLED_TOO_LONG, TOO_LONG, too_long
-from search.decide.study import Proposal, SearchStudy, Settings, is_unfinished
-from search.decide.trial import Trial
+from search.decide.propose.levels import Levels
+from search.decide.propose.study import Proposal, SearchStudy, Settings, is_unfinished
+from search.decide.spend.budget import Budget
+from search.decide.spend.costs import RunCosts
+from search.decide.spend.limits import Limits
+from search.decide.spend.plan import Plan
+from search.decide.spend.spending import SAMPLED_TOO_LONG, TOO_LONG, too_long
 from timellm.contract.columns import BASELINE, CONFIRM, SAMPLER
 from timellm.contract.config import RunConfig
 

@@ -5,9 +5,9 @@ import statistics
 from collections.abc import Mapping
 from typing import Any
 
-from search.decide.cheapest import cheapest
-from search.decide.fidelity import Fidelity
-from search.decide.work import Work
+from search.decide.clocks.cheapest import cheapest
+from search.decide.spend.fidelity import Fidelity
+from search.decide.spend.work import Work
 from timellm.contract.columns import State
 from timellm.contract.config import RunConfig
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 import moocore
 import numpy as np
 
-from search.decide.fidelity import STEP, Fidelity
+from search.decide.spend.fidelity import STEP, Fidelity
 from timellm.contract.config import RunConfig
 
 REDUCTION = 2

@@ -1,6 +1,7 @@
 """How much a run computes, from the shape of the language model: costs are predicted from it before they are measured.
 
-Only ratios count: what a machine does in a second is learnt from the runs that were measured (`search.decide.costs`).
+Only ratios count: what a machine does in a second is learnt from the runs that were measured
+(`search.decide.spend.costs`).
 A product of n numbers with m weights counts 2 m n operations; a frozen layer's backward pass costs as much as its
 forward pass, because no gradient of its weights is computed.
 """

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 
 from search.decide.ledger import Ledger, Row
-from search.decide.study import Proposal, settings_of
+from search.decide.propose.study import Proposal, settings_of
 from spaces import Space
 from timellm.contract.columns import BASELINE, CONFIRM, State
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from results.analysis.errors import ErrorTraining
-from search.decide.study import Proposal
+from search.decide.propose.study import Proposal
 from timellm.contract.columns import BY_NAME, State
 from timellm.contract.config import RunConfig
 from timellm.contract.layout import TrialFolder

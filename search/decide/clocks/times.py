@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from search.decide.trial import TIME_COLUMNS, Outcome
+from search.decide.clocks.trial import TIME_COLUMNS, Outcome
 from timellm.contract.columns import SECONDS_PER_EPOCH
 from timellm.contract.config import RunConfig
 from timellm.contract.numbers import times_key

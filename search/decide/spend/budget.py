@@ -4,7 +4,7 @@ import statistics
 from collections.abc import Callable
 
 from search.decide.ledger import Ledger
-from search.decide.limits import Limits
+from search.decide.spend.limits import Limits
 from timellm.contract.columns import SAMPLER
 
 _ENOUGH = 3

@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from search.decide.fidelity import STEP, Fidelity
-from search.decide.spending import Spending
+from search.decide.spend.fidelity import STEP, Fidelity
+from search.decide.spend.spending import Spending
 from timellm.contract.config import RunConfig
 
 WANTED_TRIALS, FEWEST_TRIALS = 12, 8

@@ -6,9 +6,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from search.decide.costs import RunCosts
-from search.decide.fidelity import STEP, Fidelity
-from search.decide.seeds import CANDIDATES, can_tell
+from search.decide.clocks.seeds import CANDIDATES, can_tell
+from search.decide.spend.costs import RunCosts
+from search.decide.spend.fidelity import STEP, Fidelity
 from timellm.contract.config import RunConfig
 
 KINDS = ("timings", "errors", "seeds", "prompts", "controls")

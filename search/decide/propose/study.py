@@ -17,8 +17,8 @@ import optuna
 import sqlalchemy
 from optuna.trial import TrialState
 
-from search.decide.objective import Objective, constraints
-from search.decide.parameters import Parameter, encode, parameters, suggest
+from search.decide.propose.objective import Objective, constraints
+from search.decide.propose.parameters import Parameter, encode, parameters, suggest
 from spaces import Knob, Space
 from spaces.knobs import Value
 from timellm.contract.columns import BASELINE, CONFIRM, SAMPLER, VAL_MSE, State

@@ -5,11 +5,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from search.decide.costs import RunCosts
-from search.decide.fidelity import Fidelity
-from search.decide.parameters import parameters
-from search.decide.plan import FINAL_SECONDS, Costs, Plan, choose_plan, fixed_plan
-from search.decide.spending import SAMPLED_TOO_LONG, Spending, spend, too_long
+from search.decide.propose.parameters import parameters
+from search.decide.spend.costs import RunCosts
+from search.decide.spend.fidelity import Fidelity
+from search.decide.spend.plan import FINAL_SECONDS, Costs, Plan, choose_plan, fixed_plan
+from search.decide.spend.spending import SAMPLED_TOO_LONG, Spending, spend, too_long
 from spaces import Space
 from timellm.contract.columns import State
 from timellm.contract.config import RunConfig
