@@ -21,7 +21,7 @@ def unsupported(words: Sequence[str]) -> str | None:
     Args:
         words: The command line, before it is parsed: its other flags would each be refused too.
     """
-    given = dict(zip(words, [*words[1:], ""], strict=True))
+    given = dict(zip(words, [*words[1:], ""], strict=False))
     given |= {name: value for name, _, value in (word.partition("=") for word in words) if value}
     if any(f"--{name}" in given for name in ZERO_SHOT_FLAGS):
         source, other = given.get("--data_pretrain", "A"), given.get("--data_path", "B.csv")

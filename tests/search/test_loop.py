@@ -367,9 +367,22 @@ def test_a_confirmation_trains_new_seeds_and_is_timed_again(tmp_path):
     assert all(row["time_from"] == row["trial_id"] for row in confirmed)
 
 
+WIDE = Space(
+    name="wide",
+    knobs=(
+        Knob(name="batch_size", values=(8, 16, 32, 64)),
+        Knob(name="llm_layers", values=(1, 2, 3, 4, 5, 6)),
+        Knob(name="num_prototypes", values=(1000, 500, 250, 100)),
+        *SPACE.knobs[2:],
+    ),
+    baseline={**SPACE.baseline, "llm_layers": 6, "num_prototypes": 1000},
+)
+"""As many layers and sets of numbers as the space that the first command searches."""
+
+
 @pytest.mark.parametrize(("rate", "samples", "trials", "sets"), [(340.0, 1024, 12, 5), (75.0, 256, 8, 2)])
 def test_ten_minutes_are_enough_on_each_kind_of_cpu(tmp_path, rate, samples, trials, sets):
-    search = Search(tmp_path, Machine(rate=rate, startup=8.0), asked="auto", budget=570.0).run()
+    search = Search(tmp_path, Machine(rate=rate, startup=8.0), space=WIDE, asked="auto", budget=570.0).run()
     rows = [row for row in search.ledger.rows if row["state"] == "complete"]
     assert search.heard.plan.fidelity.train_samples >= samples
     assert len(rows) >= trials

@@ -34,7 +34,7 @@ def test_a_budget_may_be_none():
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--time_budget", "soon"], r"time_budget: must be a time above 0 such as 90s"),
+        (["--time_budget", "soon"], r"time_budget: must be a time above 0 and below ten years such as 90s"),
         (["--time_budget", "0"], r"must be a time above 0"),
         (["--num_trials", "0"], r"must be a whole number of at least 1, got '0'"),
         (["--num_trials", "x"], r"must be a whole number"),

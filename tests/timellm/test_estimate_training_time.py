@@ -91,7 +91,7 @@ def test_comparison_tabulates_settings_against_the_first(tmp_path: Path) -> None
         (["--compare", " "], "--compare must change a flag at least, got ' '."),
         (["--compare", "--target 'x"], "--compare must be flags as a shell reads them"),
         (["--use_swt", "--swt_wavelet", "db99"], "swt_wavelet must be a discrete wavelet, got db99."),
-        (["--compare", "--llm_layers 31"], "--compare '--llm_layers 31': llm_layers must be between 1 and 30"),
+        (["--compare", "--llm_layers 31"], "--compare '--llm_layers 31': llm_layers 31 is more than the 30"),
         (["--data", "ETTh1", "--root_path", "nowhere"], "nowhere"),
     ],
 )

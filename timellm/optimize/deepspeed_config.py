@@ -10,6 +10,9 @@ from timellm.optimize.deepspeed_file import resolve_file
 LARGEST_BUCKET = 500_000_000
 """Elements of a bucket by DeepSpeed's default: 1.9 GiB of a GPU's memory, whatever is trained."""
 
+BUCKET_MULTIPLE = 16
+"""Elements that a bucket is rounded up to: DeepSpeed refuses one that is not aligned."""
+
 
 def generated_deepspeed_config(config: RunConfig, trained_parameters: int | None = None) -> dict[str, Any]:
     """ZeRO-2 for a run; every value that DeepSpeed would otherwise default differently is written.
@@ -20,7 +23,8 @@ def generated_deepspeed_config(config: RunConfig, trained_parameters: int | None
         config: The run's settings.
         trained_parameters: Number of trained parameters, which gradients' buckets hold at most; None if unknown.
     """
-    bucket = min(LARGEST_BUCKET, trained_parameters or LARGEST_BUCKET)
+    wanted = min(LARGEST_BUCKET, trained_parameters or LARGEST_BUCKET)
+    bucket = -(-wanted // BUCKET_MULTIPLE) * BUCKET_MULTIPLE
     zero: dict[str, Any] = {
         "stage": 2,
         "contiguous_gradients": True,
