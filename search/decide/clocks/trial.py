@@ -117,7 +117,8 @@ class Trial:
             outcome: What an error training that did not come to its end left behind.
         """
         known = outcome or {}
-        found = {name: known.get(name) for name in ("val_mse", "val_mae", "val_samples") if known.get("samples")}
+        names = ("val_mse", "val_mae", "train_samples", "val_samples")
+        found = {name: known.get(name) for name in names if known.get("samples")}
         return self._joined(state=state, error=reason, **found)
 
     def _joined(self, **of_the_error: Any) -> dict[str, Any]:
