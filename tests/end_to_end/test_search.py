@@ -51,5 +51,6 @@ def test_the_dashboard_answers_and_shows_the_process_of_a_trial(searched):
 def test_the_study_and_the_logs_open_in_their_own_tools(searched):
     study = optuna.load_study(study_name="real", storage=f"sqlite:///{searched.folder.study}")
     assert len(study.best_trials) >= 1, searched.log
-    logs = next(searched.folder.ray.glob("*/t0001/events.out.tfevents*"))
-    assert "ray/tune/val_mse" in set(scalars(logs.read_bytes()))
+    for job, measured in (("t0001", "seconds_per_epoch"), ("t0001-error", "val_mse")):
+        logs = next(searched.folder.ray.glob(f"*/{job}/events.out.tfevents*"))
+        assert f"ray/tune/{measured}" in set(scalars(logs.read_bytes()))
