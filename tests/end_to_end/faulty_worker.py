@@ -34,7 +34,8 @@ def go_wrong(what: str) -> None:
 def main() -> int:
     """Be a worker, for a while a good one."""
     job = Path(sys.argv[1])
-    what = fault(json.loads(job.read_text())["config"])
+    asked = json.loads(job.read_text())
+    what = fault(asked["config"], asked["clock"])
     if what == "memory limit":
         values = json.loads(job.read_text())
         job.write_text(json.dumps({**values, "max_memory_gib": 0.05}))

@@ -67,6 +67,7 @@ def test_a_plain_script_searches_a_frame_trains_a_pick_and_forecasts(place):
         result.forecaster("fastest")
 
 
+@pytest.mark.slow
 def test_a_notebook_searches_a_frame_and_shows_the_picks(place, monkeypatch):
     for name, value in environment(place).items():
         monkeypatch.setenv(name, value)

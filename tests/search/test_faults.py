@@ -267,6 +267,7 @@ def test_a_search_whose_study_is_read_from_its_start_to_its_end_is_whole(tmp_pat
     assert "Train it" in output
 
 
+@pytest.mark.slow
 def test_a_search_whose_output_nobody_reads_goes_on_to_its_end(tmp_path):
     process = start(tmp_path, "--name", "head", "--fidelity", "64", "--num_trials", "2", seconds=0.05)
     process.stdout.readline()

@@ -70,6 +70,7 @@ def test_a_ray_of_ones_own_asks_for_a_token_and_a_cluster_decides_itself(monkeyp
     assert os.environ.get("RAY_AUTH_MODE") == mode
 
 
+@pytest.mark.slow
 def test_a_path_that_is_too_long_for_sockets_is_no_obstacle(tmp_path, monkeypatch):
     (long := tmp_path / ("t" * 80)).mkdir()
     monkeypatch.setenv("TMPDIR", str(long))
