@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from timellm.contract.config import RunConfig
@@ -204,6 +204,8 @@ KEYS = (
 ).split()
 
 
+@example({"activation_checkpointing": {"enabled": ["auto"]}})
+@example({"activation_checkpointing": {"enabled": [{"a": "auto"}]}})
 @given(st.dictionaries(st.sampled_from(KEYS), VALUES, max_size=3))
 @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_any_values_are_resolved_or_refused_in_one_line(tmp_path, content):

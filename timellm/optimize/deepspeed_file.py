@@ -325,7 +325,7 @@ def _without_auto(settings: Mapping[str, Any], generated: Mapping[str, Any]) -> 
         known = generated.get(key)
         if isinstance(value, dict):
             resolved[key] = _without_auto(value, known if isinstance(known, dict) else {})
-        elif value != "auto":
+        elif not _holds_auto(value):
             resolved[key] = value
         elif known is not None:
             resolved[key] = known
@@ -376,3 +376,10 @@ def _deepspeed(config: RunConfig, use: Callable[[], Any]) -> Any:
     if config.device == "cpu" or not torch.cuda.is_available():
         os.environ.setdefault("DS_ACCELERATOR", "cpu")
     return use()
+
+
+def _holds_auto(value: object) -> bool:
+    """Whether a value is "auto", or a list with one in it: neither can be given to DeepSpeed."""
+    if isinstance(value, dict):
+        return any(map(_holds_auto, value.values()))
+    return any(map(_holds_auto, value)) if isinstance(value, list) else value == "auto"
