@@ -16,6 +16,7 @@ from timellm.contract.columns import knob_columns, knob_name
 from timellm.contract.config import RunConfig
 from timellm.contract.errors import InputError
 from timellm.contract.layout import RunFolder, replace_files
+from timellm.contract.zero2 import zero2_settings
 
 FIDELITY_SETTINGS = ("train_samples", "val_samples")
 """Settings that shorten a trial; a recommended run is whole."""
@@ -126,37 +127,6 @@ def command_script(pick: Pick, config: Mapping[str, Any], manifest: Mapping[str,
     )
 
 
-def deepspeed_config_of(config: Mapping[str, Any]) -> dict[str, Any]:
-    """A ZeRO-2 configuration for a run.
-
-    Clipping is always written, DeepSpeed clips at 1.0 otherwise; mixed precision is autocast, so that the trained
-    parameters stay fp32. "auto" is resolved when the run starts: buckets hold the trained parameters, no more.
-    """
-    zero: dict[str, Any] = {
-        "stage": 2,
-        "contiguous_gradients": True,
-        "overlap_comm": False,
-        "reduce_bucket_size": "auto",
-        "allgather_bucket_size": "auto",
-    }
-    if config["offload_optimizer"] == "cpu":
-        zero["offload_optimizer"] = {"device": "cpu", "pin_memory": config["pin_memory"]}
-    settings: dict[str, Any] = {
-        "train_micro_batch_size_per_gpu": config["batch_size"],
-        "gradient_accumulation_steps": config["accumulation_steps"],
-        "gradient_clipping": config["max_grad_norm"],
-        "zero_optimization": zero,
-        "zero_allow_untested_optimizer": True,
-        "zero_force_ds_cpu_optimizer": False,
-    }
-    if config["precision"] in ("bf16", "fp16"):
-        dtype = {"bf16": "bfloat16", "fp16": "float16"}[config["precision"]]
-        settings["torch_autocast"] = {"enabled": True, "dtype": dtype}
-    if config["gradient_checkpointing"]:
-        settings["activation_checkpointing"] = {"partition_activations": False, "cpu_checkpointing": False}
-    return settings
-
-
 def reasons_text(pick: Pick, recommendation: Recommendation, manifest: Mapping[str, Any]) -> str:
     """why.md: the reason, what changes against the reference, what was measured, what to keep in mind."""
     row = pick.row
@@ -195,4 +165,4 @@ def _deepspeed_file(folder: RunFolder, pick: Pick, config: Mapping[str, Any]) ->
     own = folder.trial(pick.trial_id).deepspeed_config
     if config["offload_optimizer"] != "off" and own.is_file():
         return own.read_bytes()
-    return json.dumps(deepspeed_config_of(config), indent=2) + "\n"
+    return json.dumps(zero2_settings(config), indent=2) + "\n"

@@ -12,6 +12,7 @@ from tests.results.synthetic import make_manifest, make_rows, make_run
 from timellm.contract.config import RunConfig
 from timellm.contract.errors import InputError
 from timellm.contract.layout import PICKS
+from timellm.contract.zero2 import zero2_settings
 
 
 @pytest.fixture
@@ -62,6 +63,7 @@ def test_every_pick_has_its_files_and_they_agree(folder, pick):
     assert config_of(arguments_of(files.command)) == config
     assert deepspeed["train_micro_batch_size_per_gpu"] == config.batch_size
     assert deepspeed["gradient_clipping"] == 0.0
+    assert deepspeed == zero2_settings(config.to_dict())  # as the run itself makes it, but for its buckets
     assert "# " in files.reasons.read_text()
 
 
