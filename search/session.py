@@ -21,7 +21,6 @@ from search.decide.spend.spending import Spending, timing_seconds
 from search.decide.workplace import Workplace
 from search.screen.interrupts import Interrupts
 from search.screen.live_report import LiveReport
-from search.screen.terminal import Limits as ShownLimits
 from search.screen.terminal import Terminal
 from search.setup.hardware import PROJECT_ROOT
 from search.setup.manifest import Manifest
@@ -151,8 +150,7 @@ class Session:
             searcher.stop(INTERRUPTED)
         report.refresh()
         self._terminal.say(f"Report, refreshed as trials end: {prepared.folder.report}")
-        shown = ShownLimits(deadline=self._limits.deadline, num_trials=self._limits.num_trials)
-        self._terminal.begin(prepared.space, self._ledger.rows, shown)
+        self._terminal.begin(prepared.space, self._ledger.rows, self._limits)
         try:
             failure = run_in_tune(
                 searcher,

@@ -5,7 +5,6 @@ import os
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import IO, Any, cast
 
 from rich.console import Console, Group, RenderableType
@@ -15,6 +14,7 @@ from rich.text import Text
 
 from results.analysis.wording import MISSING, seconds_words
 from search.decide.propose.study import Proposal
+from search.decide.spend.limits import Limits
 from spaces import Space
 from spaces.knobs import value_text
 from timellm.contract.columns import CONFIRM, State
@@ -26,28 +26,6 @@ _WIDTH = 140
 _LINES_AROUND = 8
 _REFRESHES_PER_SECOND = 0.1
 """Of the time left on a terminal: drawing takes milliseconds that a training on the same cores misses."""
-
-
-@dataclass(kw_only=True, slots=True)
-class Limits:
-    """What ends a search, as far as it is shown.
-
-    Attributes:
-        deadline: Unix time after which no trial starts; None for never.
-        num_trials: Trials at most; None for no limit.
-    """
-
-    deadline: float | None = None
-    num_trials: int | None = None
-
-    def words(self, trials: int) -> str:
-        """How many trials there were, and how much is left: `3 of 12 trials, 4 min 10 s left`."""
-        of = f" of {self.num_trials}" if self.num_trials else ""
-        count = f"{trials}{of} trial{'s' if (self.num_trials or trials) != 1 else ''}"
-        if self.deadline is None:
-            return count
-        left = self.deadline - time.time()
-        return f"{count}, {seconds_words(left)} left" if left > 0 else f"{count}, the time is up"
 
 
 class Terminal:
@@ -170,7 +148,7 @@ class Terminal:
 
     def _standing(self) -> str:
         """Trials so far, time left and the best so far."""
-        trials = self._limits.words(sum(row["source"] != CONFIRM for row in self._rows))
+        trials = _progress(self._limits, sum(row["source"] != CONFIRM for row in self._rows))
         scored = [row for row in self._rows if row["state"] == State.COMPLETE and row.get("joint_score") is not None]
         if not scored:
             return f"{trials}; none is complete yet"
@@ -262,6 +240,16 @@ class _Output:
             with contextlib.suppress(OSError, ValueError):  # or else the interpreter fails on it when it ends
                 os.dup2(os.open(os.devnull, os.O_WRONLY), self._stream.fileno())
             self._stream = None
+
+
+def _progress(limits: Limits, trials: int) -> str:
+    """How many trials there were, and how much is left: `3 of 12 trials, 4 min 10 s left`."""
+    of = f" of {limits.num_trials}" if limits.num_trials else ""
+    count = f"{trials}{of} trial{'s' if (limits.num_trials or trials) != 1 else ''}"
+    if limits.deadline is None:
+        return count
+    left = limits.deadline - time.time()
+    return f"{count}, {seconds_words(left)} left" if left > 0 else f"{count}, the time is up"
 
 
 def _line(cells: Sequence[str]) -> str:

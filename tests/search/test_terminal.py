@@ -6,7 +6,8 @@ import pytest
 from rich.console import Console
 
 from search.decide.propose.study import Proposal
-from search.screen.terminal import Limits, Terminal
+from search.decide.spend.limits import Limits
+from search.screen.terminal import Terminal
 from spaces import load_space
 
 SPACE = load_space("smoke")
