@@ -252,7 +252,7 @@ def _caveats(
             "Preliminary: trials saw only a part of the windows, times per epoch are projected and no other seed has "
             "confirmed the picks. Run the search with --confirm 3, or train the commands in full."
         )
-    caveats += _control_caveat(picks, manifest.get("controls") or [])
+    caveats += _control_caveat(picks, average_repeats(main_fidelity(df)), manifest.get("controls") or [])
     contended = [pick for pick in picks if pick.row["timing_quality"] == "contended"]
     names = sorted({pick.trial_id for pick in contended if not (pick.name == "exact" and pick.is_reference)})
     if names:
@@ -262,22 +262,22 @@ def _caveats(
     return caveats
 
 
-def _control_caveat(picks: tuple[Pick, ...], controls: Sequence[Mapping[str, Any]]) -> list[str]:
+def _control_caveat(picks: tuple[Pick, ...], rows: pd.DataFrame, controls: Sequence[Mapping[str, Any]]) -> list[str]:
     """Which controls no trial beats, or else those that the balanced pick does not beat; empty where it beats all."""
-    mse = {pick.name: float(pick.row[VAL_MSE]) for pick in picks if pick.name != "exact"}
-    if not mse:
+    balanced = next((float(pick.row[VAL_MSE]) for pick in picks if pick.name == "balanced"), None)
+    if balanced is None:
         return []
-    better = [control for control in controls if float(control[VAL_MSE]) < mse["accurate"]]
+    best = rows.sort_values([VAL_MSE, SECONDS_PER_EPOCH]).iloc[0]
+    better = [control for control in controls if float(control[VAL_MSE]) < best[VAL_MSE]]
     than = "every trial"
     if not better:
-        better = [control for control in controls if float(control[VAL_MSE]) < mse["balanced"]]
-        than = f"the balanced pick, {mse['balanced']:.4f}"
+        better = [control for control in controls if float(control[VAL_MSE]) < balanced]
+        than = f"the balanced pick, {balanced:.4f}"
     if not better:
         return []
     names = ", ".join(f"{control['name']} ({float(control[VAL_MSE]):.4f})" for control in better)
     verb = "control {} has" if len(better) == 1 else "controls {} have"
-    best = next(pick.trial_id for pick in picks if pick.name == "accurate")
     return [
-        f"The {verb.format(names)} a lower validation MSE than {than} (the best trial, {best}, has "
-        f"{mse['accurate']:.4f}): the settings do not fit the data yet, or the trials were too short to tell."
+        f"The {verb.format(names)} a lower validation MSE than {than} (the best trial, {best['trial_id']}, has "
+        f"{best[VAL_MSE]:.4f}): the settings do not fit the data yet, or the trials were too short to tell."
     ]

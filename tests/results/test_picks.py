@@ -237,6 +237,19 @@ def test_where_errors_are_not_telling_exact_comes_first_and_no_error_is_claimed(
     assert not any("% validation MSE" in pick.reason for pick in recommendation.picks)
 
 
+def test_a_control_is_held_against_the_lowest_error_although_it_is_not_the_accurate_pick(rows):
+    short = [{**row, "is_projected": True, "train_samples": 2048} for row in rows]
+    busy = {**set_objectives(short[0], 100.0, 0.2), "trial_id": "busy", "source": "sampler", "config/batch_size": 8}
+    controls = [{"name": "window mean", "val_mse": 0.19}, {"name": "last value", "val_mse": 0.3}]
+
+    found = recommended([*short, busy], controls=controls)
+
+    assert found.pick("accurate").trial_id == "t0003"
+    (caveat,) = (text for text in found.caveats if text.startswith("The control"))
+    assert "The control window mean (0.1900) has a lower validation MSE than every trial" in caveat
+    assert "(the best trial, busy, has 0.2000)" in caveat
+
+
 def test_a_lower_error_by_more_steps_alone_is_not_accurate(rows):
     short = [{**row, "is_projected": True, "train_samples": 2048} for row in rows]
     busy = {**set_objectives(short[0], 100.0, 0.2), "trial_id": "busy", "source": "sampler", "config/batch_size": 8}
