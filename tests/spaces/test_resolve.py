@@ -1,6 +1,7 @@
 import pytest
 
 from spaces import Hardware, InputError, Space, load_space, narrow, parse_settings, resolve, space_names
+from timellm.contract.numbers import same_numbers
 
 LAPTOP = Hardware(cores=2, features=frozenset({"causal", "deepspeed"}), llm_layers=4, hidden_size=576)
 SERVER = Hardware(
@@ -22,7 +23,10 @@ def test_what_the_machine_lacks_is_left_out_and_said():
     assert "offload_optimizer: cpu is left out, because it needs a C++ compiler (g++" in text
     assert "compile_mode: default, reduce-overhead are left out, because they need" in text
     assert "num_workers: 4, 8, 10, 16 become 2, for this machine has 2 cores." in text
-    assert "baseline, plan-a, plan-b, reuse: llm_layers 6 becomes 4, for the language model has 4 layers." in text
+    assert (
+        "baseline, reuse-fp32, plan-a, plan-b, reuse: llm_layers 6 becomes 4, for the language model has 4 layers."
+        in text
+    )
     assert "plan-a, plan-b: num_workers 8 becomes 2, for this machine has 2 cores." in text
 
 
@@ -53,6 +57,16 @@ def test_plan_a_takes_fp16_where_bf16_is_missing():
     hardware = Hardware(cores=64, features=SERVER.features - {"bf16"}, llm_layers=30, hidden_size=576)
     space, _ = resolve(load_space("speed"), hardware)
     assert space.plans["plan-a"]["precision"] == "fp16"
+
+
+@pytest.mark.parametrize("name", ["speed", "memory", "full"])
+def test_the_first_plan_has_the_baselines_own_numbers(name):
+    """So a search has an exact answer whatever the other plans and the sampler try."""
+    space = load_space(name)
+    first = next(iter(space.plans.values()))
+
+    assert same_numbers(space.settings(space.baseline), space.settings(first))
+    assert first["prompt_prefix"] == "reuse"
 
 
 AVX2 = Hardware(cores=2, features=frozenset({"causal", "bf16"}), slowdown={"bf16": 80.3})
@@ -111,7 +125,7 @@ def test_set_fixes_narrows_and_adds_knobs_for_every_trial():
     assert space.fixed["train_epochs"] == 1
     assert space.baseline["batch_size"] == 64
     assert space.settings(space.plans["plan-b"])["llm_layers"] == 2
-    assert "baseline, reuse: batch_size 32 becomes 64, for it is the nearest left." in notes
+    assert "baseline, reuse-fp32, reuse: batch_size 32 becomes 64, for it is the nearest left." in notes
 
 
 @pytest.mark.parametrize(
