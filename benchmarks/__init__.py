@@ -20,6 +20,7 @@ NAMES = (
     "quality",
     "judgement",
     "report_size",
+    "first_search",
     "robustness",
     "fidelity",
 )
