@@ -24,12 +24,14 @@ from timellm.contract.job import Job, Launch
 CONFIG = RunConfig(batch_size=8, llm_layers=2).to_dict()
 
 RAY = """
-import os, sys, time
+import json, os, time
 from search.tune.dashboard import set_environment, start_ray
 set_environment()
 import ray
 start_ray(cores=2, gpus=0, address=None, dashboard=False)
-print("address", ray.get_runtime_context().gcs_address, os.environ.get("RAY_AUTH_MODE", "disabled"), flush=True)
+names = ("RAY_AUTH_MODE", "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER")
+inherited = json.dumps({name: os.environ[name] for name in names if name in os.environ})
+print("address", ray.get_runtime_context().gcs_address, inherited, flush=True)
 time.sleep(1800)
 """
 
@@ -39,11 +41,12 @@ def address():
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     process = subprocess.Popen([sys.executable, "-c", RAY], stdout=subprocess.PIPE, text=True, env=environment)
     try:
-        _, address, mode = next(line for line in process.stdout if line.startswith("address")).split()
-        os.environ["RAY_AUTH_MODE"] = mode  # as processes that Ray itself has started have it
-        yield address
+        _, address, inherited = next(line for line in process.stdout if line.startswith("address")).split(maxsplit=2)
+        with pytest.MonkeyPatch.context() as patch:
+            for name, value in json.loads(inherited).items():  # as processes that Ray itself has started have them
+                patch.setenv(name, value)
+            yield address
     finally:
-        os.environ.pop("RAY_AUTH_MODE", None)
         kill_tree(process.pid)
         process.wait()
 
