@@ -19,9 +19,9 @@ from benchmarks.harness import RESAMPLES, Interval, show_progress
 from benchmarks.record import Notes, Record, Section, Table, Text, table
 from benchmarks.replay import Replay, Replayed
 from benchmarks.runner import Benchmark
+from search.decide.clocks.schedulers import SCHEDULERS
 from search.decide.propose.samplers import SAMPLERS
 from spaces import load_space
-from spaces.schema import SCHEDULERS
 from timellm.contract.errors import InputError
 from timellm.machine.environment import package_versions
 
@@ -142,7 +142,7 @@ def _replayed(replay: Replay, samplers: list[str], arguments: argparse.Namespace
 
     runs = replay_all(tasks([REFERENCE], math.inf), arguments.jobs)
     limit = float(np.median(Results(runs, startup).seconds(REFERENCE)))
-    others = [method for method in itertools.product(samplers, SCHEDULERS[::-1]) if method != REFERENCE]
+    others = [method for method in itertools.product(samplers, reversed(SCHEDULERS)) if method != REFERENCE]
     return Results({**runs, **replay_all(tasks(others, limit), arguments.jobs)}, startup)
 
 

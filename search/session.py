@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from search.decide.clocks.confirmation import Confirmation
-from search.decide.clocks.halving import Halving, rungs_of
+from search.decide.clocks.schedulers import SCHEDULERS
 from search.decide.ledger import Ledger
 from search.decide.loop import Loop
 from search.decide.propose.objective import Objective
@@ -122,7 +122,7 @@ class Session:
         self._prepared, self._manifest, self._ledger = prepared, manifest, ledger
         self._terminal, self._command = terminal, worker_command
         self._notes = list(prepared.notes)
-        self._halving = Halving(()) if prepared.options.scheduler == "moasha" else None
+        self._scheduler = SCHEDULERS[prepared.options.scheduler or "none"]()
 
     def run(self, interrupts: Interrupts) -> Ended:
         """Search until there is no time, no trial or no configuration left, or the user ends it."""
@@ -155,7 +155,7 @@ class Session:
             failure = run_in_tune(
                 searcher,
                 storage=prepared.folder.ray,
-                halving=self._halving,
+                scheduler=self._scheduler,
                 max_concurrent=prepared.resources.max_concurrent,
             )
         finally:
@@ -223,13 +223,9 @@ class Session:
         )
 
     def _rungs(self, plan: Plan) -> tuple[int, ...]:
-        """Where poor trials are stopped; nowhere without the scheduler. They follow the plan, which is made later."""
-        if self._halving is None:
-            return ()
+        """Where poor trials may be stopped; the rungs follow the plan, which is made later."""
         train = self._prepared.facts["data"]["windows"]["train"]
-        self._halving.rungs = rungs_of(plan.fidelity, self._prepared.baseline, train)
-        self._halving.whole = plan.fidelity.train_samples or self._prepared.baseline.train_epochs * train
-        return self._halving.rungs
+        return self._scheduler.plan(plan.fidelity, self._prepared.baseline, train)
 
     def _study(self) -> SearchStudy:
         prepared, options = self._prepared, self._prepared.options

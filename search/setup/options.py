@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from typing import Any, NoReturn
 
 from results.analysis.pareto import MOST_TIME_WEIGHT
+from search.decide.clocks.schedulers import SCHEDULERS
 from search.decide.propose.samplers import SAMPLERS
-from spaces.schema import SCHEDULERS
 from timellm.contract.config import SETTINGS
 from timellm.contract.errors import InputError
 from timellm.contract.flags import StrictParser

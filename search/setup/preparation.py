@@ -8,6 +8,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from search.decide.clocks.schedulers import SCHEDULERS
 from search.decide.ledger import Ledger
 from search.decide.propose.study import Proposal, Settings
 from search.decide.spend.fidelity import parse_fidelity
@@ -189,10 +190,16 @@ def _warm_rows(options: Options, facts: Mapping[str, Any]) -> tuple[Mapping[str,
 
 
 def _with_defaults_of(options: Options, space: Space) -> Options:
-    """The options, with what the space says where the user said nothing."""
+    """The options, with what the space says where the user said nothing.
+
+    Raises:
+        InputError: If the space names a scheduler that there is not.
+    """
     own = space.search
     fidelity = options.fidelity or (str(own["fidelity"]) if "fidelity" in own else None)
     scheduler = options.scheduler or (str(own["scheduler"]) if "scheduler" in own else None)
+    if scheduler is not None and scheduler not in SCHEDULERS:
+        raise InputError(f"search.scheduler of {space.name} must be one of {', '.join(SCHEDULERS)}, got {scheduler!r}.")
     return dataclasses.replace(options, fidelity=fidelity, scheduler=scheduler)
 
 

@@ -5,19 +5,19 @@ from pathlib import Path
 
 from ray import tune
 
-from search.decide.clocks.halving import Halving
-from search.tune.scheduler import HalvingScheduler
+from search.decide.clocks.schedulers import Scheduler
+from search.tune.scheduler import RungScheduler
 from search.tune.searcher import LoopSearcher
 from search.tune.trainable import WorkerTrainable
 
 
-def run_in_tune(searcher: LoopSearcher, *, storage: Path, halving: Halving | None, max_concurrent: int) -> str | None:
+def run_in_tune(searcher: LoopSearcher, *, storage: Path, scheduler: Scheduler, max_concurrent: int) -> str | None:
     """Run a search as one Ray Tune experiment, until the searcher has nothing more to try.
 
     Args:
         searcher: The search.
         storage: Folder of the experiment.
-        halving: Rungs at which poor trials are stopped; None for none.
+        scheduler: Decides which trials are stopped at their rungs.
         max_concurrent: Jobs at the same time.
 
     Returns:
@@ -28,7 +28,7 @@ def run_in_tune(searcher: LoopSearcher, *, storage: Path, halving: Halving | Non
         WorkerTrainable,
         tune_config=tune.TuneConfig(
             search_alg=searcher,
-            scheduler=HalvingScheduler(halving) if halving else None,
+            scheduler=RungScheduler(scheduler),
             num_samples=-1,
             max_concurrent_trials=max_concurrent,
             reuse_actors=True,

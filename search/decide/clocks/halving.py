@@ -36,6 +36,12 @@ class Halving:
     whole: float = math.inf
     _reports: dict[int, dict[str, tuple[float, ...]]] = field(default_factory=dict)
 
+    def plan(self, fidelity: Fidelity, config: RunConfig, train_windows: int) -> tuple[int, ...]:
+        """Take the rungs of `rungs_of`, and remember what a whole trial sees."""
+        self.rungs = rungs_of(fidelity, config, train_windows)
+        self.whole = fidelity.train_samples or config.train_epochs * train_windows
+        return self.rungs
+
     def rung_of(self, trial_id: str, samples: int) -> int | None:
         """The highest rung that a trial has newly reached; None if it has reached none."""
         reached = [rung for rung in self.rungs if samples >= rung and trial_id not in self._reports.get(rung, {})]
