@@ -55,9 +55,10 @@ class SearchResult:
             InputError: If there is no such pick, or a training refuses the settings.
             RuntimeError: If the training fails.
         """
-        files = self.folder.recommendation(self._known(pick))
-        flags = flags_of({**settings, "checkpoints": files.path / "runs", "checkpoint": files.checkpoint})
-        run_apart(["bash", str(files.command), *flags], "training")
+        if taken := sorted({"checkpoint", "checkpoints"} & settings.keys()):
+            raise InputError(f"A pick is trained into its own folder, got {', '.join(taken)}. Use its command.sh.")
+        command = self.folder.recommendation(self._known(pick)).command
+        run_apart(["bash", str(command), *flags_of(settings)], "training")
         return self.forecaster(pick)
 
     def forecaster(self, pick: str = BALANCED) -> "Forecaster":

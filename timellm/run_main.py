@@ -31,7 +31,11 @@ def main() -> int:
     group.add_argument("--model_id", default="run", help="first part of the run's folder name")
     group.add_argument("--des", default="", help="last part of the run's folder name")
     group.add_argument("--checkpoints", default="checkpoints", help="folder of the runs' folders")
-    group.add_argument("--checkpoint", metavar="FILE", help="what forecasts are made with (in the run's folder)")
+    group.add_argument(
+        "--checkpoint",
+        metavar="FILE",
+        help="what forecasts are made with (in the run's folder); with --itr the first run's",
+    )
     group.add_argument("--init_from", metavar="FILE", help="checkpoint to go on training from, with its settings")
     group.add_argument(
         "--save_forecasts", type=parse_boolean, nargs="?", const=True, default=False, metavar="true|false",
@@ -75,8 +79,6 @@ def _check_output(arguments, config) -> None:  # type: ignore[no-untyped-def]
     problems = []
     if arguments.itr < 1:
         problems.append(f"itr must be at least 1, got {arguments.itr}.")
-    if arguments.checkpoint is not None and arguments.itr > 1:
-        problems.append(f"checkpoint names one file, got itr {arguments.itr}. Leave one of the two out.")
     if arguments.checkpoint is not None and Path(arguments.checkpoint).is_dir():
         problems.append(f"checkpoint must be a file, got the folder {arguments.checkpoint}.")
     if arguments.save_forecasts and config.train_samples is not None:
@@ -117,7 +119,8 @@ def _train(config, arguments) -> int:  # type: ignore[no-untyped-def]
         saved = {"config": this.to_dict(), "versions": package_versions(), "machine": describe_machine()}
         saved |= {"git_revision": git_revision(), **facts}
         (folder / "config.json").write_text(json.dumps(saved, indent=2) + "\n")
-        checkpoint = Path(arguments.checkpoint) if arguments.checkpoint else folder / CHECKPOINT
+        is_named = arguments.checkpoint is not None and repeat == 0
+        checkpoint = Path(arguments.checkpoint) if is_named else folder / CHECKPOINT
         history = History(folder) if is_first else None
         options = RunOptions(
             folder=folder,

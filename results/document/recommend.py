@@ -15,7 +15,7 @@ from results.analysis.wording import MISSING, multiple, seconds_words
 from timellm.contract.columns import knob_columns, knob_name
 from timellm.contract.config import RunConfig
 from timellm.contract.errors import InputError
-from timellm.contract.layout import RunFolder, replace_files
+from timellm.contract.layout import PickFolder, RunFolder, replace_files
 from timellm.contract.zero2 import zero2_settings
 
 FIDELITY_SETTINGS = ("train_samples", "val_samples")
@@ -99,7 +99,10 @@ def _require_known(config: Mapping[str, Any], defaults: Mapping[str, Any]) -> No
 
 
 def command_script(pick: Pick, config: Mapping[str, Any], manifest: Mapping[str, Any]) -> str:
-    """A shell script that trains a pick from anywhere and passes further flags on; flags given later win."""
+    """A shell script that trains a pick from anywhere and passes further flags on; flags given later win.
+
+    What it trains lands in the pick's own folder, found from the script's place: `timellm/forecast.py` looks there.
+    """
     defaults = manifest["run_defaults"]
     _require_known(config, defaults)
     script, *rest = manifest["train_command"][1:]
@@ -111,6 +114,8 @@ def command_script(pick: Pick, config: Mapping[str, Any], manifest: Mapping[str,
             raise InputError(f"{name} has no flag for an empty value, its default is {defaults.get(name)!r}.")
         text = str(value).lower() if isinstance(value, bool) else str(value)
         lines.append(f"  --{name} {shlex.quote(text)}")
+    place = PickFolder(Path("$pick"))
+    lines += [f'  --checkpoints "{place.trainings}"', f'  --checkpoint "{place.checkpoint}"']
     title = f"{pick.title} pick of run {manifest.get('name', '')}, trial {pick.trial_id}"
     return "\n".join(
         [
@@ -120,6 +125,8 @@ def command_script(pick: Pick, config: Mapping[str, Any], manifest: Mapping[str,
             "set -euo pipefail",
             f"root={shlex.quote(str(manifest['project_root']))}",
             f"python={shlex.quote(str(manifest['python']))}",
+            'here="$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)"',
+            f'pick="${{here%/{pick.name}}}/{pick.name}"  # beside recommended/command.sh, or this folder',
             'cd "${TIMELLM_ROOT:-$root}"',
             " \\\n".join([*lines, '  "$@"']),
             "",

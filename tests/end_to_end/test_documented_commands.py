@@ -3,8 +3,10 @@
 The README's first command is the search of `conftest.py`; its second runs these tests.
 """
 
+import os
 import re
 import shlex
+import subprocess
 import sys
 from pathlib import Path
 
@@ -12,8 +14,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from results import RunFolder
+from results import RunFolder, load_trials, recommend
 from results.commands import run as run_report
+from results.document.recommend import write_recommendation
 from search.run import main as run_search
 from search.setup.options import parse
 from spaces import load_space, narrow, parse_settings
@@ -134,6 +137,37 @@ def test_report_commands_run(command, folder, tmp_path, capsys, monkeypatch):
 @pytest.mark.parametrize("pick", re.findall(r"bash runs/NAME/(\S+?\.sh)", (ROOT / "docs" / "faq.md").read_text()))
 def test_recommended_commands_are_files_of_a_run(pick, searched):
     assert (RunFolder(searched.folder.path).path / pick).is_file()
+
+
+def test_two_lines_of_the_readme_lead_from_a_recommended_command_to_a_plotted_forecast(folder):
+    """As they stand, with a tiny language model and short data behind the first."""
+    (block,) = re.findall(r"^```bash\n(bash runs/NAME/.*?)^```$", (ROOT / "README.md").read_text(), re.S | re.M)
+    train, forecast = block.splitlines()
+    run = RunFolder(folder / "runs" / "NAME")
+    manifest = run.read_manifest()
+    write_recommendation(run, recommend(load_trials(run.path), manifest), manifest)
+    data = ["--data", "custom", "--root_path", folder, "--data_path", "FILE.csv", "--seq_len", 48, "--pred_len", 24]
+    short = [
+        *data,
+        "--llm_model",
+        "gpt2",
+        "--llm_path",
+        folder,
+        "--offload_optimizer",
+        "off",
+        "--precision",
+        "fp32",
+        *SHORT,
+    ]
+    environment = {**os.environ, "PYTHON": sys.executable, "TIMELLM_ROOT": str(ROOT), "PYTHONPATH": str(ROOT)}
+    script, *flags = filled(forecast, folder)[1:]
+    for words in ([*shlex.split(train), *map(str, short)], [sys.executable, str(ROOT / script), *flags]):
+        done = subprocess.run(words, cwd=folder, env=environment, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
+    place = run.recommendation("balanced").path
+    assert done.stdout.splitlines()[-2:] == [f"plot: {place / 'forecast.html'}", f"forecast: {place / 'forecast.csv'}"]
+    assert len(pd.read_csv(place / "forecast.csv")) % 24 == 0
+    assert (place / "runs").is_dir()
 
 
 def test_no_command_is_overlooked():

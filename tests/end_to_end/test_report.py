@@ -14,6 +14,7 @@ from tests.results.report_page import accessibility_problems, front_points, hove
 from tests.timellm.tiny_runs import write_series
 from timellm.contract.columns import knob_name
 from timellm.contract.layout import PICKS
+from timellm.forecasting.place import checkpoint_file
 
 
 @pytest.mark.browser
@@ -47,8 +48,9 @@ def test_each_recommended_command_trains(searched, tmp_path, pick):
     """As it stands, with shorter data behind it: flags that follow win."""
     write_series(tmp_path / "series.csv")
     short = ["--data", "custom", "--root_path", str(tmp_path), "--data_path", "series.csv", "--percent", "20"]
-    short += ["--seq_len", "48", "--train_epochs", "1", "--checkpoints", str(tmp_path / "checkpoints")]
-    command = ["bash", str(searched.folder.recommendation(pick).command), *short]
+    short += ["--seq_len", "48", "--train_epochs", "1"]
+    files = searched.folder.recommendation(pick)
+    command = ["bash", str(files.command), *short]
 
     ended = subprocess.run(
         command, cwd="/", env={**os.environ, "PYTHON": sys.executable}, capture_output=True, text=True, timeout=600
@@ -57,3 +59,4 @@ def test_each_recommended_command_trains(searched, tmp_path, pick):
     assert ended.returncode == 0, ended.stderr
     assert re.fullmatch(r"test mse \d+\.\d{6}, mae \d+\.\d{6}", ended.stdout.splitlines()[-1])
     assert "smollm2-135m" in ended.stdout
+    assert checkpoint_file(files.path) == files.checkpoint

@@ -11,7 +11,7 @@ from results.document.recommend import run_config_of, write_recommendation
 from tests.results.synthetic import make_manifest, make_rows, make_run
 from timellm.contract.config import RunConfig
 from timellm.contract.errors import InputError
-from timellm.contract.layout import PICKS
+from timellm.contract.layout import PICKS, RunFolder
 from timellm.contract.zero2 import zero2_settings
 
 
@@ -42,8 +42,9 @@ def arguments_of(script, *extra, **environment):
 
 
 def config_of(arguments):
-    """A run configuration from a command's flags, by the types of its fields."""
+    """A run configuration from a command's flags, by the types of its fields; where its output goes is no part."""
     flags = arguments[2:]
+    flags = flags[: flags.index("--checkpoints")]
     defaults = RunConfig().to_dict()
     values = {}
     for flag, text in zip(flags[::2], flags[1::2], strict=True):
@@ -78,6 +79,17 @@ def test_a_command_changes_to_the_project_and_passes_flags_on(folder, tmp_path):
     assert script == "timellm/run_main.py"
     assert (flag, value) == ("--train_samples", "64")
     assert arguments_of(folder.recommended_command, TIMELLM_ROOT=str(tmp_path))[0] == str(tmp_path)
+
+
+@pytest.mark.parametrize("pick", PICKS)
+def test_a_command_trains_into_the_folder_of_its_pick_wherever_the_run_folder_lies(folder, tmp_path, pick):
+    moved = folder.path.rename(tmp_path / "moved to")
+    files = RunFolder(moved).recommendation(pick)
+    flags = arguments_of(files.command)
+    assert flags[flags.index("--checkpoint") + 1] == str(files.checkpoint)
+    assert flags[flags.index("--checkpoints") + 1] == str(files.trainings)
+    if pick == "balanced":
+        assert arguments_of(RunFolder(moved).recommended_command) == flags
 
 
 def test_a_command_is_executable(folder):

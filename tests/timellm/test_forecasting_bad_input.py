@@ -128,7 +128,14 @@ def test_a_pick_that_was_not_trained_is_one_line(monkeypatch, capsys, tmp_path):
     line = refused(monkeypatch, capsys, pick)
     assert "The pick balanced was not trained" in line
     assert f"bash {pick}/command.sh" in line
-    assert "was trained. Train one first" in refused(monkeypatch, capsys, tmp_path / "runs" / "mine")
+    run = tmp_path / "runs" / "mine"
+    assert "recommends nothing yet" in refused(monkeypatch, capsys, run)
+    (run / "recommended" / "exact").mkdir()
+    for place in (pick.parent, pick.parent / "exact"):
+        (place / "command.sh").write_text("exact")
+    (pick / "command.sh").write_text("balanced")
+    (pick / "checkpoint.safetensors").touch()
+    assert "The pick exact was not trained" in refused(monkeypatch, capsys, run)
 
 
 @pytest.mark.parametrize(

@@ -128,7 +128,7 @@ def test_training_goes_on_from_a_checkpoint_with_its_settings(monkeypatch, capsy
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
-        (["--checkpoint", "x", "--itr", "2"], "checkpoint names one file, got itr 2"),
+        (["--checkpoint", "."], "checkpoint must be a file, got the folder ."),
         (["--init_from", "/nowhere/x.safetensors"], "/nowhere/x.safetensors was not found"),
         (["--save_forecasts", "--train_samples", "8"], "save_forecasts needs a test pass"),
     ],

@@ -192,6 +192,11 @@ class PickFolder:
         return self.path / "checkpoint.safetensors"
 
     @property
+    def trainings(self) -> Path:
+        """What its trainings leave beside the checkpoint: history, learning curve, TensorBoard logs."""
+        return self.path / "runs"
+
+    @property
     def reasons(self) -> Path:
         """Why it was picked, in words."""
         return self.path / "why.md"

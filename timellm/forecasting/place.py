@@ -1,14 +1,13 @@
 """Which file a person means who names a checkpoint, a training's folder, a search or one of its picks."""
 
+import shlex
 from pathlib import Path
 
 from timellm.contract.errors import InputError
-from timellm.contract.layout import PICKS
+from timellm.contract.layout import PICKS, PickFolder, RunFolder
 
 FILE = "checkpoint.safetensors"
 """Name of a checkpoint in a folder of its own."""
-
-_DEFAULT_PICKS = ("balanced", "exact")
 
 
 def checkpoint_file(path: Path) -> Path:
@@ -27,21 +26,30 @@ def checkpoint_file(path: Path) -> Path:
     if (path / FILE).is_file():
         return path / FILE
     if path.parent.name == "recommended" and path.name in PICKS:
-        raise InputError(
-            f"The pick {path.name} was not trained: {path / FILE} was not found. Train it first: "
-            f"{_training_command(path, path)}"
-        )
+        raise InputError(_untrained(PickFolder(path)))
     if (path / "recommended").is_dir():
-        picks = [path / "recommended" / name for name in _DEFAULT_PICKS]
-        found = next((pick for pick in picks if (pick / FILE).is_file()), None)
-        if found is not None:
-            return found / FILE
-        raise InputError(
-            f"No recommended pick of {path} was trained. Train one first: "
-            f"{_training_command(path / 'recommended', picks[0])}"
-        )
+        return _recommended(RunFolder(path))
     raise InputError(f"The folder {path} holds no {FILE}. Name the file that a training's last lines name.")
 
 
-def _training_command(folder: Path, pick: Path) -> str:
-    return f"bash {folder / 'command.sh'} --checkpoint {(pick / FILE).absolute()}"
+def _recommended(folder: RunFolder) -> Path:
+    """The checkpoint of the pick that `recommended/command.sh` trains: the two commands are the same text."""
+    command = folder.recommended_command
+    if not command.is_file():
+        raise InputError(f"The search {folder.path} recommends nothing yet, so that there is nothing to forecast with.")
+    picks = [folder.recommendation(name) for name in PICKS]
+    pick = next(
+        (one for one in picks if one.command.is_file() and one.command.read_bytes() == command.read_bytes()), None
+    )
+    if pick is None:
+        raise InputError(f"{command} is the command of no pick any more. Name the folder of a pick beside it.")
+    if not pick.checkpoint.is_file():
+        raise InputError(_untrained(pick))
+    return pick.checkpoint
+
+
+def _untrained(pick: PickFolder) -> str:
+    return (
+        f"The pick {pick.path.name} was not trained: {pick.checkpoint} was not found. Train it first: "
+        f"bash {shlex.quote(str(pick.command))}"
+    )
