@@ -28,6 +28,7 @@ from search.setup.planner import costs_of, planner_of
 from search.setup.preparation import Preparation
 from search.setup.resources import share_cluster
 from search.tune.dashboard import Ray, start_ray, stop_ray, token_path
+from search.tune.forked import SERVER_COMMAND
 from search.tune.worker_process import WORKER_COMMAND, WorkerSettings
 from timellm.contract.config import RunConfig
 from timellm.contract.job import Launch
@@ -248,6 +249,7 @@ class Session:
             project_root=str(PROJECT_ROOT),
             environment=self._prepared.facts["environments"][str(threads)],
             trial_timeout=self._prepared.options.trial_timeout,
+            server=SERVER_COMMAND if self._command == WORKER_COMMAND else None,
         )
 
     def _launch(self, config: RunConfig) -> Launch | None:

@@ -4,12 +4,12 @@ import json
 import math
 import time
 from collections.abc import Mapping
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from ray import tune
 
+from search.tune.forked import SERVERS
 from search.tune.worker_process import WorkerProcess, WorkerSettings
 from timellm.contract.columns import SECONDS_PER_EPOCH
 from timellm.contract.job import Job
@@ -53,7 +53,7 @@ def trial_config(
     return {
         "trial_id": trial_id,
         "job": job.to_dict(),
-        "worker": {**asdict(worker), "command": list(worker.command), "environment": dict(worker.environment)},
+        "worker": worker.to_dict(),
         "resources": dict(resources),
         "can_stop_early": can_stop_early,
         "end_by": end_by,
@@ -127,7 +127,7 @@ class WorkerTrainable(tune.Trainable):
         self._folder = TrialFolder(Path(job.run_dir))
         self._end_by = config["end_by"]
         self._failure: str | None = None
-        settings = WorkerSettings(**{**config["worker"], "command": tuple(config["worker"]["command"])})
+        settings = WorkerSettings.from_dict(config["worker"])
         try:
             self._worker = WorkerProcess(settings, job)
         except OSError as error:
@@ -151,6 +151,7 @@ class WorkerTrainable(tune.Trainable):
     def cleanup(self) -> None:
         """End a worker that still runs."""
         self._end_worker("The search ended before the trial did.")
+        SERVERS.close()
 
     def save_checkpoint(self, checkpoint_dir: str) -> None:
         """Nothing to keep here: the worker writes its own checkpoint into the trial's folder."""

@@ -1,6 +1,5 @@
 """One worker process: started for a job, followed by its events, ended in good order or by force."""
 
-import ctypes
 import dataclasses
 import json
 import os
@@ -14,12 +13,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from search.tune.forked import SERVERS, ForkedProcess
 from timellm.contract.columns import State
 from timellm.contract.job import Ended, Job, Launch
 from timellm.contract.layout import TrialFolder, write_atomically
 from timellm.machine.contention import LoadWatch
 from timellm.machine.cores import usable_cores
 from timellm.machine.gpu_watch import gpus_of
+from timellm.machine.parent import die_with_parent
 
 WORKER_COMMAND = (sys.executable, "-m", "timellm.worker")
 """Command that trains; the path of a job file follows."""
@@ -32,9 +33,6 @@ SECONDS_TO_STOP = 60.0
 
 _FULL_BYTES = 2**16
 """A disk with less room than this is full."""
-
-_PR_SET_PDEATHSIG = 1
-_LIBC = ctypes.CDLL(None, use_errno=True) if sys.platform == "linux" else None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -49,6 +47,18 @@ class WorkerSettings:
     """Environment variables beside those of this process."""
     trial_timeout: float | None = None
     """Seconds after which a worker counts as hung; None for never."""
+    server: tuple[str, ...] | None = None
+    """Program that forks workers, for those on one device; None starts each by `command`."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """Every field, as JSON types."""
+        return json.loads(json.dumps({**dataclasses.asdict(self), "environment": dict(self.environment)}))
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> "WorkerSettings":
+        """The inverse of `to_dict`."""
+        server = values.get("server")
+        return cls(**{**values, "command": tuple(values["command"]), "server": server and tuple(server)})
 
 
 class WorkerProcess:
@@ -80,17 +90,7 @@ class WorkerProcess:
         environment = _environment(settings)
         gpus = gpus_of(str(job.config["device"]), environment)
         self._load = LoadWatch(gpus, spare_cores=_spare_cores(settings, job, bool(gpus)))
-        with folder.log.open("ab") as log:
-            self._process = subprocess.Popen(
-                [*(LAUNCHER_COMMAND if job.launch else settings.command), str(folder.job)],
-                cwd=settings.project_root,
-                env=environment,
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=subprocess.STDOUT,
-                start_new_session=True,
-                preexec_fn=_die_with_parent,
-            )
+        self._process = _start(settings, job, folder, environment)
 
     @property
     def pid(self) -> int:
@@ -209,6 +209,27 @@ class WorkerProcess:
         return {"state": str(State.FAILED), "error": error}
 
 
+def _start(
+    settings: WorkerSettings, job: Job, folder: TrialFolder, environment: Mapping[str, str]
+) -> subprocess.Popen[bytes] | ForkedProcess:
+    """A worker, forked where that is possible."""
+    if settings.server is not None and job.launch is None:
+        forked = SERVERS.start(settings.server, settings.project_root, environment, folder.job, folder.log)
+        if forked is not None:
+            return forked
+    with folder.log.open("ab") as log:
+        return subprocess.Popen(
+            [*(LAUNCHER_COMMAND if job.launch else settings.command), str(folder.job)],
+            cwd=settings.project_root,
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+            preexec_fn=die_with_parent,
+        )
+
+
 def _clear(folder: TrialFolder) -> None:
     folder.path.mkdir(parents=True, exist_ok=True)
     for path in (folder.result, folder.events, folder.log):
@@ -235,13 +256,6 @@ def _spare_cores(settings: WorkerSettings, job: Job, on_gpu: bool) -> int:
 def _environment(settings: WorkerSettings) -> dict[str, str]:
     paths = [settings.project_root, *filter(None, [os.environ.get("PYTHONPATH")])]
     return {**os.environ, **settings.environment, "PYTHONPATH": os.pathsep.join(paths), "PYTHONUNBUFFERED": "1"}
-
-
-def _die_with_parent() -> None:
-    """In the child: let the kernel kill it when its parent dies, and listen to signals that the parent blocks."""
-    signal.pthread_sigmask(signal.SIG_SETMASK, ())
-    if _LIBC is not None:
-        _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 def _event(line: bytes) -> dict[str, Any] | None:

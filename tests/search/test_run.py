@@ -155,6 +155,7 @@ def test_a_name_is_never_reused_silently(finished, capsys):
     assert folder.trials_csv.read_bytes() == before
 
 
+@pytest.mark.slow
 def test_resume_goes_on_after_the_driver_was_killed(tmp_path):
     process = start(tmp_path, "--name", "r", "--num_trials", "6", seconds=0.7)
     folder = RunFolder(tmp_path / "r")

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 import psutil
 import torch
@@ -12,6 +13,9 @@ GIB = 2**30
 SECONDS_BETWEEN_READINGS = 0.1
 REST_PER_READING = 500
 """Seconds until the children's memory is read again, for each second of processor time that reading it took."""
+
+_inherited_file_bytes = 0
+"""Pages of files that a forked process's parent had in memory; see `count_as_started`."""
 
 
 class MemoryWatch:
@@ -84,7 +88,29 @@ class ResidentMemory:
             began = time.thread_time()
             self._children = sum(map(_unshared_bytes, descendants(self._process)))
             self._next_reading = time.perf_counter() + REST_PER_READING * (time.thread_time() - began)
-        return self._process.memory_info().rss + self._children
+        not_mapped_yet = max(0, _inherited_file_bytes - file_bytes()) if _inherited_file_bytes else 0
+        return self._process.memory_info().rss + not_mapped_yet + self._children
+
+
+def count_as_started(file_bytes: int) -> None:
+    """Let this process, a forked one, count memory as one that was started would.
+
+    A fork maps a library's pages when it touches them; a process that has imported the library has them already.
+
+    Args:
+        file_bytes: Pages of files that were resident where the libraries were imported, from `file_bytes`.
+    """
+    global _inherited_file_bytes
+    _inherited_file_bytes = file_bytes
+
+
+def file_bytes(pid: int | None = None) -> int:
+    """Resident pages of a process (None: this one) that belong to files, bytes; 0 where the system does not tell."""
+    try:
+        lines = Path(f"/proc/{pid or 'self'}/status").read_text().splitlines()
+        return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("RssFile:"))
+    except (OSError, StopIteration):
+        return 0
 
 
 def resident_bytes(process: psutil.Process) -> int:
