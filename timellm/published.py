@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from timellm.backbones.registry import KNOWN
-from timellm.data.datasets import DATA_SETS
+from timellm.contract.datasets import DATA_SETS
 
 ZERO_SHOT_FLAGS = ("data_pretrain", "data_path_pretrain")
 _M4 = (

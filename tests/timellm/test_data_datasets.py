@@ -2,26 +2,56 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from timellm.contract.config import SETTINGS, RunConfig
+from tests.timellm.data_set_contract import DataSetContract
+from timellm.contract.config import RunConfig
+from timellm.contract.datasets import DATA_SETS
 from timellm.contract.errors import InputError
 from timellm.data import load_data
-from timellm.data.datasets import DATA_SETS
 
 PUBLISHED = {"Weather": ("weather.csv", "10min"), "ECL": ("electricity.csv", "h"), "Traffic": ("traffic.csv", "h")}
 
 
-def test_the_flag_names_exactly_the_registered_data_sets():
-    assert set(SETTINGS["data"].choices) == set(DATA_SETS)
+class TestNycWeather(DataSetContract):
+    name = "nyc-weather"
 
 
-@pytest.mark.parametrize("name", DATA_SETS)
-def test_every_data_set_says_what_it_is_and_where_it_ends(name):
-    known = DATA_SETS[name]
-    assert known.name == name
-    assert known.description.endswith(".")
-    train, validation, test = known.split.ends(name, 100_000)
-    assert 0 < train < validation < test <= 100_000
-    assert known.embedded is None or known.file_name is None
+class TestEtth1(DataSetContract):
+    name = "ETTh1"
+
+
+class TestEtth2(DataSetContract):
+    name = "ETTh2"
+
+
+class TestEttm1(DataSetContract):
+    name = "ETTm1"
+    frequency = "15min"
+
+
+class TestEttm2(DataSetContract):
+    name = "ETTm2"
+    frequency = "15min"
+
+
+class TestWeather(DataSetContract):
+    name = "Weather"
+    frequency = "10min"
+
+
+class TestEcl(DataSetContract):
+    name = "ECL"
+
+
+class TestTraffic(DataSetContract):
+    name = "Traffic"
+
+
+class TestCustom(DataSetContract):
+    name = "custom"
+
+
+def test_every_data_set_is_held_to_the_contract():
+    assert {tested.name for tested in DataSetContract.__subclasses__()} == set(DATA_SETS)
 
 
 @pytest.mark.parametrize("name", PUBLISHED)

@@ -14,8 +14,8 @@ from tests.timellm.test_run_main import run
 from tests.timellm.tiny_backbones import GOLDEN
 from timellm.arguments import build_parser, config_from, launcher_notes
 from timellm.check import check_run
+from timellm.contract.datasets import DATA_SETS
 from timellm.contract.errors import InputError
-from timellm.data.datasets import DATA_SETS
 from timellm.run.training import TrainingRun
 
 LINES = [(name, line) for name, lines in scripts.LONG_TERM.items() for line in lines]

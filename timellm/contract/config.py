@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
+from timellm.contract.datasets import DATA_SETS
 from timellm.contract.declarations import (
     SAME_NUMBERS,
     SAME_TIMES,
@@ -16,6 +17,7 @@ from timellm.contract.declarations import (
     Below,
     Declaration,
     Fixable,
+    OneOf,
     Searched,
     declarations_of,
 )
@@ -25,7 +27,6 @@ KNOB, FIXABLE = Searched(), Fixable()
 
 Precision = Literal["fp32", "fp16", "bf16", "tf32"]
 Prompt = Literal["official", "dwt-minimal", "dwt-balanced", "dwt-detailed", "none"]
-DataName = Literal["nyc-weather", "ETTh1", "ETTh2", "ETTm1", "ETTm2", "Weather", "ECL", "Traffic", "custom"]
 Attention = Literal["eager", "sdpa"]
 CompileMode = Literal["off", "default", "reduce-overhead", "max-autotune"]
 
@@ -35,7 +36,7 @@ class RunConfig:
     """Settings of one Time-LLM training run; the defaults are the published ones."""
 
     # Data
-    data: DataName = "nyc-weather"
+    data: Annotated[str, OneOf(tuple(DATA_SETS))] = "nyc-weather"
     """Data set; nyc-weather is embedded, the others are read from root_path/data_path."""
     root_path: str | None = None
     """Folder that holds data_path."""
@@ -337,7 +338,8 @@ def _conflicts(config: RunConfig) -> list[str]:
         problems.append(
             f"llm_model none has no prompt to keep, so it needs prompt_prefix recompute, got {config.prompt_prefix}."
         )
-    if config.data != "nyc-weather" and config.root_path is None and config.data_path is None:
+    known = DATA_SETS.get(config.data)
+    if known is not None and not known.is_embedded and config.root_path is None and config.data_path is None:
         problems.append(
             f"data {config.data} is read from a file: name its folder with --root_path and its file with --data_path."
         )

@@ -68,6 +68,13 @@ class Below:
         return None if value < self.end else f"must be below {self.end:g}, got {value}"
 
 
+@dataclass(frozen=True, slots=True)
+class OneOf:
+    """Text that names an entry of a registry, where the names cannot be written as a `Literal`."""
+
+    names: tuple[str, ...]
+
+
 Limit = AtLeast | AtMost | Above | Below
 
 
@@ -131,7 +138,8 @@ def _declaration(annotation: Any) -> Declaration:
     is_optional = isinstance(annotation, types.UnionType)
     if is_optional:
         annotation = next(part for part in typing.get_args(annotation) if part is not type(None))
-    choices = typing.get_args(annotation) if typing.get_origin(annotation) is Literal else ()
+    names = [one.names for one in extras if isinstance(one, OneOf)]
+    choices = typing.get_args(annotation) if typing.get_origin(annotation) is Literal else (*names, ())[0]
     return Declaration(
         kind=str if choices else annotation,
         is_optional=is_optional,

@@ -3,8 +3,8 @@
 from dataclasses import dataclass
 
 from timellm.contract.config import RunConfig
+from timellm.contract.datasets import DATA_SETS
 from timellm.contract.errors import InputError
-from timellm.data.datasets import DATA_SETS
 
 SPLIT_NAMES = ("train", "validation", "test")
 

@@ -9,10 +9,11 @@ import pandas as pd
 import torch
 
 from timellm.contract.config import RunConfig
+from timellm.contract.datasets import DATA_SETS
 from timellm.contract.errors import InputError
 from timellm.data.borders import published_borders
-from timellm.data.datasets import DATA_SETS
 from timellm.data.dates import infer_frequency, parse_dates
+from timellm.data.embedded import EMBEDDED
 from timellm.data.scaling import fit_scaler, scale
 from timellm.data.splits import Split
 from timellm.data.tables import Table, file_checksum, read_series
@@ -98,14 +99,14 @@ def data_file(config: RunConfig) -> Path:
         InputError: If none is named, or one beside the embedded data.
     """
     known = DATA_SETS[config.data]
-    if known.embedded is not None:
+    if known.is_embedded:
         named = config.data_path or config.root_path
         if named is not None:
             raise InputError(
                 f"{known.name} is embedded and reads no file, got {named}. "
                 "Add --data custom to read a file of your own."
             )
-        return known.embedded.locate()
+        return EMBEDDED[known.name].locate()
     file_name = config.data_path or known.file_name
     if file_name is None:
         raise InputError(f"data {known.name} needs the name of its CSV file, got none. Name it with --data_path.")
@@ -118,7 +119,7 @@ def _default_target(config: RunConfig, path: Path) -> str:
 
 def _read(config: RunConfig, path: Path, target: str | None) -> Table:
     only = target if config.features == "S" else None
-    embedded = DATA_SETS[config.data].embedded
+    embedded = EMBEDDED.get(config.data)
     if embedded is None:
         return read_series(path, only=only, required=target)
     table = embedded.read(path)

@@ -9,8 +9,8 @@ import pandas as pd
 
 from timellm.contract.config import RunConfig
 from timellm.contract.errors import InputError
-from timellm.data.datasets import DATA_SETS
 from timellm.data.dates import parse_dates
+from timellm.data.embedded import EMBEDDED
 from timellm.data.reading import left_out, read_rows
 from timellm.data.tables import fill_gaps
 from timellm.forecasting.horizon import readable_dates
@@ -89,7 +89,7 @@ def panel_of_training(config: RunConfig, path: Path) -> Panel:
         config: Settings of the training.
         path: Where its file lay.
     """
-    embedded = DATA_SETS[config.data].embedded
+    embedded = EMBEDDED.get(config.data)
     if embedded is None:
         return panel_of_file(path)
     table = embedded.read(embedded.locate())

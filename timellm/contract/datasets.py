@@ -1,12 +1,9 @@
 """The data sets that are known by name: where each is read from, how it is split, what a prompt says of it."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 
 from timellm.contract.errors import InputError
-from timellm.data.nyc_weather import read_weather, weather_path
-from timellm.data.tables import Table
 
 _HOURS_PER_MONTH = 30 * 24
 _ETT_SENTENCE = (
@@ -59,16 +56,6 @@ class MonthSplit:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class EmbeddedFile:
-    """A file that comes with a Python package."""
-
-    locate: Callable[[], Path]
-    """Finds the file; raises InputError where the package is not installed."""
-    read: Callable[[Path], Table]
-    """Reads it."""
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
 class DataSet:
     """A data set known by name."""
 
@@ -78,8 +65,8 @@ class DataSet:
     """Borders of training, validation and test."""
     file_name: str | None = None
     """Its file's published name, where none is given; None if there is none."""
-    embedded: EmbeddedFile | None = None
-    """Where it is, if it comes with a package."""
+    is_embedded: bool = False
+    """Whether it comes with a package; `timellm.data.embedded` then knows how it is read."""
     target: str | None = None
     """Target column of features S and MS where none is named; None is the last one."""
     description: str
@@ -114,7 +101,7 @@ def _shared(name: str, file_name: str, description: str) -> DataSet:
 _ALL = (
     DataSet(
         name="nyc-weather",
-        embedded=EmbeddedFile(locate=weather_path, read=read_weather),
+        is_embedded=True,
         description=(
             "Hourly weather at New York City's three airports: temperature, dew point, humidity, wind, pressure and "
             "visibility."
