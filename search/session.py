@@ -27,7 +27,7 @@ from search.setup.manifest import Manifest
 from search.setup.planner import costs_of, planner_of
 from search.setup.preparation import Preparation
 from search.setup.resources import share_cluster
-from search.tune.dashboard import Ray, start_ray, stop_ray, token_path
+from search.tune.dashboard import Ray, dead_process, start_ray, stop_ray, token_path
 from search.tune.forked import SERVER_COMMAND
 from search.tune.worker_process import WORKER_COMMAND, WorkerSettings
 from timellm.contract.config import RunConfig
@@ -144,7 +144,11 @@ class Session:
 
         prepared = self._prepared
         searcher = LoopSearcher(
-            loop, trials=prepared.folder.path / "trials", worker=self._worker, request=prepared.resources.request
+            loop,
+            trials=prepared.folder.path / "trials",
+            worker=self._worker,
+            request=prepared.resources.request,
+            dead=dead_process,
         )
         interrupts.on_interrupt = lambda now: searcher.stop(INTERRUPTED, now=now)
         if interrupts.count:

@@ -42,6 +42,9 @@ _SECRET = re.compile(
 _NEEDED = {"HF_TOKEN", "HUGGING_FACE_HUB_TOKEN", "RAY_AUTH_TOKEN"}
 """Secrets that a search needs itself: for gated language models, and for Ray."""
 
+_VITAL = {"raylet": "raylet (it runs this machine's trials)", "gcs_server": "GCS (it knows what runs where)"}
+"""Processes of a Ray that was started here without which nothing goes on."""
+
 _SECONDS_TO_ANSWER = 10
 _OBJECT_STORE_BYTES = 100 * 2**20
 _SOCKET_BYTES = 107
@@ -128,12 +131,26 @@ def start_ray(*, cores: int, gpus: int, address: str | None, dashboard: bool) ->
         return dataclasses.replace(started, notes=(*notes, *started.notes, note))
 
 
+def dead_process() -> str | None:
+    """Which of the processes that Ray cannot do without has died, in words; None while all live, or are elsewhere."""
+    import ray
+
+    node = getattr(ray._private.worker, "_global_node", None)
+    for kind, name in _VITAL.items():
+        for started in list(node.all_processes.get(kind, ())) if node is not None else ():
+            if (status := started.process.poll()) is not None:
+                return f"Ray's {name} died, with status {status}"
+    return None
+
+
 def stop_ray() -> None:
     """End Ray, and remove what it leaves in the temporary folder if it was started here."""
     import ray
 
     node = getattr(ray._private.worker, "_global_node", None)
     session = Path(node.get_session_dir_path()) if node is not None and node.is_head() else None
+    if node is not None and dead_process() is not None:  # what is left of it would be asked, and waited for
+        node.kill_all_processes(check_alive=False)
     ray.shutdown()
     if session is not None and session.name.startswith("session_"):
         shutil.rmtree(session, ignore_errors=True)

@@ -1,8 +1,9 @@
 """The Ray Tune searcher: a thin adapter around the search's loop."""
 
+import contextlib
 import json
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,12 +12,17 @@ from ray.tune.search import Searcher
 from search.decide.clocks.trial import iso
 from search.decide.loop import Loop
 from search.tune.trainable import IS_CONTENDED, OUTCOME, ask_to_stop, forget_stop, trial_config
-from search.tune.worker_process import WorkerSettings
+from search.tune.worker_process import SECONDS_TO_STOP, WorkerSettings
 from timellm.contract.columns import State
 from timellm.contract.config import RunConfig
 from timellm.contract.job import Job
 from timellm.contract.layout import TrialFolder
 from timellm.machine.contention import CLEAN, CONTENDED
+
+SECONDS_TO_NOTICE = 30.0
+"""A job that should have been ended this long ago, and of which nothing was heard, is given up, and Ray with it."""
+SECONDS_TO_STOP_NOW = 15.0
+"""The same after a second Ctrl-C, which kills workers."""
 
 
 class LoopSearcher(Searcher):
@@ -27,6 +33,7 @@ class LoopSearcher(Searcher):
         trials: Folder of all trials; a job outside of it is named after its own folder.
         worker: How the worker of a run is started.
         request: What Ray reserves for a run.
+        dead: What of Ray has died, in words; None while nothing has.
     """
 
     def __init__(
@@ -36,11 +43,16 @@ class LoopSearcher(Searcher):
         trials: Path,
         worker: Callable[[RunConfig], WorkerSettings],
         request: Callable[[RunConfig], dict[str, float]],
+        dead: Callable[[], str | None] = lambda: None,
     ) -> None:
         super().__init__()
         self._loop, self._trials, self._worker, self._request = loop, trials, worker, request
+        self._dead = dead
         self._jobs: dict[str, tuple[Job, float]] = {}
+        self._end_by: dict[str, float | None] = {}
+        self._stop_by: float | None = None
         self.failure: str | None = None
+        self.is_busy = False
 
     def __getstate__(self) -> dict[str, Any]:
         """Nothing: Tune pickles the searcher for a way of resuming that is not used here."""
@@ -52,16 +64,21 @@ class LoopSearcher(Searcher):
 
     def suggest(self, trial_id: str) -> Any:
         """The next job as a trial of Tune's, None where there is none yet, or FINISHED at the end of the search."""
+        with self._busy():
+            return self._suggest(trial_id)
+
+    def _suggest(self, trial_id: str) -> Any:
         try:
             job = self._loop.next()
         except Exception as problem:  # Tune would break off, and lose the running trials' rows
-            self._break_off(f"nothing more could be proposed ({_words(problem)})")
+            self.break_off(f"nothing more could be proposed ({_words(problem)})")
             job = None
         if job is None:
             return None if self._loop.is_running and not self._loop.stop_reason else Searcher.FINISHED
         folder, config = Path(job.run_dir), RunConfig.from_dict(dict(job.config))
         forget_stop(folder)
         self._jobs[trial_id] = (job, time.time())
+        self._end_by[trial_id] = self._loop.end_by(job)
         if self._loop.stop_reason:  # Ctrl-C came in between
             ask_to_stop(folder, self._loop.stop_reason)
         return trial_config(
@@ -71,7 +88,7 @@ class LoopSearcher(Searcher):
             resources=self._request(config),
             can_stop_early=self._loop.can_stop_early(job),
             seconds_per_epoch=self._loop.seconds_per_epoch(job),
-            end_by=self._loop.end_by(job),
+            end_by=self._end_by[trial_id],
         )
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
@@ -82,21 +99,44 @@ class LoopSearcher(Searcher):
             result: Its last report: the worker's outcome, or the validation that the scheduler stopped it at.
             error: Whether its actor failed.
         """
-        if trial_id not in self._jobs:
-            return
+        with self._busy():
+            if trial_id in self._jobs:
+                self._complete(trial_id, result, error)
+
+    def _complete(self, trial_id: str, result: dict[str, Any] | None, error: bool) -> None:
+        if error and not self._loop.stop_reason and (dead := self._dead()):
+            self.break_off(dead)  # it took the trial's actor with it
         job, started_at = self._jobs.pop(trial_id)
+        self._end_by.pop(trial_id, None)
         report = result or {}
         text = report.get(OUTCOME)
         outcome = json.loads(text) if text else self._outcome_without_worker(job, started_at, report, error)
         try:
             self._loop.ended(job, outcome)
         except Exception as problem:  # Tune would log it and go on, and lose the row
-            self._break_off(f"{self._name(Path(job.run_dir))} could not be recorded ({_words(problem)})")
+            self.break_off(f"{self._name(Path(job.run_dir))} could not be recorded ({_words(problem)})")
 
     def stop(self, reason: str, *, now: bool = False) -> None:
         """End the search: no job starts any more, and those that run end in good order, or at once."""
+        self._stop_by = time.time() + (SECONDS_TO_STOP_NOW if now else SECONDS_TO_STOP + SECONDS_TO_NOTICE)
         for job in self._loop.stop(reason):
-            ask_to_stop(Path(job.run_dir), reason, now=now)
+            with contextlib.suppress(OSError):  # a full disk, or no folder any more
+                ask_to_stop(Path(job.run_dir), reason, now=now)
+
+    def overdue(self) -> str | None:
+        """What should have ended long ago, in words: Ray no longer answers. None while nothing is late."""
+        ends = [end_by for end_by in list(self._end_by.values()) if end_by is not None]
+        late = SECONDS_TO_STOP + SECONDS_TO_NOTICE
+        if ends and time.time() > max(ends) + late:
+            return f"nothing was heard of a trial that was to end {late:g} s ago"
+        if self._stop_by is not None and time.time() > self._stop_by:
+            return "Ray did not end the trials that it was told to end"
+        return None
+
+    def break_off(self, failure: str) -> None:
+        """End the search for what has gone wrong with it."""
+        self.failure = failure
+        self.stop(f"The search broke off: {failure}. Go on with --resume.", now=True)
 
     def close(self) -> None:
         """Give an end to every job that Tune has left without one."""
@@ -113,9 +153,14 @@ class LoopSearcher(Searcher):
     def restore(self, checkpoint_path: str) -> None:
         """Nothing to restore: a search is resumed from the study and the table."""
 
-    def _break_off(self, failure: str) -> None:
-        self.failure = failure
-        self.stop(failure)
+    @contextlib.contextmanager
+    def _busy(self) -> Iterator[None]:
+        """While rows are written."""
+        self.is_busy = True
+        try:
+            yield
+        finally:
+            self.is_busy = False
 
     def _name(self, folder: Path) -> str:
         """Name of a job for Tune: `t0001` for a trial's first run, `t0001-error` for one in a folder below."""

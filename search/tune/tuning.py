@@ -6,9 +6,11 @@ from pathlib import Path
 from ray import tune
 
 from search.decide.clocks.schedulers import Scheduler
+from search.tune.dashboard import dead_process
 from search.tune.scheduler import RungScheduler
 from search.tune.searcher import LoopSearcher
 from search.tune.trainable import WorkerTrainable
+from search.tune.watch import Watch
 
 
 def run_in_tune(searcher: LoopSearcher, *, storage: Path, scheduler: Scheduler, max_concurrent: int) -> str | None:
@@ -37,9 +39,17 @@ def run_in_tune(searcher: LoopSearcher, *, storage: Path, scheduler: Scheduler, 
         ),
         run_config=tune.RunConfig(name=time.strftime("%Y-%m-%d-%H%M%S"), storage_path=str(storage), verbose=0),
     )
+    watch = Watch(lambda: dead_process() or searcher.overdue(), is_busy=lambda: searcher.is_busy)
     try:
-        tuner.fit()
+        with watch:
+            tuner.fit()
     except Exception as error:
         searcher.failure = f"{type(error).__name__}: {next(iter(str(error).splitlines()), '')}"
-    searcher.close()
+    except KeyboardInterrupt:
+        if watch.problem is None:  # a third Ctrl-C
+            raise
+    finally:
+        if watch.problem is not None:
+            searcher.break_off(watch.problem)
+        searcher.close()
     return searcher.failure

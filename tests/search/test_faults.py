@@ -104,6 +104,34 @@ def test_a_search_goes_on_after_the_whole_ray_session_was_killed(tmp_path):
     assert set(table["state"]) == {"complete"}
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize(("process_name", "presses"), [("raylet", 0), ("gcs_server", 0), ("raylet", 2)])
+def test_a_search_whose_ray_died_ends_by_itself_with_what_was_learnt(tmp_path, process_name, presses):
+    process = start(tmp_path, "--name", "dead", "--fidelity", "64", "--num_trials", "4", seconds=3)
+    folder = RunFolder(tmp_path / "dead")
+    try:
+        wait_for(lambda: folder.trial("t0002").events.is_file() and list(workers(folder.path)))
+        victim = next(one for one in processes(tmp_path) if one.name() == process_name)
+        for _ in range(presses):
+            process.send_signal(signal.SIGINT)
+        victim.kill()
+        output, errors = process.communicate(timeout=120)
+    finally:
+        kill_tree(process.pid)
+        process.wait()
+    assert process.returncode == (130 if presses else 1), errors
+    assert not list(workers(folder.path))
+    assert folder.read_manifest()["status"] == "interrupted"
+    table = load_trials(folder.path).set_index("trial_id")
+    assert dict(table["state"]) == {"t0001": "complete", "t0002": "interrupted"}
+    assert "t0002" in folder.report.read_text()
+    assert "Train it" in output
+    assert presses or ("broke off" in errors and "--resume dead" in errors)
+    ended = search(tmp_path, "--resume", "dead", seconds=0.05)
+    assert ended.returncode == 0, ended.stderr
+    assert set(load_trials(folder.path)["state"]) == {"complete"}
+
+
 MANY = """
 [space]
 name = "many"

@@ -140,7 +140,7 @@ def test_a_row_that_cannot_be_written_breaks_the_search_off_and_says_why(tmp_pat
     loop.refuses = True
     searcher.on_trial_complete("a", {OUTCOME: json.dumps({"state": "complete"})})
     assert searcher.failure == f"{name} could not be recorded (OSError: No space left on device)"
-    assert loop.stop_reason == searcher.failure
+    assert searcher.failure in loop.stop_reason
 
 
 def test_what_tune_leaves_without_an_end_is_ended_with_the_search(tmp_path):

@@ -1,12 +1,14 @@
+import errno
 import mmap
 import multiprocessing
 import time
 
 import psutil
+import pytest
 import torch
 
 from timellm.machine import memory
-from timellm.machine.memory import GIB, MemoryWatch, ResidentMemory
+from timellm.machine.memory import GIB, MemoryWatch, ResidentMemory, is_out_of_memory
 
 CPU = torch.device("cpu")
 
@@ -64,3 +66,29 @@ def test_children_are_read_seldom(monkeypatch):
     while time.perf_counter() < began + 0.5:
         resident.read()
     assert len(readings) == 1
+
+
+def test_memory_that_torch_does_not_get_on_a_cpu_is_out_of_memory():
+    with pytest.raises(RuntimeError) as found:
+        torch.empty(2**52, dtype=torch.uint8)
+    assert not isinstance(found.value, torch.OutOfMemoryError)
+    assert is_out_of_memory(found.value)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        MemoryError(),
+        torch.OutOfMemoryError("CUDA out of memory."),
+        OSError(errno.ENOMEM, "Cannot allocate memory"),
+        RuntimeError("unable to mmap 512 bytes from file <weights>: Cannot allocate memory (12)"),
+        RuntimeError("std::bad_alloc"),
+    ],
+)
+def test_every_word_for_memory_that_ended_is_out_of_memory(error):
+    assert is_out_of_memory(error)
+
+
+@pytest.mark.parametrize("error", [OSError(errno.ENOSPC, "No space left"), RuntimeError("shapes differ"), ValueError()])
+def test_other_errors_are_not_out_of_memory(error):
+    assert not is_out_of_memory(error)

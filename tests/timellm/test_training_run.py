@@ -143,7 +143,14 @@ def test_a_diverged_run_names_a_number_format_that_may_help(precision, remedy):
     assert all(part in text for part in (remedy, "--learning_rate", "--max_grad_norm"))
 
 
-@pytest.mark.parametrize("error", [torch.OutOfMemoryError("CUDA out of memory. Tried 2 GiB.\nmore"), MemoryError()])
+CPU_WITHOUT_MEMORY = RuntimeError(
+    "[enforce fail at alloc_cpu.cpp:124] err == 0. DefaultCPUAllocator: can't allocate memory: you tried to allocate 9."
+)
+
+
+@pytest.mark.parametrize(
+    "error", [torch.OutOfMemoryError("CUDA out of memory. Tried 2 GiB.\nmore"), MemoryError(), CPU_WITHOUT_MEMORY]
+)
 def test_out_of_memory_names_the_peak_and_the_remedies(folder, tmp_path, monkeypatch, error):
     def fail(*_):
         raise error

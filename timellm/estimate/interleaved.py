@@ -18,7 +18,7 @@ from timellm.contract.config import RunConfig
 from timellm.contract.errors import InputError
 from timellm.estimate.measurement import Failure, Measured, Measurement, MeasurePlan
 from timellm.machine.environment import choose_device, worker_environment
-from timellm.machine.memory import MemoryWatch
+from timellm.machine.memory import MemoryWatch, is_out_of_memory
 from timellm.run.errors import OUT_OF_MEMORY_REMEDIES, Diverged
 
 
@@ -142,7 +142,7 @@ def _measure(pipe: Connection, config: RunConfig, plan: MeasurePlan) -> None:
 
 def _failure(error: Exception) -> Failure:
     first = (str(error).splitlines() or [""])[0]
-    if isinstance(error, MemoryError | torch.OutOfMemoryError):
+    if is_out_of_memory(error):
         return Failure("out_of_memory", f"{first or 'Memory ended.'} {OUT_OF_MEMORY_REMEDIES}")
     if isinstance(error, Diverged):
         return Failure("diverged", first)

@@ -1,5 +1,6 @@
 """Memory of a run: its peak, and a limit that ends it before the machine does."""
 
+import errno
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -16,6 +17,17 @@ REST_PER_READING = 500
 
 _inherited_file_bytes = 0
 """Pages of files that a forked process's parent had in memory; see `count_as_started`."""
+_NO_MEMORY = ("defaultcpuallocator", "cannot allocate memory", "can't allocate memory", "std::bad_alloc")
+"""What torch and the C library say of memory that ended on a CPU, where torch raises a plain RuntimeError."""
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an error says that memory ended, on a CPU or on a GPU by torch's own allocator."""
+    if isinstance(error, MemoryError | torch.OutOfMemoryError):
+        return True
+    if isinstance(error, OSError) and error.errno == errno.ENOMEM:
+        return True
+    return isinstance(error, RuntimeError) and any(phrase in str(error).lower() for phrase in _NO_MEMORY)
 
 
 class MemoryWatch:

@@ -13,7 +13,7 @@ from timellm.contract.result import RunResult
 from timellm.data.naive import naive_errors
 from timellm.machine.environment import choose_device, seed_everything, synchronize, unusable_gpu
 from timellm.machine.gpu_failure import gpu_failure
-from timellm.machine.memory import MemoryWatch
+from timellm.machine.memory import MemoryWatch, is_out_of_memory
 from timellm.machine.monitor import DeviceMonitor
 from timellm.machine.process import process_rank, world_size
 from timellm.measure.profiling import StepProfiler
@@ -88,20 +88,26 @@ class TrainingRun:
                 self.result.state, self.result.error = "interrupted", "The run was told to stop."
             except Diverged as error:
                 self.result.state, self.result.error = "diverged", str(error)
-            except (MemoryError, torch.OutOfMemoryError) as error:
-                self._end_without_memory((str(error).splitlines() or ["Memory ended."])[0], watch.peak_gib)
-            except RuntimeError as error:
-                if (failure := gpu_failure(error)) is None:
-                    raise
-                self.result.state, self.result.error = failure
-                if self.result.state == "out_of_memory":
-                    self._end_without_memory(failure[1], watch.peak_gib)
+            except (MemoryError, OSError, RuntimeError) as error:
+                self._end_with(error, watch)
             finally:
                 if not self._is_error_alone:
                     self.result.peak_memory_gib = round(max(watch.peak_gib, self._other_peaks_gib), 4)
                     self.result.total_seconds = round(self._now(), 3)
         self.options.on_event({"event": "done", "state": self.result.state})
         return self.result
+
+    def _end_with(self, error: Exception, watch: MemoryWatch) -> None:
+        """Take the state from an error of memory or of a GPU; any other is raised again."""
+        if is_out_of_memory(error):
+            self._end_without_memory((str(error).splitlines() or ["Memory ended."])[0], watch.peak_gib)
+            return
+        failure = gpu_failure(error)
+        if failure is None:
+            raise error
+        self.result.state, self.result.error = failure
+        if self.result.state == "out_of_memory":
+            self._end_without_memory(failure[1], watch.peak_gib)
 
     def _end_without_memory(self, message: str, peak_gib: float) -> None:
         self.result.state = "out_of_memory"
