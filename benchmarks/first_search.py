@@ -21,7 +21,7 @@ from benchmarks.record import Notes, Section, Table, Text, table
 from benchmarks.runner import Benchmark
 from results.analysis.picks import Pick, recommend
 from results.analysis.wording import multiple
-from timellm.contract.columns import knob_columns, knob_name
+from timellm.contract.columns import State, knob_columns, knob_name
 from timellm.contract.errors import InputError
 from timellm.contract.layout import RunFolder
 from timellm.machine.cores import usable_cores
@@ -92,7 +92,7 @@ def _conditions(manifest: Mapping[str, Any], trials: pd.DataFrame, speeds: Mappi
     fidelity = manifest["fidelity"]
     controls = ", ".join(f"{one['name']} {one['val_mse']:.4f}" for one in manifest.get("controls") or [])
     spent = manifest.get("time_spent") or {}
-    complete = trials[(trials["state"] == "complete").to_numpy()]
+    complete = trials[(trials["state"] == State.COMPLETE).to_numpy()]
     sampled = int((complete["source"] == "sampler").sum())
     lines = [
         f"Machine: {machine['cpu']}, {machine['cores']} cores, {machine['memory_gib']} GiB; {amx_sentence()}",

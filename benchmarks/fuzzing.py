@@ -12,9 +12,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
 
+from timellm.contract.errors import ExitStatus
+
 LIMIT_SECONDS = 30
 """What takes longer counts as a hang."""
-STATUSES = (0, 1, 2, 130)
+STATUSES = tuple(ExitStatus)
 """What a command may end with."""
 
 

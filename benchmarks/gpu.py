@@ -16,6 +16,7 @@ from benchmarks.harness import benchmark_parser, run_settings, show_progress
 from benchmarks.record import Section, Table, table
 from benchmarks.runner import Benchmark
 from benchmarks.series import made_settings
+from timellm.contract.errors import last_line
 from timellm.machine.environment import choose_device
 
 INTRODUCTION = """# On a GPU
@@ -82,8 +83,7 @@ def run_stage(name: str, command: Sequence[str], clock: Callable[[], float] = ti
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     try:
         output, errors = process.communicate(timeout=STAGES[name].limit_seconds)
-        lines = errors.strip().splitlines() or ["no output"]
-        problem = None if process.returncode == 0 else lines[-1]
+        problem = None if process.returncode == 0 else last_line(errors, "no output")
     except subprocess.TimeoutExpired:
         process.kill()
         output, _ = process.communicate()

@@ -12,6 +12,7 @@ import torch
 
 from benchmarks.harness import median_of, time_interleaved
 from benchmarks.variants import PUBLISHED, Contestant, Variant
+from timellm.contract.columns import State
 from timellm.contract.config import RunConfig
 from timellm.contract.errors import InputError
 from timellm.machine.environment import synchronize
@@ -110,7 +111,7 @@ def levers(config: RunConfig, device: torch.device, small: bool) -> Iterator[Row
         try:
             run = config.replace(train_samples=64 if small else 512, val_samples=32, train_epochs=1, **LEVERS[name])
             result = TrainingRun(run, RunOptions(folder=Path(mkdtemp()))).run()
-            outcome = f"val mse {result.val_mse:.4f}" if result.state == "complete" else str(result.error)
+            outcome = f"val mse {result.val_mse:.4f}" if result.state == State.COMPLETE else str(result.error)
             state = result.state
         except InputError as error:
             state, outcome = "refused", str(error)

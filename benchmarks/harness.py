@@ -16,9 +16,11 @@ import numpy as np
 import torch
 
 from timellm.arguments import build_parser, config_from
+from timellm.contract.columns import State
 from timellm.contract.config import RunConfig
-from timellm.contract.errors import InputError
+from timellm.contract.errors import InputError, last_line
 from timellm.contract.job import Job
+from timellm.contract.layout import TrialFolder
 from timellm.machine.environment import describe_machine, synchronize, worker_environment
 from timellm.measure.timing import RESAMPLES
 
@@ -139,15 +141,15 @@ def train_in_worker(config: RunConfig, threads: int, **job: Any) -> dict[str, An
         Its result; `state` tells how it ended. What it printed is its `error` where it left no result.
     """
     with tempfile.TemporaryDirectory() as folder:
-        path, result = Path(folder) / "job.json", Path(folder) / "result.json"
+        path, result = TrialFolder(Path(folder)).job, TrialFolder(Path(folder)).result
         path.write_text(Job(config=config.to_dict(), run_dir=folder, threads=threads, **job).to_json())
         command = [sys.executable, "-m", "timellm.worker", str(path)]
         environment = {**os.environ, **worker_environment(threads), "PYTHONPATH": str(FOLDER.parent)}
         done = subprocess.run(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
         if result.is_file():
             return json.loads(result.read_text())
-    last = (done.stderr.strip().splitlines() or ["no output"])[-1]
-    return {"state": "failed", "error": f"The process ended with status {done.returncode}: {last}"}
+    last = last_line(done.stderr, "no output")
+    return {"state": State.FAILED, "error": f"The process ended with status {done.returncode}: {last}"}
 
 
 def whole_numbers(flag: str, text: str) -> list[int]:

@@ -6,9 +6,10 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.harness import train_in_worker
+from timellm.contract.columns import State
 from timellm.contract.config import RunConfig
 from timellm.contract.errors import InputError
-from timellm.contract.layout import write_atomically
+from timellm.contract.files import write_atomically
 
 
 class KeptRuns:
@@ -40,7 +41,7 @@ class KeptRuns:
         if path.is_file():
             return json.loads(path.read_text())["result"]
         result = train_in_worker(config, self._threads, **job)
-        if result["state"] != "complete":
+        if result["state"] != State.COMPLETE:
             raise InputError(f"A run must end complete, got {result['state']}: {result['error']}")
         write_atomically(path, json.dumps({**asked, "result": result}) + "\n")
         self.trained += 1

@@ -23,6 +23,7 @@ from benchmarks.record import Notes, Section, Table, table
 from benchmarks.runner import Benchmark
 from benchmarks.series import data_label, made_settings
 from timellm.check import check_run
+from timellm.contract.columns import State
 from timellm.contract.config import RunConfig
 from timellm.contract.errors import InputError
 from timellm.data import load_data
@@ -228,7 +229,7 @@ def _trained_cells(section: LeverTable, name: str) -> tuple[str, str]:
     if result is None:
         return "-", "-"
     memory = f"{result['peak_memory_gib']:.2f}" if result.get("peak_memory_gib") else "-"
-    if result["state"] != "complete":
+    if result["state"] != State.COMPLETE:
         return result["state"], memory
     return (f"{result['val_mse']:.4f}" if section.has_error else "-"), memory
 

@@ -12,7 +12,7 @@ from benchmarks.harness import show_progress, time_interleaved, train_in_worker
 from benchmarks.levers_list import Lever
 from benchmarks.variants import Contestant, Variant
 from timellm.contract.config import RunConfig
-from timellm.contract.errors import InputError
+from timellm.contract.errors import InputError, error_words
 from timellm.estimate.interleaved import measure_interleaved
 from timellm.estimate.measurement import Failure, Measured, MeasurePlan
 from timellm.estimate.projection import estimate_run
@@ -227,4 +227,4 @@ def _attempt(action: Callable[[], Any]) -> Any:
     except InputError as error:
         return str(error)
     except Exception as error:
-        return f"{type(error).__name__}: {(str(error).splitlines() or [''])[0]}"
+        return error_words(error)

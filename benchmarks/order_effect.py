@@ -20,6 +20,7 @@ from benchmarks.harness import (
 from benchmarks.record import Section, table
 from benchmarks.runner import Benchmark
 from search.tune.worker_process import WorkerProcess, WorkerSettings
+from timellm.contract.columns import State
 from timellm.contract.config import RunConfig
 from timellm.contract.errors import InputError
 from timellm.contract.job import Job
@@ -115,7 +116,7 @@ def run_round(config: RunConfig, threads: int, number: int) -> tuple[dict[str, A
             results.append(run_once(one, threads, Path(folder), f"t{place:04d}"))
             show_progress(f"round {number}, run {place} of {len(configs)}: {results[-1]['state']}")
     for result in (results[0], results[-1]):
-        if result["state"] != "complete" or not result.get("seconds_per_epoch_high"):
+        if result["state"] != State.COMPLETE or not result.get("seconds_per_epoch_high"):
             raise InputError(
                 f"The repeated run must complete and time several steps, but ended as {result['state']}: "
                 f"{result.get('error')} Use more --train_samples."

@@ -17,7 +17,7 @@ from benchmarks.overhead_watch import DRIVER, Gap, Observer, gaps_of
 from benchmarks.record import Notes, Section, Table, table
 from benchmarks.runner import Benchmark
 from timellm.arguments import OneLineParser
-from timellm.contract.errors import InputError
+from timellm.contract.errors import InputError, last_line
 from timellm.machine.cores import usable_cores
 
 RUN = "overhead"
@@ -95,7 +95,7 @@ def _search(arguments, folder: Path) -> Observer:  # type: ignore[no-untyped-def
             process.terminate()
             process.wait()
         log.seek(0)
-        last = next((line for line in reversed(log.read().splitlines()) if line.strip()), "no output")
+        last = last_line(log.read(), "no output")
     if process.returncode:
         raise InputError(f"The search must end with status 0, got {process.returncode}: {last}")
     return observer

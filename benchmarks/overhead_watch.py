@@ -10,7 +10,8 @@ from pathlib import Path
 import psutil
 
 from benchmarks.harness import show_progress
-from timellm.worker import EVENTS, RESULT
+from timellm.contract.layout import EVENTS, RESULT
+from timellm.machine.periodic import descendants
 
 SECONDS_BETWEEN_CPU_READINGS = 1.0
 DRIVER, RAY, TRAINING = "driver (search/run.py)", "Ray and the trainable", "training processes"
@@ -86,7 +87,7 @@ class Observer:
         """Remember the CPU time of every process of the search; that of ended ones is kept."""
         parts = {self.driver.pid: DRIVER}
         try:
-            processes = [self.driver, *self.driver.children(recursive=True)]
+            processes = [self.driver, *descendants(self.driver)]
         except psutil.NoSuchProcess:
             return
         for process in processes:

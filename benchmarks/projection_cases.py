@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from benchmarks.series import made_series
+from timellm.contract.columns import State
 from timellm.contract.config import RunConfig
 from timellm.contract.errors import InputError
 from timellm.machine.cores import usable_cores
@@ -34,7 +35,7 @@ class Epoch:
         Raises:
             InputError: If the run did not end complete.
         """
-        if result["state"] != "complete":
+        if result["state"] != State.COMPLETE:
             raise InputError(f"Every run must end complete, got {result['state']} ({name}): {result['error']}")
         return cls(result["seconds_per_epoch"], result["seconds_per_epoch_low"], result["seconds_per_epoch_high"])
 

@@ -16,6 +16,7 @@ from benchmarks.harness import benchmark_parser, run_settings, show_progress, tr
 from benchmarks.record import Notes, Part, Section, Table, table
 from benchmarks.runner import Benchmark
 from timellm.check import check_run
+from timellm.contract.columns import State
 from timellm.contract.config import RunConfig
 from timellm.contract.errors import InputError
 from timellm.data import load_data, stratified_subset
@@ -120,7 +121,7 @@ def _train(config: RunConfig, threads: int) -> dict[str, Any]:
     """Train in a worker process, as a trial of a search does, and return its result."""
     show_progress(f"training: {config.precision}, seed {config.seed}")
     result = train_in_worker(config, threads)
-    if result["state"] != "complete":
+    if result["state"] != State.COMPLETE:
         raise InputError(f"A run must end complete, got {result['state']} with seed {config.seed}: {result['error']}")
     return result
 

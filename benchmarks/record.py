@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from timellm.contract.layout import write_atomically
+from timellm.contract.files import write_atomically
 
 GPU_PLACEHOLDER = "GPU"
 """Heading that stands in for GPU sections while there are none."""

@@ -20,9 +20,11 @@ from search.decide.clocks.halving import rungs_of
 from search.decide.spend.fidelity import Fidelity
 from spaces import Space
 from spaces.knobs import Value
+from timellm.contract.columns import State
 from timellm.contract.config import RunConfig
 from timellm.contract.errors import InputError
 from timellm.contract.job import Job
+from timellm.contract.layout import TrialFolder
 from timellm.machine.environment import describe_machine, git_revision, package_versions
 from timellm.run.training import RunOptions, TrainingRun
 
@@ -101,7 +103,7 @@ def record(config: RunConfig, settings: dict[str, Value], rungs: Sequence[int]) 
     with tempfile.TemporaryDirectory() as folder:
         result = TrainingRun(config, RunOptions(folder=Path(folder), rungs=rungs, on_event=listen)).run()
     seconds = time.perf_counter() - began
-    if result.state == "complete":
+    if result.state == State.COMPLETE:
         reached = validations.pop().samples
         validations.append(Validation(reached, result.val_mse, result.seconds_per_epoch, seconds))
     else:
@@ -149,12 +151,12 @@ def _startup_seconds(config: RunConfig, threads: int) -> float:
         with tempfile.TemporaryDirectory() as folder:
             short = config.replace(train_samples=config.global_batch, val_samples=1)
             job = Job(config=short.to_dict(), run_dir=folder, threads=threads, min_timed_steps=1)
-            path = Path(folder) / "job.json"
+            path = TrialFolder(Path(folder)).job
             path.write_text(job.to_json())
             command = [sys.executable, "-m", "timellm.worker", str(path)]
             environment = {**os.environ, "PYTHONPATH": str(FOLDER.parent)}
             subprocess.run(command, env=environment, stdout=subprocess.DEVNULL, check=True)
-            result = json.loads((Path(folder) / "result.json").read_text())
+            result = json.loads(TrialFolder(Path(folder)).result.read_text())
         show_progress(f"start {number} of {STARTS}: {result['startup_seconds']:.1f} s")
         readings += [result["startup_seconds"]] if number else []
     return median_of(readings).median

@@ -1,12 +1,12 @@
 """Made series for timing: of ETTm1's shape, or of any number of channels."""
 
-import os
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
 from timellm.cache import cache_dir
+from timellm.contract.files import replaced
 
 ETTM1_ROWS = 69_680
 ETTM1_COLUMNS = ("HUFL", "HULL", "MUFL", "MULL", "LUFL", "LULL", "OT")
@@ -42,7 +42,6 @@ def made_series(name: str, rows: int, columns: tuple[str, ...]) -> Path:
     path = cache_dir() / "series" / name
     if path.is_file():
         return path
-    path.parent.mkdir(parents=True, exist_ok=True)
     generator = np.random.default_rng(0)
     day = 2 * np.pi * np.arange(rows)[:, None] / ROWS_PER_DAY
     phase, size = generator.uniform(0, 2 * np.pi, (2, len(columns))), generator.uniform(1, 5, (2, len(columns)))
@@ -50,7 +49,6 @@ def made_series(name: str, rows: int, columns: tuple[str, ...]) -> Path:
     walk = np.cumsum(generator.normal(0, 0.05, (rows, len(columns))), axis=0)
     frame = pd.DataFrame(waves + walk + generator.normal(0, 0.5, waves.shape), columns=list(columns)).round(3)
     frame.insert(0, "date", pd.date_range("2016-07-01", periods=rows, freq="15min"))
-    temporary = path.with_name(f"{name}.{os.getpid()}")
-    frame.to_csv(temporary, index=False)
-    temporary.replace(path)
+    with replaced(path) as temporary:
+        frame.to_csv(temporary, index=False)
     return path

@@ -17,15 +17,12 @@ from results.analysis.reference import reference_notes
 from results.analysis.table import load_trials, write_trials
 from results.document.page import build_report
 from timellm.contract.columns import RUN_COLUMN, SECONDS_PER_EPOCH, VAL_MSE, knob_columns
-from timellm.contract.errors import InputError
+from timellm.contract.errors import ExitStatus, InputError
 from timellm.contract.flags import StrictParser
 from timellm.contract.layout import RunFolder
 
 SHOWN = ("trial_id", "source", "state", SECONDS_PER_EPOCH, VAL_MSE, "speedup_vs_baseline", "peak_memory_gib")
 """Columns of the tables on a terminal, beside the knobs that vary."""
-
-STATUS_NOTHING = 1
-STATUS_INPUT = 2
 
 
 def run(arguments: Sequence[str]) -> int:
@@ -47,7 +44,7 @@ def run(arguments: Sequence[str]) -> int:
         return status
     except InputError as error:
         print(f"error: {error}", file=sys.stderr)
-        return STATUS_INPUT
+        return ExitStatus.WRONG
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
@@ -55,7 +52,7 @@ def run(arguments: Sequence[str]) -> int:
         place = error.filename or getattr(options, "output", None) or "output"
         reason = error.strerror or " ".join(str(error).split()).rstrip(".")
         print(f"error: {place} cannot be written or read: {reason}.", file=sys.stderr)
-        return STATUS_INPUT
+        return ExitStatus.WRONG
 
 
 class _Parser(StrictParser):
@@ -120,7 +117,7 @@ def _table(options: argparse.Namespace) -> int:
         frame = frame[(frame["state"] == options.state).to_numpy()]
     _print_notes(notes)
     _print_table(frame.sort_values(options.sort, kind="stable"), ["error"] if frame["error"].notna().any() else [])
-    return 0 if len(frame) else STATUS_NOTHING
+    return 0 if len(frame) else ExitStatus.NOTHING
 
 
 def _front(options: argparse.Namespace) -> int:
@@ -128,7 +125,7 @@ def _front(options: argparse.Namespace) -> int:
     front = pareto_front(frame)
     if front.empty:
         print("No complete trial, so there is no front.", file=sys.stderr)
-        return STATUS_NOTHING
+        return ExitStatus.NOTHING
     _print_notes(reference_notes(frame))
     _print_table(front, ["repeats"] if front["repeats"].gt(1).any() else [])
     return 0
@@ -138,7 +135,7 @@ def _importance(options: argparse.Namespace) -> int:
     importance = knob_importance(load_trials(options.runs), options.evaluator)
     print(importance.attrs["note"], file=sys.stderr)
     if importance.empty:
-        return STATUS_NOTHING
+        return ExitStatus.NOTHING
     print(importance.to_string(index=False, float_format="{:.3f}".format))
     return 0
 

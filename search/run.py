@@ -12,7 +12,7 @@ from search.screen.interrupts import Interrupts
 from search.setup.options import Options, parse, shortened
 from search.tune.dashboard import secrets_put_away, set_environment
 from search.tune.worker_process import WORKER_COMMAND
-from timellm.contract.errors import InputError
+from timellm.contract.errors import ExitStatus, InputError, error_words
 
 if TYPE_CHECKING:
     from search.decide.ledger import Ledger
@@ -20,9 +20,6 @@ if TYPE_CHECKING:
     from search.session import Ended
     from search.setup.manifest import Manifest
     from search.setup.preparation import Preparation
-
-DONE, NOTHING, WRONG, INTERRUPTED = 0, 1, 2, 130
-"""Exit statuses: done; nothing usable came out; wrong usage or input; ended by the user."""
 
 
 def main(arguments: Sequence[str], worker_command: tuple[str, ...] = WORKER_COMMAND) -> int:
@@ -38,10 +35,10 @@ def main(arguments: Sequence[str], worker_command: tuple[str, ...] = WORKER_COMM
         return _search(options, given, worker_command)
     except InputError as error:
         print(error, file=sys.stderr)
-        return WRONG
+        return ExitStatus.WRONG
     except KeyboardInterrupt:
         print("Interrupted.", file=sys.stderr)
-        return INTERRUPTED
+        return ExitStatus.INTERRUPTED
 
 
 def _search(options: Options, given: set[str], worker_command: tuple[str, ...]) -> int:
@@ -65,12 +62,12 @@ def _search(options: Options, given: set[str], worker_command: tuple[str, ...]) 
         for note in prepared.notes:
             terminal.say(note)
         if interrupts.count:
-            return INTERRUPTED
+            return ExitStatus.INTERRUPTED
         if options.dry_run:
             from search.screen.dry_run import show
 
             show(prepared, terminal)
-            return DONE
+            return ExitStatus.DONE
         return _run(prepared, terminal, interrupts, worker_command)
 
 
@@ -90,7 +87,7 @@ def _run(prepared: "Preparation", terminal: "Terminal", interrupts: Interrupts, 
     except KeyboardInterrupt:
         ended = Ended(is_interrupted=True)
     except Exception as error:  # whatever it is, what was measured is worth a table and a report
-        ended = Ended(failure=_words(error))
+        ended = Ended(failure=error_words(error))
     if not folder.lock.exists():
         ended.failure = ended.failure or f"{folder.path} was deleted while the search ran"
     if ended.reason and not ended.is_interrupted and not ended.failure:
@@ -100,8 +97,8 @@ def _run(prepared: "Preparation", terminal: "Terminal", interrupts: Interrupts, 
     if failure:
         print(f"The search broke off: {failure}. Mend that and go on with --resume {folder.name}.", file=sys.stderr)
     if ended.is_interrupted:
-        return INTERRUPTED
-    return DONE if is_usable and not failure else NOTHING
+        return ExitStatus.INTERRUPTED
+    return ExitStatus.DONE if is_usable and not failure else ExitStatus.NOTHING
 
 
 def _conclude(
@@ -122,11 +119,7 @@ def _conclude(
     except OSError as error:
         return False, f"the run folder must be writable, but: {error}"
     except Exception as error:  # the table and the manifest are written before what may fail on them
-        return False, _words(error)
-
-
-def _words(error: Exception) -> str:
-    return f"{type(error).__name__}: {next(iter(str(error).splitlines()), '')}"
+        return False, error_words(error)
 
 
 def command() -> NoReturn:

@@ -14,7 +14,7 @@ import torch
 
 from timellm import published
 from timellm.contract.config import SETTINGS, RunConfig
-from timellm.contract.errors import InputError
+from timellm.contract.errors import ExitStatus, InputError
 from timellm.contract.flags import StrictParser
 from timellm.machine.launcher import check_launcher, taken_over
 
@@ -37,13 +37,13 @@ class OneLineParser(StrictParser):
         """Refuse a script of another task as a whole, before each of its flags is refused."""
         if (reason := published.unsupported(sys.argv[1:] if args is None else list(args))) is not None:
             print(f"{self.prog}: {reason}", file=sys.stderr)
-            raise SystemExit(2)
+            raise SystemExit(ExitStatus.WRONG)
         return super().parse_known_args(args, namespace)
 
     def error(self, message: str) -> NoReturn:
         """Print the message without the usage text."""
         print(f"{self.prog}: {message} See --help.", file=sys.stderr)
-        raise SystemExit(2)
+        raise SystemExit(ExitStatus.WRONG)
 
 
 def parse_boolean(text: str) -> bool:
@@ -129,9 +129,9 @@ def run_command(main: Callable[[], int], prog: str) -> NoReturn:
         status = main()
     except InputError as error:
         print(f"{prog}: {error}", file=sys.stderr)
-        status = 2
+        status = ExitStatus.WRONG
     except KeyboardInterrupt:
-        status = 130
+        status = ExitStatus.INTERRUPTED
     raise SystemExit(status)
 
 

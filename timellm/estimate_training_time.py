@@ -10,6 +10,7 @@ from typing import NoReturn
 if __name__ == "__main__":
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
+from timellm.contract.columns import State
 from timellm.contract.errors import InputError
 
 PROG = "estimate_training_time.py"
@@ -135,7 +136,7 @@ def _estimate(arguments, texts, settings) -> int:  # type: ignore[no-untyped-def
         print(json.dumps({**first, "compare": others} if others else first, indent=2))
     elif len(results) > 1:
         print_comparison(texts, results)
-    elif results[0].state == "complete":
+    elif results[0].state == State.COMPLETE:
         print_estimate(settings[0], results[0])
     if not arguments.json:
         for number, part in enumerate(measured, 1):
@@ -145,7 +146,7 @@ def _estimate(arguments, texts, settings) -> int:  # type: ignore[no-untyped-def
         if result.error:
             where = f" ({text})" if len(results) > 1 else ""
             print(f"{PROG}: {result.state}{where}: {result.error}", file=sys.stderr)
-    return 0 if any(result.state == "complete" for result in results) else 1
+    return 0 if any(result.state == State.COMPLETE for result in results) else 1
 
 
 def _check(texts, settings) -> None:  # type: ignore[no-untyped-def]

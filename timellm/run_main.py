@@ -13,7 +13,9 @@ from typing import NoReturn
 if __name__ == "__main__":
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
-from timellm.contract.errors import InputError
+from timellm.contract.columns import State
+from timellm.contract.errors import ExitStatus, InputError
+from timellm.contract.layout import TrialFolder
 
 PROG = "run_main.py"
 
@@ -97,7 +99,7 @@ def _train(config, arguments) -> int:  # type: ignore[no-untyped-def]
     from timellm.machine.process import process_rank, world_size
     from timellm.run.history import History
     from timellm.run.progress import ProgressPrinter
-    from timellm.run.training import CHECKPOINT, RunOptions, TrainingRun
+    from timellm.run.training import RunOptions, TrainingRun
 
     world, is_first = world_size(), process_rank() == 0
     here = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
@@ -120,7 +122,7 @@ def _train(config, arguments) -> int:  # type: ignore[no-untyped-def]
         saved |= {"git_revision": git_revision(), **facts}
         (folder / "config.json").write_text(json.dumps(saved, indent=2) + "\n")
         is_named = arguments.checkpoint is not None and repeat == 0
-        checkpoint = Path(arguments.checkpoint) if is_named else folder / CHECKPOINT
+        checkpoint = Path(arguments.checkpoint) if is_named else TrialFolder(folder).checkpoint
         history = History(folder) if is_first else None
         options = RunOptions(
             folder=folder,
@@ -136,11 +138,11 @@ def _train(config, arguments) -> int:  # type: ignore[no-untyped-def]
         finally:
             if history is not None:
                 history.close()
-        result.write(folder / "result.json")
+        result.write(TrialFolder(folder).result)
         results.append(result)
-        if result.state != "complete":
+        if result.state != State.COMPLETE:
             print(f"{PROG}: {result.state}: {result.error}", file=sys.stderr)
-            return 130 if result.state == "interrupted" else 1
+            return ExitStatus.of(result.state)
         if is_first:
             print("\n".join([_summary(result, folder), _device_line(result), *result.notes]), flush=True)
             print(f"checkpoint: {checkpoint}", flush=True)

@@ -9,9 +9,9 @@ import traceback
 from pathlib import Path
 from typing import Any
 
-RESULT = "result.json"
-EVENTS = "events.jsonl"
-EXIT_STATUS = {"complete": 0, "interrupted": 130}
+from timellm.contract.columns import State
+from timellm.contract.errors import ExitStatus, InputError, error_words
+from timellm.contract.layout import TrialFolder
 
 
 def main(arguments: list[str]) -> int:
@@ -24,31 +24,27 @@ def main(arguments: list[str]) -> int:
     should_stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: should_stop.set())
-    with open(folder / EVENTS, "a", buffering=1) as events:
+    with TrialFolder(folder).events.open("a", buffering=1) as events:
         _emit(events, {"event": "started", "pid": os.getpid()})
         return _train(job, folder, events, should_stop)
 
 
 def _train(job: Any, folder: Path, events: Any, should_stop: threading.Event) -> int:
-    from timellm.contract.errors import InputError
     from timellm.contract.result import RunResult
 
     try:
         result = _run(job, folder, events, should_stop)
     except InputError as error:
         print(error, file=sys.stderr)
-        result, status = RunResult(error=str(error)), 2
+        result, status = RunResult(error=str(error)), ExitStatus.WRONG
     except Exception as error:
         traceback.print_exc()
-        result, status = (
-            RunResult(error=f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"),
-            1,
-        )
+        result, status = RunResult(error=error_words(error)), ExitStatus.NOTHING
     else:
-        status = EXIT_STATUS.get(result.state, 1)
-    result.write(folder / RESULT)
-    if status in (1, 2) and result.state == "failed":
-        _emit(events, {"event": "done", "state": "failed"})
+        status = ExitStatus.of(result.state)
+    result.write(TrialFolder(folder).result)
+    if status in (ExitStatus.NOTHING, ExitStatus.WRONG) and result.state == State.FAILED:
+        _emit(events, {"event": "done", "state": State.FAILED})
     return status
 
 

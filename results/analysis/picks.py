@@ -15,7 +15,7 @@ from results.analysis.ratios import Ratio, mse_change, speedup_ratio
 from results.analysis.reference import baseline_lack, reference_name
 from results.analysis.verdict import Verdict, judge
 from results.analysis.wording import NOT_TELLING, difference_words, multiple, seconds_words, signed, weight_words
-from timellm.contract.columns import BASELINE, SECONDS_PER_EPOCH, VAL_MSE, knob_columns, knob_name
+from timellm.contract.columns import BASELINE, CONTENDED, SECONDS_PER_EPOCH, VAL_MSE, knob_columns, knob_name
 
 TITLES = {"exact": "Exact", "fastest": "Fastest", "balanced": "Balanced", "accurate": "Most accurate"}
 
@@ -253,7 +253,7 @@ def _caveats(
             "confirmed the picks. Run the search with --confirm 3, or train the commands in full."
         )
     caveats += _control_caveat(picks, average_repeats(main_fidelity(df)), manifest.get("controls") or [])
-    contended = [pick for pick in picks if pick.row["timing_quality"] == "contended"]
+    contended = [pick for pick in picks if pick.row["timing_quality"] == CONTENDED]
     names = sorted({pick.trial_id for pick in contended if not (pick.name == "exact" and pick.is_reference)})
     if names:
         caveats.append(f"Other load was seen while {', '.join(names)} was timed; its time is less sure than it looks.")

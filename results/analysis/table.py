@@ -22,7 +22,8 @@ from timellm.contract.columns import (
     knob_name,
 )
 from timellm.contract.errors import InputError
-from timellm.contract.layout import RunFolder, replace_files
+from timellm.contract.files import replace_files
+from timellm.contract.layout import RunFolder
 
 Path = str | os.PathLike[str]
 

@@ -15,7 +15,7 @@ import pandas as pd
 from results.analysis.evidence import Evidence
 from results.analysis.wording import seconds_words
 from results.document.labels import Labels
-from timellm.contract.columns import SECONDS_PER_EPOCH, VAL_MSE, knob_columns, knob_name
+from timellm.contract.columns import CLEAN, SECONDS_PER_EPOCH, VAL_MSE, State, knob_columns, knob_name
 
 Figure = dict[str, Any]
 
@@ -81,7 +81,7 @@ def hover_texts(rows: pd.DataFrame, knobs: list[str]) -> list[str]:
         ]
         if row.get("repeats", 1) > 1:
             lines.append(f"mean of {row['repeats']} seeds")
-        if pd.notna(row["timing_quality"]) and row["timing_quality"] != "clean":
+        if pd.notna(row["timing_quality"]) and row["timing_quality"] != CLEAN:
             lines.append(f"timing {html.escape(str(row['timing_quality']))}")
         lines += [f"{knob_name(name)} {html.escape(str(row[name]))}" for name in knobs if pd.notna(row[name])]
         texts.append("<br>".join(lines))
@@ -94,7 +94,7 @@ def pareto_figure(evidence: Evidence) -> Figure:
     others = evidence.configurations[~evidence.configurations["trial_id"].isin(front["trial_id"]).to_numpy()]
     others = shown_points(others, evidence)
     knobs = evidence.varied or knob_columns(evidence.trials)
-    traces = [_points(others, knobs, "complete", {"color": "var(--dot)", "size": 8, "opacity": 0.75})]
+    traces = [_points(others, knobs, State.COMPLETE, {"color": "var(--dot)", "size": 8, "opacity": 0.75})]
     stopped = evidence.stopped.dropna(subset=[SECONDS_PER_EPOCH, VAL_MSE]).head(MAX_POINTS)
     if len(stopped):
         marker = {"color": "rgba(0,0,0,0)", "size": 8, "line": {"color": "var(--dot)", "width": 1.5}}

@@ -23,7 +23,8 @@ from results.document.sections import (
 from results.document.sections_detail import failures_section, print_section, time_section
 from results.document.sections_errors import curves_section, examples_section
 from results.document.standalone import write_plots
-from timellm.contract.layout import RunFolder, write_atomically
+from timellm.contract.files import write_atomically
+from timellm.contract.layout import RunFolder
 
 SECTIONS: tuple[Callable[[Evidence], Section], ...] = (
     front_section,

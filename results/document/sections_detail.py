@@ -7,7 +7,7 @@ from results.analysis.wording import seconds_words
 from results.document.figures_detail import MAX_BARS, PARTS, breakdown_figure, breakdown_rows, time_parts
 from results.document.markup import Child, Element, definition_list, details, el, table
 from results.document.page_parts import Section, plot
-from timellm.contract.columns import State
+from timellm.contract.columns import CONTENDED, State
 
 MAX_FAILURES = 50
 """Failed trials that are listed one by one."""
@@ -117,7 +117,7 @@ def _machine(evidence: Evidence) -> list[tuple[str, str]]:
 
 
 def _measurement(evidence: Evidence) -> list[tuple[str, str]]:
-    contended = int((evidence.trials["timing_quality"] == "contended").sum())
+    contended = int((evidence.trials["timing_quality"] == CONTENDED).sum())
     projected = int(evidence.trials["is_projected"].fillna(False).sum())
     other = len(evidence.trials) - len(evidence.main)
     return _pairs(

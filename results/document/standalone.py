@@ -6,7 +6,8 @@ from typing import Any
 import plotly.graph_objects as go
 import plotly.offline
 
-from timellm.contract.layout import RunFolder, replace_files
+from timellm.contract.files import replace_files
+from timellm.contract.layout import RunFolder
 
 PALETTE = {
     "--ink": "#1b1f24",

@@ -7,7 +7,7 @@ from results.analysis.pareto import add_scores
 from results.analysis.table import load_trials, write_trials
 from search.decide.propose.study import Proposal
 from spaces.knobs import KNOBS
-from timellm.contract.columns import BY_NAME, CONFIRM, SECONDS_PER_EPOCH, VAL_MSE, State, knob_column
+from timellm.contract.columns import BY_NAME, CLEAN, CONFIRM, SECONDS_PER_EPOCH, VAL_MSE, State, knob_column
 from timellm.contract.config import RunConfig
 from timellm.contract.layout import RunFolder
 
@@ -102,5 +102,5 @@ def make_row(proposal: Proposal, config: RunConfig, outcome: Mapping[str, Any]) 
         row["error"] = f"The run ended without {' and '.join(missing)}. See run.log in its folder."
     if config.train_samples is not None and row["state"] == State.COMPLETE:
         row["train_samples"] = config.train_samples
-    row["timing_quality"] = row["timing_quality"] or "clean"
+    row["timing_quality"] = row["timing_quality"] or CLEAN
     return row

@@ -5,6 +5,7 @@ import warnings
 from collections.abc import Callable
 
 from results.document.page import build_report
+from timellm.contract.errors import error_words
 from timellm.contract.layout import RunFolder
 
 SHARE, HEAD_START = 0.02, 1.0
@@ -47,7 +48,7 @@ class LiveReport:
                 self._build(self._folder)
             self._problem = None
         except Exception as error:  # whatever it is, the trials are worth more than a picture of them
-            self._warn(f"{type(error).__name__}: {next(iter(str(error).splitlines()), '')}")
+            self._warn(error_words(error))
         self._spent += self._clock() - start
 
     def _warn(self, problem: str) -> None:

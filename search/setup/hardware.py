@@ -16,7 +16,7 @@ from typing import Any
 
 from spaces import Hardware, Space
 from spaces.knobs import is_measured
-from timellm.contract.errors import InputError
+from timellm.contract.errors import InputError, last_line
 from timellm.machine.cores import usable_cores
 
 PROJECT_ROOT = Path(__file__).resolve().parents[2]
@@ -62,10 +62,8 @@ class FactFinder:
         """
         output, errors = self._process.communicate()
         if self._process.returncode:
-            last = next((line for line in reversed(errors.splitlines()) if line.strip()), "no output")
-            raise InputError(
-                f"The data and the language model must be readable, but checking them failed: {last[:300]}"
-            )
+            why = last_line(errors, "no output")[:300]
+            raise InputError(f"The data and the language model must be readable, but checking them failed: {why}")
         found = json.loads(output.splitlines()[-1])
         if found.get("problems"):
             raise InputError(found["problems"])

@@ -15,7 +15,8 @@ from pathlib import Path
 from typing import Any
 
 from search.setup.hardware import PROJECT_ROOT
-from timellm.contract.errors import InputError
+from timellm.contract.errors import InputError, first_line
+from timellm.contract.files import replaced
 
 _ENVIRONMENT = {
     "RAY_USAGE_STATS_ENABLED": "0",
@@ -123,7 +124,7 @@ def start_ray(*, cores: int, gpus: int, address: str | None, dashboard: bool) ->
         return Ray(_url(_start(cores, gpus, dashboard)), notes)
     except Exception as error:
         ray.shutdown()
-        why = next(iter(str(error).splitlines()), type(error).__name__)
+        why = first_line(error, type(error).__name__)
         if not dashboard:
             raise InputError(f"Ray must be able to start on this machine, but did not: {why}.") from error
         note = f"Ray's dashboard could not be started ({why}); the search goes on without it."
@@ -190,11 +191,8 @@ def _make_token() -> None:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         if not path.is_file() or not path.read_text().strip():
-            draft = path.with_name(f".auth_token.{os.getpid()}")
-            descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-            with os.fdopen(descriptor, "w") as file:
+            with replaced(path) as draft, os.fdopen(os.open(draft, os.O_WRONLY | os.O_CREAT, 0o600), "w") as file:
                 file.write(token)
-            draft.replace(path)
         path.chmod(0o600)
     except OSError:
         os.environ["RAY_AUTH_TOKEN"] = token  # no home folder: the token lasts as long as the search

@@ -13,11 +13,11 @@ from search.decide.clocks.trial import iso
 from search.decide.loop import Loop
 from search.tune.trainable import IS_CONTENDED, OUTCOME, ask_to_stop, forget_stop, trial_config
 from search.tune.worker_process import SECONDS_TO_STOP, WorkerSettings
-from timellm.contract.columns import State
+from timellm.contract.columns import CLEAN, CONTENDED, State
 from timellm.contract.config import RunConfig
+from timellm.contract.errors import error_words
 from timellm.contract.job import Job
 from timellm.contract.layout import TrialFolder
-from timellm.machine.contention import CLEAN, CONTENDED
 
 SECONDS_TO_NOTICE = 30.0
 """A job that should have been ended this long ago, and of which nothing was heard, is given up, and Ray with it."""
@@ -71,7 +71,7 @@ class LoopSearcher(Searcher):
         try:
             job = self._loop.next()
         except Exception as problem:  # Tune would break off, and lose the running trials' rows
-            self.break_off(f"nothing more could be proposed ({_words(problem)})")
+            self.break_off(f"nothing more could be proposed ({error_words(problem)})")
             job = None
         if job is None:
             return None if self._loop.is_running and not self._loop.stop_reason else Searcher.FINISHED
@@ -114,7 +114,7 @@ class LoopSearcher(Searcher):
         try:
             self._loop.ended(job, outcome)
         except Exception as problem:  # Tune would log it and go on, and lose the row
-            self.break_off(f"{self._name(Path(job.run_dir))} could not be recorded ({_words(problem)})")
+            self.break_off(f"{self._name(Path(job.run_dir))} could not be recorded ({error_words(problem)})")
 
     def stop(self, reason: str, *, now: bool = False) -> None:
         """End the search: no job starts any more, and those that run end in good order, or at once."""
@@ -145,7 +145,7 @@ class LoopSearcher(Searcher):
         try:
             self._loop.close()
         except Exception as problem:
-            self.failure = self.failure or f"the last rows could not be recorded ({_words(problem)})"
+            self.failure = self.failure or f"the last rows could not be recorded ({error_words(problem)})"
 
     def save(self, checkpoint_path: str) -> None:
         """Nothing to save: the study and the table are on disk."""
@@ -189,8 +189,3 @@ class LoopSearcher(Searcher):
             return {**common, "state": str(State.INTERRUPTED), "error": self._loop.stop_reason}
         log = TrialFolder(Path(job.run_dir)).log
         return {**common, "state": str(State.FAILED), "error": f"The process that watched the worker died. See {log}."}
-
-
-def _words(problem: Exception) -> str:
-    """An exception on one line."""
-    return f"{type(problem).__name__}: {next(iter(str(problem).splitlines()), '')}"

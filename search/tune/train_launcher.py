@@ -19,11 +19,12 @@ from typing import Any
 
 from search.tune.train_rank import INTERRUPT_FILE, outcome_file, rank_folder, train_rank
 from timellm.contract.columns import State
+from timellm.contract.errors import ExitStatus, last_line
+from timellm.contract.files import write_atomically
 from timellm.contract.job import Job, Launch
-from timellm.contract.layout import TrialFolder, write_atomically
+from timellm.contract.layout import TrialFolder
 
 _RAY_TRAIN_FOLDER = "ray_train"
-_INTERRUPTED = 130
 _OF_A_PROCESS = ("rank", "began_at", "ended_at", "has_result")
 """What is known of a process beside its result."""
 
@@ -42,10 +43,10 @@ def main(arguments: list[str]) -> int:
     _clear(folder, 0)
     if not outcomes:
         print(f"Ray Train could not run the trial on {devices} devices: {problem or 'no process ran'}", file=sys.stderr)
-        return 1
+        return ExitStatus.NOTHING
     result = conclude(outcomes, devices, began_at)
     write_atomically(TrialFolder(folder).result, json.dumps(result, indent=2) + "\n")
-    return 0 if result["state"] == State.COMPLETE else 1
+    return ExitStatus.DONE if result["state"] == State.COMPLETE else ExitStatus.NOTHING
 
 
 def conclude(outcomes: Sequence[dict[str, Any]], devices: int, began_at: float) -> dict[str, Any]:
@@ -102,7 +103,7 @@ def _train(job: Job, launch: Launch) -> str | None:
     try:
         trainer.fit()
     except Exception as error:
-        return next((line for line in reversed(str(error).splitlines()) if line.strip()), type(error).__name__)
+        return last_line(error, type(error).__name__)
     return None
 
 
@@ -126,7 +127,7 @@ def _join_ray(launch: Launch) -> None:
 def _interrupt(folder: Path) -> None:
     """Ask the first process to end in good order; where there is none yet, there is nothing to wait for."""
     if not TrialFolder(folder).events.exists():
-        os._exit(_INTERRUPTED)
+        os._exit(ExitStatus.INTERRUPTED)
     (folder / INTERRUPT_FILE).touch()
 
 

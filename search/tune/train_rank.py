@@ -11,8 +11,9 @@ from typing import Any
 
 from search.tune.worker_process import WorkerProcess, WorkerSettings
 from timellm.contract.columns import State
+from timellm.contract.files import write_atomically
 from timellm.contract.job import Job
-from timellm.contract.layout import TrialFolder, write_atomically
+from timellm.contract.layout import TrialFolder
 
 INTERRUPT_FILE = "interrupt"
 """File in a trial's folder that asks the first process to end in good order; the others end with it."""

@@ -11,10 +11,9 @@ from ray import tune
 
 from search.tune.forked import SERVERS
 from search.tune.worker_process import WorkerProcess, WorkerSettings
-from timellm.contract.columns import SECONDS_PER_EPOCH
+from timellm.contract.columns import CLEAN, SECONDS_PER_EPOCH, State
 from timellm.contract.job import Job
 from timellm.contract.layout import TrialFolder
-from timellm.machine.contention import CLEAN
 
 STOP_FILE = "stop"
 """File in a trial's folder that ends the trial: it holds a reason, behind `now:` if it may not take its time."""
@@ -141,7 +140,7 @@ class WorkerTrainable(tune.Trainable):
     def step(self) -> dict[str, Any]:
         """Wait for the next validation or the end."""
         if self._worker is None:
-            return {"done": True, OUTCOME: json.dumps({"state": "failed", "error": self._failure})}
+            return {"done": True, OUTCOME: json.dumps({"state": State.FAILED, "error": self._failure})}
         event = follow(self._worker, self._folder, self._end_by)
         if event is not None:
             return {**finite(event), IS_CONTENDED: int(self._worker.timing_quality != CLEAN)}

@@ -11,6 +11,7 @@ from search.tune.scheduler import RungScheduler
 from search.tune.searcher import LoopSearcher
 from search.tune.trainable import WorkerTrainable
 from search.tune.watch import Watch
+from timellm.contract.errors import error_words
 
 
 def run_in_tune(searcher: LoopSearcher, *, storage: Path, scheduler: Scheduler, max_concurrent: int) -> str | None:
@@ -44,7 +45,7 @@ def run_in_tune(searcher: LoopSearcher, *, storage: Path, scheduler: Scheduler, 
         with watch:
             tuner.fit()
     except Exception as error:
-        searcher.failure = f"{type(error).__name__}: {next(iter(str(error).splitlines()), '')}"
+        searcher.failure = error_words(error)
     except KeyboardInterrupt:
         if watch.problem is None:  # a third Ctrl-C
             raise

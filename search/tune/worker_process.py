@@ -15,8 +15,10 @@ from typing import Any
 
 from search.tune.forked import SERVERS, ForkedProcess
 from timellm.contract.columns import State
+from timellm.contract.errors import last_line
+from timellm.contract.files import write_atomically
 from timellm.contract.job import Ended, Job, Launch
-from timellm.contract.layout import TrialFolder, write_atomically
+from timellm.contract.layout import TrialFolder
 from timellm.machine.contention import LoadWatch
 from timellm.machine.cores import usable_cores
 from timellm.machine.gpu_watch import gpus_of
@@ -277,10 +279,9 @@ def _read_result(folder: TrialFolder) -> dict[str, Any] | None:
 
 def _last_line(log: Path) -> str:
     try:
-        lines = log.read_text(errors="replace").split("\n")
+        return last_line(log.read_text(errors="replace"))[:500]
     except OSError:
         return ""
-    return next((line.strip()[:500] for line in reversed(lines) if line.strip()), "")
 
 
 def _oom_kills() -> int:

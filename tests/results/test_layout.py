@@ -4,7 +4,8 @@ from pathlib import Path
 import pytest
 
 from timellm.contract.errors import InputError
-from timellm.contract.layout import PICKS, RunFolder, replace_files, write_atomically
+from timellm.contract.files import replace_files, write_atomically
+from timellm.contract.layout import PICKS, RunFolder
 
 
 def test_every_file_lies_in_the_run_folder(tmp_path):

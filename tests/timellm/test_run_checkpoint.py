@@ -12,10 +12,11 @@ from tests.timellm.tiny_backbones import save_tiny
 from tests.timellm.tiny_runs import options, tiny_config, write_series
 from timellm.contract.config import RunConfig
 from timellm.contract.errors import InputError
+from timellm.contract.layout import CHECKPOINT
 from timellm.data import load_data
 from timellm.run.checkpoint import read_checkpoint
 from timellm.run.residuals import Residuals, conformal_quantiles
-from timellm.run.training import CHECKPOINT, TrainingRun
+from timellm.run.training import TrainingRun
 
 
 @pytest.fixture(scope="module")

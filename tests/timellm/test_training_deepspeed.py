@@ -6,11 +6,12 @@ import torch
 
 from tests.timellm.tiny_runs import options, set_up, tiny_config
 from timellm.contract.errors import InputError
+from timellm.contract.layout import DEEPSPEED_CONFIG
 from timellm.optimize.deepspeed_config import generated_deepspeed_config, load_deepspeed_config
 from timellm.optimize.deepspeed_json import read_deepspeed_file
 from timellm.optimize.engine import DeepSpeedEngine
 from timellm.run.errors import Diverged
-from timellm.run.training import DEEPSPEED_CONFIG, TrainingRun
+from timellm.run.training import TrainingRun
 
 CPU_CHECKPOINTING = json.dumps({"activation_checkpointing": {"cpu_checkpointing": True}})
 

@@ -7,10 +7,11 @@ import torch
 from safetensors import safe_open
 
 from tests.timellm.tiny_runs import options, set_up, tiny_config
+from timellm.contract.layout import CHECKPOINT
 from timellm.contract.result import RunResult
 from timellm.run.errors import Diverged
 from timellm.run.evaluate import Scores
-from timellm.run.training import CHECKPOINT, TrainingRun
+from timellm.run.training import TrainingRun
 
 UNKNOWN_OF_A_CPU = ("power_watts", "temperature_celsius")
 

@@ -2,12 +2,10 @@
 
 import hashlib
 import json
-import os
-import tempfile
 from collections.abc import Iterable
 from pathlib import Path
 
-_CHUNK_BYTES = 16 * 2**20
+from timellm.contract.files import write_atomically
 
 
 def file_checksum(path: Path, cache: Path) -> str:
@@ -26,12 +24,10 @@ def file_checksum(path: Path, cache: Path) -> str:
     remembered = _read(memory)
     if remembered is not None and all(remembered.get(name) == value for name, value in key.items()):
         return remembered["sha256"]
-    digest = hashlib.sha256()
     with path.open("rb") as file:
-        while chunk := file.read(_CHUNK_BYTES):
-            digest.update(chunk)
-    write_json({**key, "sha256": digest.hexdigest()}, memory)
-    return digest.hexdigest()
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    write_atomically(memory, json.dumps({**key, "sha256": digest}))
+    return digest
 
 
 def file_state(path: Path) -> dict[str, int]:
@@ -47,15 +43,6 @@ def combined_checksum(paths: Iterable[Path], cache: Path) -> str:
         return next(iter(digests.values()))
     lines = "".join(f"{digest}  {name}\n" for name, digest in digests.items())
     return hashlib.sha256(lines.encode()).hexdigest()
-
-
-def write_json(values: dict, path: Path) -> None:
-    """Replace a JSON file in one step, so that a reader never sees half of it."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    descriptor, temporary = tempfile.mkstemp(dir=path.parent, suffix=".tmp")
-    with os.fdopen(descriptor, "w") as file:
-        json.dump(values, file)
-    os.replace(temporary, path)
 
 
 def _read(path: Path) -> dict | None:

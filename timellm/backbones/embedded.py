@@ -1,6 +1,7 @@
 """The embedded language model: its package's GGUF file, checked and converted once to a transformers folder."""
 
 import importlib.util
+import json
 import logging
 import os
 import shutil
@@ -8,10 +9,11 @@ import subprocess
 import sys
 from pathlib import Path
 
-from timellm.backbones.checksum import file_checksum, file_state, write_json
+from timellm.backbones.checksum import file_checksum, file_state
 from timellm.backbones.registry import EMBEDDED_REQUIREMENT
 from timellm.backbones.weights import read_json
-from timellm.contract.errors import InputError
+from timellm.contract.errors import InputError, last_line
+from timellm.contract.files import move_into_place, write_atomically
 
 GGUF_SHA256 = "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"
 """sha256 of the weights in the package."""
@@ -97,7 +99,7 @@ def _convert_apart(source: Path, folder: Path, cache: Path) -> None:
     )
     if done.returncode != 0:
         _LOG.info("%s", done.stderr)
-        reason = (done.stderr.strip().splitlines() or [f"exit status {done.returncode}"])[-1]
+        reason = last_line(done.stderr, f"exit status {done.returncode}")
         shutil.rmtree(partial, ignore_errors=True)
         raise InputError(
             f"The embedded model must be converted once, which needs 0.6 GB in {folder.parent} and 2 GB of memory, "
@@ -105,5 +107,5 @@ def _convert_apart(source: Path, folder: Path, cache: Path) -> None:
         )
     weights = partial / _WEIGHTS
     record = {"source_sha256": GGUF_SHA256, "sha256": file_checksum(weights, cache), **file_state(weights)}
-    write_json(record, partial / _RECORD)
-    os.replace(partial, folder)
+    write_atomically(partial / _RECORD, json.dumps(record))
+    move_into_place(partial, folder)

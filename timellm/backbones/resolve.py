@@ -10,7 +10,7 @@ from timellm.backbones.hub import cached_snapshot, downloaded_snapshot, hub_cach
 from timellm.backbones.registry import EMBEDDED_REQUIREMENT, KNOWN, KnownBackbone
 from timellm.backbones.source import BackboneSource, kind_of, shape_of
 from timellm.backbones.weights import read_json, weight_files
-from timellm.contract.errors import InputError
+from timellm.contract.errors import InputError, first_line
 
 Weights = Literal["pretrained", "random"]
 
@@ -97,7 +97,7 @@ def _from_hub(known: KnownBackbone) -> Path:
     try:
         return downloaded_snapshot(known.hub_names[0])
     except OSError as error:
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        reason = first_line(error, type(error).__name__)
         looked = f"not in the hub's cache {hub_cache()}, and the hub did not give {known.hub_names[0]} ({reason})"
         raise InputError(_nothing_found(known, looked)) from error
 

@@ -33,6 +33,11 @@ class State(StrEnum):
 
 STATES = tuple(str(state) for state in State)
 
+
+CLEAN = "clean"
+CONTENDED = "contended"
+"""Values of `timing_quality`: whether other load was seen while a trial was timed."""
+
 BASELINE = "baseline"
 SAMPLER = "sampler"
 CONFIRM = "confirm"

@@ -1,6 +1,26 @@
-"""The one error that a user's input can cause."""
+"""The one error that a user's input can cause, how a command ends, and errors in one line."""
 
 from collections.abc import Iterable
+from enum import IntEnum
+
+from timellm.contract.columns import State
+
+
+class ExitStatus(IntEnum):
+    """How a command ends."""
+
+    DONE = 0
+    NOTHING = 1
+    """Nothing usable came out."""
+    WRONG = 2
+    """Wrong usage or input."""
+    INTERRUPTED = 130
+    """Ended by the user."""
+
+    @classmethod
+    def of(cls, state: str) -> "ExitStatus":
+        """The status of a process that trained once and ended in a state."""
+        return {State.COMPLETE: cls.DONE, State.INTERRUPTED: cls.INTERRUPTED}.get(State(state), cls.NOTHING)
 
 
 class InputError(ValueError):
@@ -14,3 +34,28 @@ class InputError(ValueError):
     def __init__(self, problems: str | Iterable[str]) -> None:
         self.problems: tuple[str, ...] = (problems,) if isinstance(problems, str) else tuple(problems)
         super().__init__(" ".join(" ".join(problem.split()) for problem in self.problems))
+
+
+def first_line(error: object, otherwise: str = "") -> str:
+    """The first line of an error's message that says anything.
+
+    Args:
+        error: An exception, or what a process has printed.
+        otherwise: Where it says nothing.
+    """
+    return next((line.strip() for line in str(error).splitlines() if line.strip()), otherwise)
+
+
+def last_line(text: object, otherwise: str = "") -> str:
+    """The last line that says anything: of a traceback, what went wrong.
+
+    Args:
+        text: An exception, or what a process has printed.
+        otherwise: Where it says nothing.
+    """
+    return next((line.strip() for line in reversed(str(text).splitlines()) if line.strip()), otherwise)
+
+
+def error_words(error: BaseException) -> str:
+    """An unexpected error in one line: its type and the first line of its message."""
+    return f"{type(error).__name__}: {first_line(error)}"

@@ -2,14 +2,20 @@
 
 import json
 import os
-import secrets
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from timellm.contract.errors import InputError
+from timellm.contract.files import write_atomically
 from timellm.contract.manifest_check import manifest_problems
+
+RESULT = "result.json"
+EVENTS = "events.jsonl"
+DEEPSPEED_CONFIG = "ds_config_zero2.json"
+CHECKPOINT = "checkpoint.safetensors"
+COMMAND = "command.sh"
+"""Names that several folders have, or a search looks for."""
 
 PICKS = ("exact", "fastest", "balanced", "accurate")
 """The recommendations, in the order they are shown."""
@@ -91,7 +97,7 @@ class RunFolder:
     @property
     def recommended_command(self) -> Path:
         """The balanced recommendation as a command."""
-        return self.recommended / "command.sh"
+        return self.recommended / COMMAND
 
     @property
     def trials(self) -> Path:
@@ -147,12 +153,12 @@ class TrialFolder:
     @property
     def result(self) -> Path:
         """What the worker measured."""
-        return self.path / "result.json"
+        return self.path / RESULT
 
     @property
     def events(self) -> Path:
         """Progress of the worker, one JSON object a line."""
-        return self.path / "events.jsonl"
+        return self.path / EVENTS
 
     @property
     def log(self) -> Path:
@@ -160,9 +166,14 @@ class TrialFolder:
         return self.path / "run.log"
 
     @property
+    def checkpoint(self) -> Path:
+        """The best validation's trained parameters, of a run on all windows."""
+        return self.path / CHECKPOINT
+
+    @property
     def deepspeed_config(self) -> Path:
         """The DeepSpeed configuration it trained with, if any."""
-        return self.path / "ds_config_zero2.json"
+        return self.path / DEEPSPEED_CONFIG
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,7 +185,7 @@ class PickFolder:
     @property
     def command(self) -> Path:
         """Shell script that trains it."""
-        return self.path / "command.sh"
+        return self.path / COMMAND
 
     @property
     def run_config(self) -> Path:
@@ -184,12 +195,12 @@ class PickFolder:
     @property
     def deepspeed_config(self) -> Path:
         """A DeepSpeed configuration for it."""
-        return self.path / "ds_config_zero2.json"
+        return self.path / DEEPSPEED_CONFIG
 
     @property
     def checkpoint(self) -> Path:
         """What it forecasts with, once it was trained."""
-        return self.path / "checkpoint.safetensors"
+        return self.path / CHECKPOINT
 
     @property
     def trainings(self) -> Path:
@@ -200,33 +211,3 @@ class PickFolder:
     def reasons(self) -> Path:
         """Why it was picked, in words."""
         return self.path / "why.md"
-
-
-def write_atomically(path: Path, content: str | bytes) -> None:
-    """Replace one file; see `replace_files`."""
-    replace_files({path: content})
-
-
-def replace_files(contents: Mapping[Path, str | bytes]) -> None:
-    """Replace files, each in one step; if writing any of them fails, all keep their old content.
-
-    Args:
-        contents: What each file shall hold: text (written as UTF-8) or bytes. Folders are created.
-
-    Raises:
-        OSError: If the disk refuses.
-    """
-    staged: dict[Path, Path] = {}
-    try:
-        for path, content in contents.items():
-            path.parent.mkdir(parents=True, exist_ok=True)
-            staged[path] = path.with_name(f".{path.name}.{os.getpid()}.{secrets.token_hex(4)}.tmp")
-            with staged[path].open("wb") as file:
-                file.write(content.encode() if isinstance(content, str) else content)
-                file.flush()
-                os.fsync(file.fileno())
-        for path, temporary in staged.items():
-            temporary.replace(path)
-    finally:
-        for temporary in staged.values():
-            temporary.unlink(missing_ok=True)

@@ -2,21 +2,21 @@
 
 import dataclasses
 import json
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-STATES = ("complete", "stopped_early", "out_of_memory", "diverged", "failed", "interrupted")
+from timellm.contract.columns import State
+from timellm.contract.files import write_atomically
 
 
 @dataclass(kw_only=True)
 class RunResult:
     """Measurements of one run; None where it did not come that far."""
 
-    state: str = "failed"
-    """How the run ended, one of STATES."""
+    state: str = State.FAILED
+    """How the run ended, one of `STATES`."""
     error: str | None = None
     """What went wrong and what to do, one line."""
     val_mse: float | None = None
@@ -128,6 +128,4 @@ class RunResult:
 
     def write(self, path: Path) -> None:
         """Replace the file at once, so that nobody reads half of it."""
-        temporary = path.with_name(path.name + ".tmp")
-        temporary.write_text(json.dumps(self.to_dict(), indent=2) + "\n")
-        os.replace(temporary, path)
+        write_atomically(path, json.dumps(self.to_dict(), indent=2) + "\n")

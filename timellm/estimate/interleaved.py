@@ -14,8 +14,9 @@ from typing import Any
 import psutil
 import torch
 
+from timellm.contract.columns import State
 from timellm.contract.config import RunConfig
-from timellm.contract.errors import InputError
+from timellm.contract.errors import InputError, error_words, first_line
 from timellm.estimate.measurement import Failure, Measured, Measurement, MeasurePlan
 from timellm.machine.environment import choose_device, worker_environment
 from timellm.machine.memory import MemoryWatch, is_out_of_memory
@@ -141,19 +142,19 @@ def _measure(pipe: Connection, config: RunConfig, plan: MeasurePlan) -> None:
 
 
 def _failure(error: Exception) -> Failure:
-    first = (str(error).splitlines() or [""])[0]
+    first = first_line(error)
     if is_out_of_memory(error):
-        return Failure("out_of_memory", f"{first or 'Memory ended.'} {OUT_OF_MEMORY_REMEDIES}")
+        return Failure(State.OUT_OF_MEMORY, f"{first or 'Memory ended.'} {OUT_OF_MEMORY_REMEDIES}")
     if isinstance(error, Diverged):
-        return Failure("diverged", first)
-    return Failure("failed", f"{type(error).__name__}: {first}")
+        return Failure(State.DIVERGED, first)
+    return Failure(State.FAILED, error_words(error))
 
 
 def _death(status: int | None) -> Failure:
     """How a process that said nothing has failed."""
     if status == -signal.SIGKILL:
-        return Failure("out_of_memory", f"The process was killed, as when memory ends. {OUT_OF_MEMORY_REMEDIES}")
-    return Failure("failed", f"The process ended with status {status} and said nothing.")
+        return Failure(State.OUT_OF_MEMORY, f"The process was killed, as when memory ends. {OUT_OF_MEMORY_REMEDIES}")
+    return Failure(State.FAILED, f"The process ended with status {status} and said nothing.")
 
 
 @contextlib.contextmanager

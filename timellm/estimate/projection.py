@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from timellm.contract.columns import State
 from timellm.contract.config import RunConfig
 from timellm.contract.result import RunResult
 from timellm.estimate.measurement import Failure, Measured, Round
@@ -147,7 +148,7 @@ def speedup(first: RunConfig, first_measured: Measured, other: RunConfig, other_
 
 def _described(config: RunConfig, measured: Measured) -> TrainingEstimate:
     return TrainingEstimate(
-        state="complete",
+        state=State.COMPLETE,
         is_projected=True,
         startup_seconds=round(measured.startup_seconds, 3),
         compile_seconds=round(measured.compile_seconds, 3),

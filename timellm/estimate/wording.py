@@ -6,6 +6,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from timellm.contract.columns import State
 from timellm.contract.config import RunConfig
 from timellm.estimate.projection import TrainingEstimate
 from timellm.run.progress import duration_text
@@ -53,7 +54,7 @@ def print_comparison(texts: list[str], results: list[TrainingEstimate]) -> None:
         table.add_column(title, justify="right", no_wrap=True)
     for number, (text, result) in enumerate(zip(texts, results, strict=True), 1):
         console.print(Text(f"{number}  {text}"), soft_wrap=True)
-        table.add_row(str(number), *(_cells(result) if result.state == "complete" else [result.state]))
+        table.add_row(str(number), *(_cells(result) if result.state == State.COMPLETE else [result.state]))
     console.print(table)
     notes = dict.fromkeys(note for result in results for note in result.notes)
     backbones = dict.fromkeys(result.backbone for result in results if result.backbone)

@@ -8,13 +8,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from timellm.contract.errors import InputError
+from timellm.contract.errors import ExitStatus, InputError
 
 ROOT = Path(__file__).resolve().parents[2]
 """Folder of the project."""
-
-WRONG_INPUT, ENDED_BY_USER = 2, 130
-"""Exit statuses of every command."""
 
 
 def flags_of(settings: Mapping[str, Any]) -> list[str]:
@@ -65,9 +62,9 @@ def run_apart(command: Sequence[str], what: str) -> None:
         process.terminate()
         process.wait()
         raise
-    if status == WRONG_INPUT:
+    if status == ExitStatus.WRONG:
         raise InputError(last.removeprefix("run_main.py: ") or f"The {what} refuses its input.")
-    if status == ENDED_BY_USER:
+    if status == ExitStatus.INTERRUPTED:
         raise KeyboardInterrupt
     if status:
         raise RuntimeError(f"The {what} ended with status {status}: {last} ({shlex.join(command)})")

@@ -9,6 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from timellm.contract.errors import InputError
+from timellm.contract.files import move_into_place, temporary_name
 
 SUFFIXES = (".csv", ".parquet")
 
@@ -27,7 +28,7 @@ class TableFile:
     def __init__(self, path: Path, notes: tuple[str, ...] = ()) -> None:
         check_table_name(path)
         self.path, self._notes = path, notes
-        self._temporary = path.with_name(f".{path.name}.tmp")
+        self._temporary = temporary_name(path)
         self._writer: pq.ParquetWriter | None = None
         self._parts = 0
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -49,7 +50,7 @@ class TableFile:
         if self._writer is not None:
             self._writer.close()
         if self._parts:
-            self._temporary.replace(self.path)
+            move_into_place(self._temporary, self.path)
 
 
 def check_table_name(path: Path) -> None:

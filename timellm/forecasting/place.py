@@ -4,10 +4,7 @@ import shlex
 from pathlib import Path
 
 from timellm.contract.errors import InputError
-from timellm.contract.layout import PICKS, PickFolder, RunFolder
-
-FILE = "checkpoint.safetensors"
-"""Name of a checkpoint in a folder of its own."""
+from timellm.contract.layout import CHECKPOINT, PICKS, PickFolder, RunFolder
 
 
 def checkpoint_file(path: Path) -> Path:
@@ -23,13 +20,13 @@ def checkpoint_file(path: Path) -> Path:
     path = path.expanduser()
     if not path.is_dir():
         return path
-    if (path / FILE).is_file():
-        return path / FILE
+    if (path / CHECKPOINT).is_file():
+        return path / CHECKPOINT
     if path.parent.name == "recommended" and path.name in PICKS:
         raise InputError(_untrained(PickFolder(path)))
     if (path / "recommended").is_dir():
         return _recommended(RunFolder(path))
-    raise InputError(f"The folder {path} holds no {FILE}. Name the file that a training's last lines name.")
+    raise InputError(f"The folder {path} holds no {CHECKPOINT}. Name the file that a training's last lines name.")
 
 
 def _recommended(folder: RunFolder) -> Path:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from timellm.contract.config import RunConfig
-from timellm.contract.errors import InputError
+from timellm.contract.errors import InputError, first_line
 from timellm.data import load_data
 from timellm.forecasting.network import ForecastNetwork
 from timellm.run.checkpoint import Checkpoint
@@ -86,8 +86,9 @@ def _read_tensors(path: Path) -> dict[str, Tensor]:
     try:
         found = torch.load(path, map_location="cpu", weights_only=True)
     except (pickle.UnpicklingError, RuntimeError, EOFError, OSError, ValueError) as error:
-        first = (str(error).splitlines() or ["unreadable"])[0]
-        raise InputError(f"{path} must be a whole torch file that holds tensors alone: {first[:200]}") from error
+        raise InputError(
+            f"{path} must be a whole torch file that holds tensors alone: {first_line(error, 'unreadable')[:200]}"
+        ) from error
     if isinstance(found, dict) and isinstance(found.get("module"), dict):
         found = found["module"]  # DeepSpeed's file
     if not isinstance(found, dict) or not all(isinstance(value, Tensor) for value in found.values()):

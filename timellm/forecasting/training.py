@@ -9,9 +9,9 @@ from typing import Any
 import pandas as pd
 
 from timellm.contract.errors import InputError
+from timellm.contract.layout import CHECKPOINT
 from timellm.forecasting.apart import ROOT, flags_of, run_apart
 from timellm.forecasting.frames import panel_of
-from timellm.forecasting.place import FILE
 
 DATA = "data.parquet"
 """File of the DataFrame in a training's folder."""
@@ -38,7 +38,7 @@ def train(data: Any, folder: str | Path | None, settings: Mapping[str, Any]) -> 
     if taken or settings["data"] != "custom":
         raise InputError(f"A training on a DataFrame has its own data and folder, got {', '.join(taken) or 'data'}.")
     write_data(data, path / DATA)
-    checkpoint = Path(settings.pop("checkpoint", None) or path / FILE).absolute()
+    checkpoint = Path(settings.pop("checkpoint", None) or path / CHECKPOINT).absolute()
     flags = {**settings, "data_path": str(path / DATA), "checkpoints": str(path), "checkpoint": str(checkpoint)}
     run_apart([sys.executable, str(ROOT / "timellm" / "run_main.py"), *flags_of(flags)], "training")
     return checkpoint
@@ -52,8 +52,8 @@ def new_folder(folder: str | Path | None) -> Path:
     """
     now = datetime.datetime.now().strftime("%Y%m%d-%H%M%S-%f")
     path = Path(folder).expanduser().absolute() if folder is not None else Path("checkpoints", now).absolute()
-    if (path / FILE).exists():
-        raise InputError(f"The folder {path} already holds a {FILE}. Name a new folder, or load that one.")
+    if (path / CHECKPOINT).exists():
+        raise InputError(f"The folder {path} already holds a {CHECKPOINT}. Name a new folder, or load that one.")
     try:
         path.mkdir(parents=True, exist_ok=True)
     except OSError as error:

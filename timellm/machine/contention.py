@@ -6,13 +6,13 @@ from collections.abc import Sequence
 
 import psutil
 
+from timellm.contract.columns import CLEAN, CONTENDED
 from timellm.machine.cores import allowed_cores, usable_cores
 from timellm.machine.gpu_watch import GpuWatch
+from timellm.machine.periodic import descendants
 
 TOLERATED_SHARE = 0.1
 """Share of the cores, or of a GPU's time, that others may use while a trial still counts as clean."""
-
-CLEAN, CONTENDED = "clean", "contended"
 
 
 class LoadWatch:
@@ -83,7 +83,7 @@ def _tree_seconds(pid: int) -> float:
     """CPU time of a process and its children, those they have waited for included; 0 once it is gone."""
     try:
         root = psutil.Process(pid)
-        tree = [root, *root.children(recursive=True)]
+        tree = [root, *descendants(root)]
     except psutil.Error:
         return 0.0
     total = 0.0

@@ -16,6 +16,7 @@ import torch
 from timellm.contract.config import RunConfig
 from timellm.contract.errors import InputError
 from timellm.machine.cores import usable_cores
+from timellm.machine.nvml import NvmlMissingError, start_nvml
 from timellm.machine.process import worker_environment
 
 __all__ = [
@@ -100,17 +101,15 @@ def unusable_gpu() -> str | None:
 def _nvidia_driver() -> str | None:
     """Version of the NVIDIA driver; None without one."""
     try:
-        import pynvml
-
-        pynvml.nvmlInit()
-    except Exception:  # the package, or the driver's library, is not there
+        nvml = start_nvml()
+    except NvmlMissingError:
         return None
     try:
-        return str(pynvml.nvmlSystemGetDriverVersion()) if pynvml.nvmlDeviceGetCount() else None
-    except pynvml.NVMLError:
+        return str(nvml.nvmlSystemGetDriverVersion()) if nvml.nvmlDeviceGetCount() else None
+    except nvml.NVMLError:
         return None
     finally:
-        pynvml.nvmlShutdown()
+        nvml.nvmlShutdown()
 
 
 def _named_device(wanted: str) -> torch.device:

@@ -1,5 +1,8 @@
 """What CUDA's error messages mean for a user: some are memory that ended, the others have a remedy of their own."""
 
+from timellm.contract.columns import State
+from timellm.contract.errors import first_line
+
 _MEMORY_ENDED = ("cuda error: out of memory", "alloc_failed", "cuda_error_out_of_memory")
 
 _REMEDIES = {
@@ -29,8 +32,8 @@ def gpu_failure(error: BaseException) -> tuple[str, str] | None:
     lowered = text.lower()
     if not any(word in lowered for word in ("cuda error", "cublas_status", "cudnn_status", "cuda driver")):
         return None
-    first = text.splitlines()[0]
+    first = first_line(text)
     if any(phrase in lowered for phrase in _MEMORY_ENDED):
-        return "out_of_memory", first
+        return State.OUT_OF_MEMORY, first
     remedy = next((remedy for phrase, remedy in _REMEDIES.items() if phrase in lowered), _OTHERWISE)
-    return "failed", f"{first}. {remedy}" if not first.endswith(".") else f"{first} {remedy}"
+    return State.FAILED, f"{first}. {remedy}" if not first.endswith(".") else f"{first} {remedy}"

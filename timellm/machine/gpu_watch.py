@@ -7,6 +7,9 @@ from typing import Any
 
 import psutil
 
+from timellm.machine.nvml import NvmlMissingError, start_nvml
+from timellm.machine.periodic import descendants
+
 SECONDS_BETWEEN_LOOKS = 1.0
 """The driver keeps some seconds of samples."""
 
@@ -98,14 +101,11 @@ def gpus_of(device: str, environment: Mapping[str, str]) -> list[str]:
 
 @functools.cache
 def _nvml() -> Any:
-    """NVML, ready to be asked; None where its library or an NVIDIA driver is not there."""
-    import pynvml
-
+    """NVML, ready to be asked; None where its library or an NVIDIA driver is missing."""
     try:
-        pynvml.nvmlInit()
-    except pynvml.NVMLError:
+        return start_nvml()
+    except NvmlMissingError:
         return None
-    return pynvml
 
 
 def _handle(nvml: Any, gpu: str) -> Any:
@@ -120,8 +120,7 @@ def _handle(nvml: Any, gpu: str) -> Any:
 
 def _tree(pid: int) -> set[int]:
     try:
-        root = psutil.Process(pid)
-        return {pid, *(child.pid for child in root.children(recursive=True))}
+        return {pid, *(child.pid for child in descendants(psutil.Process(pid)))}
     except psutil.Error:
         return {pid}
 

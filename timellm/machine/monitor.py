@@ -10,6 +10,7 @@ import torch
 
 from timellm.machine.cores import usable_cores
 from timellm.machine.memory import GIB, ResidentMemory
+from timellm.machine.nvml import NvmlMissingError, start_nvml
 from timellm.machine.periodic import Periodic, descendants
 
 SECONDS_BETWEEN_SAMPLES = 1.0
@@ -176,12 +177,11 @@ def _handle_of(nvml: ModuleType, uuid: str) -> Any:
 def _open_gpu(device: torch.device) -> tuple[_Gpu | None, str | None]:
     """The GPU, or why it cannot be watched."""
     try:
-        import pynvml
-    except ImportError:
-        return None, "Utilisation, power and temperature of the GPU were not read: nvidia-ml-py is not installed."
+        nvml = start_nvml()
+    except NvmlMissingError as missing:
+        return None, f"Utilisation, power and temperature of the GPU were not read: {missing}."
     try:
-        pynvml.nvmlInit()
-        handle = _handle_of(pynvml, str(torch.cuda.get_device_properties(device).uuid))
-    except pynvml.NVMLError as error:
+        return _Gpu(nvml, _handle_of(nvml, str(torch.cuda.get_device_properties(device).uuid))), None
+    except nvml.NVMLError as error:
+        nvml.nvmlShutdown()
         return None, f"Utilisation, power and temperature of the GPU were not read: {error}."
-    return _Gpu(pynvml, handle), None

@@ -14,6 +14,7 @@ import numpy as np
 
 from timellm.cache import CACHE_VARIABLE
 from timellm.contract.errors import InputError
+from timellm.contract.files import move_into_place
 from timellm.prompts.filling import watched
 
 FORMAT_VERSION = 1
@@ -115,9 +116,7 @@ def _write(folder: Path, chunks: Iterable[list[list[int]]], dtype: type[np.unsig
             "crc32": {name: _crc32(temporary / name) for name in (_IDS, _LENGTHS)},
         }
         (temporary / _FACTS).write_text(json.dumps(facts))
-        if folder.exists():
-            shutil.rmtree(folder)
-        temporary.replace(folder)
+        move_into_place(temporary, folder)
     except BaseException:
         shutil.rmtree(temporary, ignore_errors=True)
         raise

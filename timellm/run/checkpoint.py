@@ -5,7 +5,6 @@ A checkpoint that can forecast also holds facts of its data and half widths of i
 
 import dataclasses
 import json
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -18,6 +17,7 @@ from torch import Tensor
 
 from timellm.contract.config import RunConfig
 from timellm.contract.errors import InputError
+from timellm.contract.files import replaced
 from timellm.run.facts import Facts
 from timellm.run.residuals import KINDS, Calibration
 
@@ -54,7 +54,6 @@ def save_checkpoint(
         facts: What forecasting needs to know; None for a trial of a search.
         calibration: Half widths of intervals.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
     tensors = {name: parameter.detach().cpu().contiguous() for name, parameter in model.trained_parameters()}
     metadata = {"config": json.dumps(config.to_dict())}
     if facts is not None and calibration is not None:
@@ -62,9 +61,8 @@ def save_checkpoint(
         tensors |= {f"{_INTERVALS}{kind}": half_widths for kind, half_widths in calibration.quantiles.items()}
     if facts is not None:
         metadata["facts"] = facts.to_json()
-    temporary = path.with_name(path.name + ".tmp")
-    save_file(tensors, temporary, metadata=metadata)
-    os.replace(temporary, path)
+    with replaced(path) as temporary:
+        save_file(tensors, temporary, metadata=metadata)
 
 
 def load_checkpoint(path: Path, model: Any) -> None:

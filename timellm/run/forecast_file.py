@@ -10,6 +10,7 @@ import pyarrow.parquet as pq
 from torch import Tensor
 
 from timellm.contract.config import RunConfig
+from timellm.contract.files import move_into_place, temporary_name
 from timellm.data import SeriesData, Split
 from timellm.data.borders import published_borders
 from timellm.run.batches import Batch
@@ -35,7 +36,7 @@ class ForecastFile:
     ) -> None:
         self._columns, self._mean, self._std = pa.array(columns), mean, std
         self._times, self._split, self._path = times.to_numpy(), split, path
-        self._temporary = path.with_name(path.name + ".tmp")
+        self._temporary = temporary_name(path)
         self._writer: pq.ParquetWriter | None = None
 
     def add(self, batch: Batch, forecast: Tensor) -> None:
@@ -55,7 +56,7 @@ class ForecastFile:
         """End the file and move it to its name."""
         if self._writer is not None:
             self._writer.close()
-            self._temporary.replace(self._path)
+            move_into_place(self._temporary, self._path)
 
     def _own_units(self, scaled: Tensor, column: np.ndarray) -> np.ndarray:
         return scaled.double().cpu().numpy() * self._std[column, None] + self._mean[column, None]

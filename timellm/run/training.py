@@ -7,8 +7,10 @@ import os
 import psutil
 import torch
 
+from timellm.contract.columns import State
 from timellm.contract.config import RunConfig
-from timellm.contract.errors import InputError
+from timellm.contract.errors import InputError, first_line
+from timellm.contract.layout import TrialFolder
 from timellm.contract.result import RunResult
 from timellm.data.naive import naive_errors
 from timellm.machine.environment import choose_device, seed_everything, synchronize, unusable_gpu
@@ -35,12 +37,6 @@ from timellm.run.kernels import attention_kernel
 from timellm.run.preparation import Preparation, prepare
 from timellm.run.stepping import Stepper
 
-CHECKPOINT = "checkpoint.safetensors"
-"""File of the best validation's trained parameters, in the run's folder."""
-
-DEEPSPEED_CONFIG = "ds_config_zero2.json"
-"""File of the resolved DeepSpeed configuration, in the run's folder."""
-
 
 class TrainingRun:
     """Trains as a `RunConfig` says and reports a `RunResult`, whatever happens.
@@ -60,7 +56,7 @@ class TrainingRun:
         self._times: TimeReport | None = None
         self._epoch_windows = 1
         self._engine: Engine | None = None
-        self._checkpoint = options.checkpoint or options.folder / CHECKPOINT
+        self._checkpoint = options.checkpoint or TrialFolder(options.folder).checkpoint
         self._untimed_steps = config.untimed_steps
 
     def run(self) -> RunResult:
@@ -83,11 +79,11 @@ class TrainingRun:
         with MemoryWatch(device, limit_gib, self._exceeded) as watch:
             try:
                 self._train(device, watch)
-                self.result.state = "complete"
+                self.result.state = State.COMPLETE
             except Interrupted:
-                self.result.state, self.result.error = "interrupted", "The run was told to stop."
+                self.result.state, self.result.error = State.INTERRUPTED, "The run was told to stop."
             except Diverged as error:
-                self.result.state, self.result.error = "diverged", str(error)
+                self.result.state, self.result.error = State.DIVERGED, str(error)
             except (MemoryError, OSError, RuntimeError) as error:
                 self._end_with(error, watch)
             finally:
@@ -100,17 +96,17 @@ class TrainingRun:
     def _end_with(self, error: Exception, watch: MemoryWatch) -> None:
         """Take the state from an error of memory or of a GPU; any other is raised again."""
         if is_out_of_memory(error):
-            self._end_without_memory((str(error).splitlines() or ["Memory ended."])[0], watch.peak_gib)
+            self._end_without_memory(first_line(error, "Memory ended."), watch.peak_gib)
             return
         failure = gpu_failure(error)
         if failure is None:
             raise error
         self.result.state, self.result.error = failure
-        if self.result.state == "out_of_memory":
+        if self.result.state == State.OUT_OF_MEMORY:
             self._end_without_memory(failure[1], watch.peak_gib)
 
     def _end_without_memory(self, message: str, peak_gib: float) -> None:
-        self.result.state = "out_of_memory"
+        self.result.state = State.OUT_OF_MEMORY
         self.result.error = f"{message} The peak was {peak_gib:.2f} GiB. {OUT_OF_MEMORY_REMEDIES}"
 
     def _train(self, device: torch.device, watch: MemoryWatch) -> None:
@@ -134,7 +130,7 @@ class TrainingRun:
             seed_everything(config.seed + engine.rank)  # each process has dropout of its own
         self._describe(prepared, engine, device)
         if engine.settings is not None:
-            (options.folder / DEEPSPEED_CONFIG).write_text(json.dumps(engine.settings, indent=2) + "\n")
+            TrialFolder(options.folder).deepspeed_config.write_text(json.dumps(engine.settings, indent=2) + "\n")
         stepper = Stepper(config, prepared, engine, device, self._between_steps)
         if options.is_profiled and engine.rank == 0:
             stepper.profiler = StepProfiler(options.folder, device, self._untimed_steps, options.on_event)
@@ -283,15 +279,15 @@ class TrainingRun:
     def _exceeded(self, gib: float) -> None:
         """End the process at once from the watching thread: the next allocation may take the machine down."""
         limit = self.options.max_memory_gib
-        self.result.state, self.result.peak_memory_gib = "out_of_memory", round(gib, 4)
+        self.result.state, self.result.peak_memory_gib = State.OUT_OF_MEMORY, round(gib, 4)
         self.result.error = (
             f"The run must stay within {limit:.1f} GiB of memory, got {gib:.1f} GiB. {OUT_OF_MEMORY_REMEDIES}"
         )
         self.result.total_seconds = round(self._now(), 3)
         if self._monitor is not None:
             self.result.add(self._monitor.summary())
-        self.result.write(self.options.folder / "result.json")
-        self.options.on_event({"event": "done", "state": "out_of_memory"})
+        self.result.write(TrialFolder(self.options.folder).result)
+        self.options.on_event({"event": "done", "state": State.OUT_OF_MEMORY})
         os._exit(1)
 
     def _now(self) -> float:

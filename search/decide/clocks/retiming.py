@@ -3,9 +3,8 @@
 from collections.abc import Mapping
 from typing import Any
 
-from timellm.contract.columns import State
+from timellm.contract.columns import CLEAN, State
 from timellm.contract.layout import TrialFolder
-from timellm.machine.contention import CLEAN
 
 _FOLDER = "retimed"
 

@@ -4,10 +4,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from search.decide.clocks.trial import TIME_COLUMNS, Outcome
-from timellm.contract.columns import SECONDS_PER_EPOCH
+from timellm.contract.columns import CLEAN, SECONDS_PER_EPOCH
 from timellm.contract.config import RunConfig
 from timellm.contract.numbers import times_key
-from timellm.machine.contention import CLEAN
 
 
 class TimeBook:

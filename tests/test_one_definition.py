@@ -1,0 +1,143 @@
+"""What is decided in one place: a second definition, found in the sources by what gives it away, fails here."""
+
+import ast
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+FOLDERS = ("spaces", "timellm", "search", "results", "benchmarks")
+
+
+def texts(tree: ast.AST) -> Iterator[str]:
+    """Whole strings of a module, without its docstrings."""
+    documents = {id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Expr)}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in documents:
+            yield node.value
+
+
+def any_text(*wanted: str) -> Callable[[ast.AST], bool]:
+    """Whether a module has one of some strings."""
+    return lambda tree: any(text in wanted for text in texts(tree))
+
+
+def calls(tree: ast.AST) -> Iterator[tuple[str, ast.Call]]:
+    """Each call with its function as it is written."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Call):
+            yield ast.unparse(node.func), node
+
+
+def moves_a_file(tree: ast.AST) -> bool:
+    """`os.replace(a, b)` or `path.replace(other)`: that of a text has two arguments, a dataclass's has names."""
+    return any(
+        name in ("os.replace", "os.rename", "shutil.move")
+        or (name.endswith(".replace") and len(call.args) == 1 and not call.keywords)
+        for name, call in calls(tree)
+    )
+
+
+def takes_a_line_of_an_error(tree: ast.AST) -> bool:
+    """`str(error).splitlines()`, whatever is done with it."""
+    return any(name.startswith("str(") and name.endswith(".splitlines") for name, _ in calls(tree))
+
+
+def ends_with_a_number(tree: ast.AST) -> bool:
+    """An exit status as a number: of 2 or 130, or of any in a call that ends a process."""
+    for name, call in calls(tree):
+        if name in ("SystemExit", "sys.exit", "os._exit") and isinstance(
+            call.args[0] if call.args else None, ast.Constant
+        ):
+            return call.args[0].value in (2, 130)  # type: ignore[attr-defined]
+    returned = (node.value for node in ast.walk(tree) if isinstance(node, ast.Return))
+    assigned = (node.value for node in ast.walk(tree) if isinstance(node, ast.Assign))
+    statuses = [value.value for value in returned if isinstance(value, ast.Constant)]
+    numbers = [value.value for value in assigned if isinstance(value, ast.Constant)]
+    return 130 in [*statuses, *numbers] or any(status == 2 and type(status) is int for status in statuses)
+
+
+@dataclass(frozen=True)
+class Once:
+    """A thing that is decided in one module."""
+
+    what: str
+    home: str
+    gives_away: Callable[[ast.AST], bool]
+    """Whether a module defines it."""
+    example: str
+    """A second definition, as it would be written."""
+
+
+DECISIONS = (
+    Once(
+        "states",
+        "timellm/contract/columns.py",
+        any_text("out_of_memory", "stopped_early", "diverged"),
+        "STATES = ('complete', 'stopped_early')",
+    ),
+    Once("clean and contended", "timellm/contract/columns.py", any_text("clean", "contended"), "quality = 'contended'"),
+    Once(
+        "names of a run folder's files",
+        "timellm/contract/layout.py",
+        any_text(
+            "trials.csv",
+            "trials.parquet",
+            "study.db",
+            "report.html",
+            "why.md",
+            "run.json",
+            "command.sh",
+            "errors.jsonl",
+        ),
+        "path = folder / 'trials.csv'",
+    ),
+    Once(
+        "names of a trial's files",
+        "timellm/contract/layout.py",
+        any_text(
+            "job.json", "result.json", "events.jsonl", "run.log", "ds_config_zero2.json", "checkpoint.safetensors"
+        ),
+        "RESULT = 'result.json'",
+    ),
+    Once("moving a file into place", "timellm/contract/files.py", moves_a_file, "os.replace(temporary, path)"),
+    Once(
+        "the first line of an error",
+        "timellm/contract/errors.py",
+        takes_a_line_of_an_error,
+        "reason = str(error).splitlines()[0]",
+    ),
+    Once("exit statuses", "timellm/contract/errors.py", ends_with_a_number, "def main():\n    return 2"),
+    Once(
+        "the start of NVML",
+        "timellm/machine/nvml.py",
+        lambda tree: any(name.endswith("nvmlInit") for name, _ in calls(tree)),
+        "pynvml.nvmlInit()",
+    ),
+    Once(
+        "walking the tree of processes",
+        "timellm/machine/periodic.py",
+        lambda tree: any(name.endswith(".children") for name, _ in calls(tree)),
+        "psutil.Process().children(recursive=True)",
+    ),
+)
+
+
+@pytest.fixture(scope="module")
+def trees() -> dict[str, ast.AST]:
+    """Every module of the project by its path."""
+    paths = (path for folder in FOLDERS for path in (ROOT / folder).rglob("*.py"))
+    return {str(path.relative_to(ROOT)): ast.parse(path.read_text()) for path in paths}
+
+
+@pytest.mark.parametrize("once", DECISIONS, ids=lambda once: once.what)
+def test_what_is_decided_stands_in_one_module(once, trees):
+    assert [path for path, tree in trees.items() if path != once.home and once.gives_away(tree)] == []
+
+
+@pytest.mark.parametrize("once", DECISIONS, ids=lambda once: once.what)
+def test_a_second_definition_is_found(once):
+    assert (ROOT / once.home).is_file()
+    assert once.gives_away(ast.parse(once.example))

@@ -1,0 +1,78 @@
+"""Files that are replaced in one step, so that nobody ever reads half of one."""
+
+import contextlib
+import os
+import secrets
+import shutil
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+
+def write_atomically(path: Path, content: str | bytes) -> None:
+    """Replace one file; see `replace_files`."""
+    replace_files({path: content})
+
+
+def replace_files(contents: Mapping[Path, str | bytes]) -> None:
+    """Replace files, each in one step; if writing any of them fails, all keep their old content.
+
+    Args:
+        contents: What each file shall hold: text (written as UTF-8) or bytes. Folders are created.
+
+    Raises:
+        OSError: If the disk refuses.
+    """
+    with contextlib.ExitStack() as stack:
+        staged = {path: stack.enter_context(_staged(path)) for path in contents}
+        for path, content in contents.items():
+            _write(staged[path], content.encode() if isinstance(content, str) else content)
+        for path, temporary in staged.items():
+            temporary.replace(path)
+
+
+@contextlib.contextmanager
+def replaced(path: Path) -> Iterator[Path]:
+    """A place to write a file or a folder at, which is moved to its name when the block ends well.
+
+    Args:
+        path: Its name; a file or folder of that name is replaced. Its folder is created.
+
+    Yields:
+        A name beside it where nothing is yet. What is left there by a block that fails is removed.
+    """
+    with _staged(path) as temporary:
+        yield temporary
+        move_into_place(temporary, path)
+
+
+def move_into_place(temporary: Path, path: Path) -> None:
+    """Give a file or folder that was written beside it a name, in place of what had it."""
+    if temporary.is_dir() and path.exists():
+        shutil.rmtree(path)
+    temporary.replace(path)
+
+
+def temporary_name(path: Path) -> Path:
+    """A name beside a file that no other process writes to."""
+    return path.with_name(f".{path.name}.{os.getpid()}.{secrets.token_hex(4)}.tmp")
+
+
+@contextlib.contextmanager
+def _staged(path: Path) -> Iterator[Path]:
+    """A free name beside a path; what is there in the end is removed."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = temporary_name(path)
+    try:
+        yield temporary
+    finally:
+        if temporary.is_dir():
+            shutil.rmtree(temporary, ignore_errors=True)
+        else:
+            temporary.unlink(missing_ok=True)
+
+
+def _write(path: Path, content: bytes) -> None:
+    with path.open("wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
