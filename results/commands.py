@@ -16,6 +16,7 @@ from results.analysis.pareto import add_scores, pareto_front, time_weight
 from results.analysis.reference import reference_notes
 from results.analysis.table import load_trials, write_trials
 from results.document.page import build_report
+from results.schema import to_parquet
 from timellm.contract.columns import RUN_COLUMN, SECONDS_PER_EPOCH, VAL_MSE, knob_columns
 from timellm.contract.errors import ExitStatus, InputError
 from timellm.contract.flags import StrictParser
@@ -160,7 +161,7 @@ def _write_table(frame: pd.DataFrame, kind: str, output: str | None) -> None:
     if kind == "parquet":
         if output is None:
             raise InputError("Parquet is binary, so it needs a file: add --output FILE.")
-        frame.to_parquet(output, index=False)
+        Path(output).write_bytes(to_parquet(frame))
         return
     if kind == "csv":
         text = frame.to_csv(index=False, date_format="%Y-%m-%dT%H:%M:%S.%f+00:00")

@@ -9,6 +9,7 @@ from typing import Any
 
 import pandas as pd
 
+from results.schema import to_parquet
 from timellm.contract.columns import (
     BY_NAME,
     COLUMNS,
@@ -45,10 +46,9 @@ def write_trials(folder: RunFolder | Path, rows: Sequence[Mapping[str, Any]]) ->
     """
     folder = folder if isinstance(folder, RunFolder) else RunFolder(folder)
     frame = typed_table(rows, _defaults_of(folder))
-    parquet, csv = io.BytesIO(), io.StringIO()
-    frame.to_parquet(parquet, index=False)
+    csv = io.StringIO()
     frame.to_csv(csv, index=False, date_format="%Y-%m-%dT%H:%M:%S.%f+00:00")
-    replace_files({folder.trials_parquet: parquet.getvalue(), folder.trials_csv: csv.getvalue()})
+    replace_files({folder.trials_parquet: to_parquet(frame), folder.trials_csv: csv.getvalue()})
 
 
 def load_trials(paths: Path | Sequence[Path]) -> pd.DataFrame:

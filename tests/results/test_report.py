@@ -183,7 +183,7 @@ def test_export_writes_what_a_reader_reads_back(folder, tmp_path, capsys):
         (["export", "{run}", "--output", "/nowhere/x.csv"], "cannot be written"),
         (
             ["export", "{run}", "--format", "parquet", "--output", "/nowhere/x.parquet"],
-            "/nowhere/x.parquet cannot be written or read: Cannot save file into a non-existent directory",
+            "/nowhere/x.parquet cannot be written or read: No such file or directory",
         ),
         (["compare", "{run}"], "arguments are required: RUN"),
     ],
