@@ -117,6 +117,24 @@ DECISIONS = (
         "pynvml.nvmlInit()",
     ),
     Once(
+        "durations in words",
+        "timellm/contract/words.py",
+        lambda tree: any(name == "divmod" and ast.unparse(call.args[1]) == "60" for name, call in calls(tree)),
+        "minutes, rest = divmod(round(seconds), 60)",
+    ),
+    Once(
+        "the weight of time",
+        "timellm/contract/columns.py",
+        lambda tree: any(
+            "weight" in ast.unparse(target).lower() and isinstance(node.value, ast.Constant)
+            for node in ast.walk(tree)
+            if isinstance(node, ast.AnnAssign | ast.Assign)
+            for target in (node.targets if isinstance(node, ast.Assign) else [node.target])
+            if isinstance(node.value, ast.Constant) and node.value.value == 0.05
+        ),
+        "time_weight: float = 0.05",
+    ),
+    Once(
         "walking the tree of processes",
         "timellm/machine/periodic.py",
         lambda tree: any(name.endswith(".children") for name, _ in calls(tree)),

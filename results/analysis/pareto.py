@@ -17,6 +17,7 @@ from timellm.contract.columns import (
     BASELINE,
     CONFIG_PREFIX,
     CONFIRM,
+    DEFAULT_TIME_WEIGHT,
     FIDELITY,
     OBJECTIVES,
     RUN_COLUMN,
@@ -26,9 +27,6 @@ from timellm.contract.columns import (
     knob_columns,
 )
 from timellm.contract.errors import InputError
-
-DEFAULT_TIME_WEIGHT = 0.05
-"""Weight of log time in the joint score: five times faster makes up for 8 % more MSE."""
 
 MOST_TIME_WEIGHT = 100.0
 """Above it a ratio of times, raised to the weight, is no number any more."""

@@ -14,8 +14,9 @@ from results.analysis.pareto import average_repeats, joint_score, reference_rows
 from results.analysis.ratios import Ratio, mse_change, speedup_ratio
 from results.analysis.reference import baseline_lack, reference_name
 from results.analysis.verdict import Verdict, judge
-from results.analysis.wording import NOT_TELLING, difference_words, multiple, seconds_words, signed, weight_words
+from results.analysis.wording import NOT_TELLING, difference_words, multiple, signed, weight_words
 from timellm.contract.columns import BASELINE, CONTENDED, SECONDS_PER_EPOCH, VAL_MSE, knob_columns, knob_name
+from timellm.contract.words import seconds_words
 
 TITLES = {"exact": "Exact", "fastest": "Fastest", "balanced": "Balanced", "accurate": "Most accurate"}
 

@@ -4,27 +4,10 @@ import math
 
 from results.analysis.judgement import Difference, Word
 from results.analysis.ratios import Ratio
-
-MISSING = "–"
-"""Stands where there is no value."""
+from timellm.contract.words import MISSING
 
 NOT_TELLING = "not telling"
 """Stands where an error is not telling, so that no change of it is claimed."""
-
-
-def seconds_words(seconds: float) -> str:
-    """A duration in its natural unit: `0.274 s`, `14.3 s`, `3 min 20 s`, `2 h 05 min`."""
-    if seconds is None or not math.isfinite(seconds):
-        return MISSING
-    if seconds < 1:
-        return f"{seconds:.3f} s"
-    if seconds < 99.95:
-        return f"{seconds:.1f} s"
-    minutes, rest = divmod(round(seconds), 60)
-    if minutes < 60:
-        return f"{minutes} min {rest:02d} s"
-    hours, minutes = divmod(round(seconds / 60), 60)
-    return f"{hours:,} h {minutes:02d} min"
 
 
 def factor(value: float) -> str:

@@ -8,9 +8,10 @@ import pandas as pd
 from results.analysis.evidence import Evidence
 from results.analysis.judgement import Word
 from results.analysis.picks import Pick
-from results.analysis.wording import MISSING, factor, percent, seconds_words
+from results.analysis.wording import factor, percent
 from results.document.markup import Child, Element, definition_list, el, table
 from timellm.contract.columns import PEAK_MEMORY_GIB, SECONDS_PER_EPOCH, VAL_MSE, State
+from timellm.contract.words import MISSING, seconds_words
 
 REFRESH_SECONDS = 15
 """How often the page of a running search is loaded again."""

@@ -13,9 +13,9 @@ import numpy as np
 import pandas as pd
 
 from results.analysis.evidence import Evidence
-from results.analysis.wording import seconds_words
 from results.document.labels import Labels
 from timellm.contract.columns import CLEAN, SECONDS_PER_EPOCH, VAL_MSE, State, knob_columns, knob_name
+from timellm.contract.words import seconds_words
 
 Figure = dict[str, Any]
 

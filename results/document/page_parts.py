@@ -7,8 +7,8 @@ from typing import Any
 
 import pandas as pd
 
-from results.analysis.wording import MISSING
 from results.document.markup import Child, Element, el
+from timellm.contract.words import MISSING
 
 
 @dataclass(frozen=True, slots=True)

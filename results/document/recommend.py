@@ -11,12 +11,13 @@ import pandas as pd
 
 from results.analysis.picks import Pick, Recommendation
 from results.analysis.verdict import plain
-from results.analysis.wording import MISSING, multiple, seconds_words
+from results.analysis.wording import multiple
 from timellm.contract.columns import knob_columns, knob_name
 from timellm.contract.config import RunConfig
 from timellm.contract.errors import InputError
 from timellm.contract.files import replace_files
 from timellm.contract.layout import PickFolder, RunFolder
+from timellm.contract.words import MISSING, seconds_words
 from timellm.contract.zero2 import zero2_settings
 
 FIDELITY_SETTINGS = ("train_samples", "val_samples")

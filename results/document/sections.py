@@ -9,7 +9,7 @@ from results.analysis.effects import NOT_ENOUGH
 from results.analysis.evidence import Evidence
 from results.analysis.guide import expected_of_lever, expected_of_plan
 from results.analysis.ratios import mse_change, speedup_ratio
-from results.analysis.wording import MISSING, change_words, factor, percent, seconds_words, signed
+from results.analysis.wording import change_words, factor, percent, signed
 from results.document.answer import state_words
 from results.document.figures import (
     MAX_LINES,
@@ -25,6 +25,7 @@ from results.document.figures_detail import importance_figure, lever_figure
 from results.document.markup import Child, details, el, table
 from results.document.page_parts import Section, number_cell, plot
 from timellm.contract.columns import SECONDS_PER_EPOCH, VAL_MSE, knob_columns, knob_name
+from timellm.contract.words import MISSING, seconds_words
 
 MAX_ROWS = 500
 """Rows of the trials table; a browser slows down beyond."""

@@ -3,11 +3,11 @@
 import pandas as pd
 
 from results.analysis.evidence import Evidence
-from results.analysis.wording import seconds_words
 from results.document.figures_detail import MAX_BARS, PARTS, breakdown_figure, breakdown_rows, time_parts
 from results.document.markup import Child, Element, definition_list, details, el, table
 from results.document.page_parts import Section, plot
 from timellm.contract.columns import CONTENDED, State
+from timellm.contract.words import seconds_words
 
 MAX_FAILURES = 50
 """Failed trials that are listed one by one."""

@@ -12,12 +12,12 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from results.analysis.wording import MISSING, seconds_words
 from search.decide.propose.study import Proposal
 from search.decide.spend.limits import Limits
 from spaces import Space
 from spaces.knobs import value_text
 from timellm.contract.columns import CONFIRM, State
+from timellm.contract.words import MISSING, seconds_words
 
 _COLUMNS = ("trial", "source", "state", "s/epoch", "val MSE", "speed-up", "GiB", "differs from the baseline")
 _STYLES = {State.COMPLETE: "green", State.STOPPED_EARLY: "yellow", State.INTERRUPTED: "yellow"}

@@ -10,6 +10,7 @@ from typing import Any, NoReturn
 from results.analysis.pareto import MOST_TIME_WEIGHT
 from search.decide.clocks.schedulers import SCHEDULERS
 from search.decide.propose.samplers import SAMPLERS
+from timellm.contract.columns import DEFAULT_TIME_WEIGHT
 from timellm.contract.config import SETTINGS
 from timellm.contract.errors import InputError
 from timellm.contract.flags import StrictParser
@@ -187,9 +188,10 @@ def _parser(default: Any = None) -> argparse.ArgumentParser:
     add(
         "--time_weight",
         type=_at_least(0, float, MOST_TIME_WEIGHT),
-        default=of(0.05),
+        default=of(DEFAULT_TIME_WEIGHT),
         metavar="W",
-        help="weight of log time; at 0.05, 5 times faster makes up for 8 %% more MSE (0.05)",
+        help=f"weight of log time; at {DEFAULT_TIME_WEIGHT:g}, 5 times faster makes up for 8 %% more MSE "
+        f"({DEFAULT_TIME_WEIGHT:g})",
     )
     add("--sampler", choices=SAMPLERS, default=of("gp"), help="Optuna's sampler (gp)")
     add("--scheduler", choices=SCHEDULERS, help="stops poor trials early (none)")

@@ -3,7 +3,8 @@ import math
 import pytest
 
 from results.analysis.ratios import Ratio
-from results.analysis.wording import change_words, factor, multiple, percent, seconds_words, signed, weight_words
+from results.analysis.wording import change_words, factor, multiple, percent, signed, weight_words
+from timellm.contract.words import seconds_words
 
 
 @pytest.mark.parametrize(

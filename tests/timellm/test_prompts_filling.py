@@ -20,7 +20,7 @@ def test_progress_says_what_is_done_and_how_long_the_rest_takes(tmp_path, monkey
     monkeypatch.setattr(filling.time, "monotonic", lambda: float(next(clock)))
     assert len(list(watched([CHUNK] * 10, 100, 2, tmp_path))) == 10
     lines = capsys.readouterr().err.splitlines()
-    assert lines[0] == "tokenising prompts: 20 of 100 (20 %), 1 min left"
+    assert lines[0] == "tokenising prompts: 20 of 100 (20 %), 1 min 20 s left"
     assert len(lines) < 6
 
 

@@ -8,8 +8,8 @@ from rich.text import Text
 
 from timellm.contract.columns import State
 from timellm.contract.config import RunConfig
+from timellm.contract.words import duration_words
 from timellm.estimate.projection import TrainingEstimate
-from timellm.run.progress import duration_text
 
 LEAST_WIDTH = 110
 """Columns of the output where there is no terminal to ask."""
@@ -34,7 +34,7 @@ def print_estimate(config: RunConfig, result: TrainingEstimate) -> None:
     }
     for title, name in rows.items():
         mean, low, high = _interval(result, name)
-        table.add_row(title, seconds_text(mean), _range_text(low, high), duration_text(mean) if mean >= 60 else "")
+        table.add_row(title, seconds_text(mean), _range_text(low, high), duration_words(mean) if mean >= 60 else "")
     console.print(table)
     for line in _facts(config, result):
         console.print(Text(line), soft_wrap=True)

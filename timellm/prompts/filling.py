@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from timellm.contract.errors import InputError
+from timellm.contract.words import duration_words
 
 QUIET_SECONDS, EVERY_SECONDS = 5.0, 15.0
 """Nothing is said in the first seconds; then a line at most this often."""
@@ -44,7 +45,7 @@ def watched(
             said = now
             left = (now - started) * (prompts - done) / done
             print(
-                f"tokenising prompts: {done:,} of {prompts:,} ({100 * done // prompts} %), {_duration(left)} left",
+                f"tokenising prompts: {done:,} of {prompts:,} ({100 * done // prompts} %), {duration_words(left)} left",
                 file=sys.stderr,
                 flush=True,
             )
@@ -58,10 +59,3 @@ def _check_disk(folder: Path, prompts: int, needed: float) -> None:
             f"{free / 2**30:.1f} GiB free. Name another folder with TIMELLM_CACHE_DIR, or use --prompt_scope span, a "
             "smaller --percent or --train_samples."
         )
-
-
-def _duration(seconds: float) -> str:
-    minutes = round(seconds / 60)
-    if minutes < 1:
-        return f"{seconds:.0f} s"
-    return f"{minutes} min" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"

@@ -5,6 +5,7 @@ import time
 from typing import Any
 
 from timellm.contract.config import RunConfig
+from timellm.contract.words import duration_words
 
 SECONDS_BETWEEN_LINES = 30.0
 
@@ -45,15 +46,8 @@ class ProgressPrinter:
             return
         self._printed = now
         left = (now - self._started) / event["step"] * (self._steps - event["step"])
-        text = f"step {event['step']}/{self._steps}, train loss {event['train_loss']:.4f}, {duration_text(left)} left"
+        text = f"step {event['step']}/{self._steps}, train loss {event['train_loss']:.4f}, {duration_words(left)} left"
         if self._on_terminal:
             print(f"\r\033[K{text}", end="", file=sys.stderr, flush=True)
         else:
             print(text, file=sys.stderr, flush=True)
-
-
-def duration_text(seconds: float) -> str:
-    """Seconds in hours and minutes."""
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours} h {minutes} min" if hours else f"{minutes} min {rest} s" if minutes else f"{rest} s"

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from timellm.contract.columns import PEAK_MEMORY_GIB, SECONDS_PER_EPOCH, VAL_MSE, State
+from timellm.contract.columns import DEFAULT_TIME_WEIGHT, PEAK_MEMORY_GIB, SECONDS_PER_EPOCH, VAL_MSE, State
 
 RUNS = "runs"
 MEMORY = "peak_memory"
@@ -22,7 +22,7 @@ class Objective:
 
     kind: Literal["pareto", "joint"] = "pareto"
     """pareto: val_mse and seconds_per_epoch; joint: the logarithm of the first plus a share of the second's."""
-    time_weight: float = 0.05
+    time_weight: float = DEFAULT_TIME_WEIGHT
     """Weight of log time in the joint objective."""
 
     @property

@@ -1,0 +1,28 @@
+"""Numbers as words, the same in every command and in the report."""
+
+import math
+
+MISSING = "–"
+"""Stands where there is no value."""
+
+
+def seconds_words(seconds: float | None) -> str:
+    """A duration in its natural unit: `0.274 s`, `14.3 s`, `3 min 20 s`, `2 h 05 min`."""
+    if seconds is None or not math.isfinite(seconds):
+        return MISSING
+    if seconds < 1:
+        return f"{seconds:.3f} s"
+    if seconds < 99.95:
+        return f"{seconds:.1f} s"
+    return duration_words(seconds)
+
+
+def duration_words(seconds: float) -> str:
+    """A duration that is not known to a part of a second: `43 s`, `3 min 20 s`, `2 h 05 min`."""
+    minutes, rest = divmod(round(seconds), 60)
+    if minutes < 1:
+        return f"{rest} s"
+    if minutes < 60:
+        return f"{minutes} min {rest:02d} s"
+    hours, minutes = divmod(round(seconds / 60), 60)
+    return f"{hours:,} h {minutes:02d} min"
