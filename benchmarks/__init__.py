@@ -18,6 +18,8 @@ NAMES = (
     "order_effect",
     "search_efficiency",
     "quality",
+    "intervals",
+    "forecast_speed",
     "judgement",
     "report_size",
     "first_search",

@@ -162,6 +162,30 @@ def test_columns_that_were_not_trained_on_are_scaled_by_their_own_history(foreca
     np.testing.assert_array_equal(same[first].y_hat, later[first].y_hat)
 
 
+def test_the_command_carries_a_training_over_to_another_file_with_other_columns(monkeypatch, capsys, trained, tmp_path):
+    other = wave(400, start="2019-06-01")
+    other = pd.DataFrame({"date": other.date, "x": other.indoor * 10, "y": other.outdoor, "z": -other.indoor})
+    other.to_csv(tmp_path / "other.csv", index=False)
+    flags = [trained, "--data_path", tmp_path / "other.csv", "--other_data", "--num_threads", 1]
+
+    status, said, err = run_forecast(monkeypatch, capsys, *flags, "--out", tmp_path / "next.csv")
+
+    assert status == 0, err
+    assert "the columns were not trained on" in said
+    frame = pd.read_csv(tmp_path / "next.csv", parse_dates=["ds"])
+    assert list(frame.columns) == ["unique_id", "ds", "y_hat"]
+    assert frame.unique_id.unique().tolist() == ["x", "y", "z"]
+    assert frame.ds.min() == other.date.iloc[-1] + pd.Timedelta(hours=1)
+    levels = frame.groupby("unique_id").y_hat.mean()
+    assert np.abs(levels - other[["x", "y", "z"]].mean()).lt([10 * AMPLITUDE, AMPLITUDE, AMPLITUDE]).all()
+    status, said, err = run_forecast(monkeypatch, capsys, *flags, "--backtest", 3, "--out", tmp_path / "past.csv")
+    assert status == 0, err
+    scores = pd.read_csv(tmp_path / "past_scores.csv").set_index(["model", "unique_id", "step"])
+    errors = scores.scaled_mse.xs((ALL, 0), level=("unique_id", "step"))
+    assert errors["Time-LLM"] < errors["last value"]
+    assert scores.coverage.isna().all()
+
+
 def test_ms_forecasts_the_target_alone_from_its_own_history(tmp_path):
     checkpoint, _ = train(tmp_path, wave(300), features="MS", target="indoor")
     forecaster = Forecaster.load(checkpoint)
