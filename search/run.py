@@ -92,7 +92,7 @@ def _run(prepared: "Preparation", terminal: "Terminal", interrupts: Interrupts, 
         ended.failure = ended.failure or f"{folder.path} was deleted while the search ran"
     if ended.reason and not ended.is_interrupted and not ended.failure:
         terminal.say(f"The search ended, because {ended.reason}.")
-    is_usable, problem = _conclude(prepared, manifest, ledger, terminal, ended)
+    is_usable, problem = _conclude(prepared, manifest, ledger, terminal, ended, interrupts)
     failure = ended.failure or problem
     if failure:
         print(f"The search broke off: {failure}. Mend that and go on with --resume {folder.name}.", file=sys.stderr)
@@ -102,7 +102,12 @@ def _run(prepared: "Preparation", terminal: "Terminal", interrupts: Interrupts, 
 
 
 def _conclude(
-    prepared: "Preparation", manifest: "Manifest", ledger: "Ledger", terminal: "Terminal", ended: "Ended"
+    prepared: "Preparation",
+    manifest: "Manifest",
+    ledger: "Ledger",
+    terminal: "Terminal",
+    ended: "Ended",
+    interrupts: Interrupts,
 ) -> tuple[bool, str | None]:
     """Finish table, manifest and report however the search ended.
 
@@ -113,8 +118,9 @@ def _conclude(
 
     is_whole = not ended.is_interrupted and not ended.failure
     try:
-        ledger.write()
-        manifest.update(ledger.rows, "finished" if is_whole else "interrupted")
+        with interrupts.held():
+            ledger.write()
+            manifest.update(ledger.rows, "finished" if is_whole else "interrupted")
         return finish(prepared.folder, terminal), None
     except OSError as error:
         return False, f"the run folder must be writable, but: {error}"

@@ -3,7 +3,7 @@
 import contextlib
 import os
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from types import FrameType, TracebackType
 from typing import Any
 
@@ -19,6 +19,7 @@ class Interrupts:
 
     def __init__(self) -> None:
         self.count = 0
+        self._is_held = False
         self.on_interrupt: Callable[[bool], None] = lambda now: None
         self._before: dict[int, Any] = {}
 
@@ -37,9 +38,18 @@ class Interrupts:
         for number, handler in self._before.items():
             signal.signal(number, handler)
 
+    @contextlib.contextmanager
+    def held(self) -> Iterator[None]:
+        """While the state of a search is written, no signal ends the process; those that come are counted."""
+        self._is_held = True
+        try:
+            yield
+        finally:
+            self._is_held = False
+
     def _handle(self, number: int, frame: FrameType | None) -> None:
         self.count += 1
-        if self.count > 2:
+        if self.count > 2 and not self._is_held:
             raise KeyboardInterrupt
         with contextlib.suppress(OSError):  # the terminal may be gone
             os.write(2, (_FIRST if self.count == 1 else _SECOND).encode())

@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -12,7 +13,7 @@ from ray.tune.search import Searcher
 from search.decide.clocks.trial import iso
 from search.decide.loop import Loop
 from search.tune.trainable import IS_CONTENDED, OUTCOME, ask_to_stop, forget_stop, trial_config
-from search.tune.worker_process import SECONDS_TO_STOP, WorkerSettings
+from search.tune.worker_process import FULL_BYTES, SECONDS_TO_STOP, WorkerSettings
 from timellm.contract.columns import CLEAN, CONTENDED, State
 from timellm.contract.config import RunConfig
 from timellm.contract.errors import error_words
@@ -111,6 +112,10 @@ class LoopSearcher(Searcher):
         report = result or {}
         text = report.get(OUTCOME)
         outcome = json.loads(text) if text else self._outcome_without_worker(job, started_at, report, error)
+        if outcome.get("state") == State.FAILED and _is_full(Path(job.run_dir)):
+            failure = f"the disk of {job.run_dir} is full"  # the settings are not to blame, so they are tried again
+            outcome = {**outcome, "state": str(State.INTERRUPTED), "error": f"The trial failed, because {failure}."}
+            self.break_off(failure)
         try:
             self._loop.ended(job, outcome)
         except Exception as problem:  # Tune would log it and go on, and lose the row
@@ -189,3 +194,11 @@ class LoopSearcher(Searcher):
             return {**common, "state": str(State.INTERRUPTED), "error": self._loop.stop_reason}
         log = TrialFolder(Path(job.run_dir)).log
         return {**common, "state": str(State.FAILED), "error": f"The process that watched the worker died. See {log}."}
+
+
+def _is_full(folder: Path) -> bool:
+    """Whether nothing can be written any more where a folder is, or was."""
+    try:
+        return shutil.disk_usage(folder).free < FULL_BYTES
+    except OSError:
+        return False

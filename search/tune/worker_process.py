@@ -33,7 +33,7 @@ LAUNCHER_COMMAND = (sys.executable, "-m", "search.tune.train_launcher")
 SECONDS_TO_STOP = 60.0
 """A worker that was asked to end and has not after this long is killed."""
 
-_FULL_BYTES = 2**16
+FULL_BYTES = 2**16
 """A disk with less room than this is full."""
 
 
@@ -203,7 +203,7 @@ class WorkerProcess:
             name = signal.Signals(-status).name if -status in set(signal.Signals) else str(-status)
             return {"state": str(State.FAILED), "error": f"The worker was killed by {name} from outside. {where}"}
         error = f"The worker ended with status {status}: {last}"
-        if not last or shutil.disk_usage(self._folder.path).free < _FULL_BYTES:
+        if not last or shutil.disk_usage(self._folder.path).free < FULL_BYTES:
             error = (
                 f"The worker ended with status {status} and could not write why: the disk of {self._folder.path} is "
                 "full, or files have reached their limit (ulimit -f). Free the disk or raise the limit."

@@ -3,9 +3,12 @@
 import json
 import signal
 import time
+from types import SimpleNamespace
 
 import pytest
+from ray.tune.search import Searcher
 
+from search.screen.interrupts import Interrupts
 from search.tune import searcher as searcher_module
 from search.tune.trainable import NOW, OUTCOME, STOP_FILE
 from search.tune.watch import GaveUp, Watch
@@ -101,3 +104,31 @@ def test_a_ray_that_does_not_heed_ctrl_c_is_given_up(tmp_path, monkeypatch, now,
     assert searcher.overdue() is None
     monkeypatch.setattr(searcher_module.time, "time", lambda: pressed + seconds + 1)
     assert "told to end" in searcher.overdue()
+
+
+def test_settings_whose_trial_met_a_full_disk_are_tried_again(tmp_path, monkeypatch):
+    searcher, loop = adapter(tmp_path, "t0001", "t0002")
+    searcher.suggest("a")
+    monkeypatch.setattr(searcher_module.shutil, "disk_usage", lambda path: SimpleNamespace(free=4096))
+    searcher.on_trial_complete("a", {OUTCOME: json.dumps({"state": "failed", "error": "The worker ended."})})
+    assert loop.outcomes[0]["state"] == "interrupted"
+    assert "is full" in loop.outcomes[0]["error"]
+    assert "is full" in searcher.failure
+    assert searcher.suggest("b") == Searcher.FINISHED
+
+
+def test_a_trial_that_fails_while_there_is_room_stays_failed(tmp_path):
+    searcher, loop = adapter(tmp_path, "t0001")
+    searcher.suggest("a")
+    searcher.on_trial_complete("a", {OUTCOME: json.dumps({"state": "failed", "error": "The worker ended."})})
+    assert (loop.outcomes[0]["state"], searcher.failure) == ("failed", None)
+
+
+def test_a_third_ctrl_c_waits_until_the_state_of_a_search_is_written():
+    with Interrupts() as interrupts:
+        with interrupts.held():
+            for _ in range(4):
+                signal.raise_signal(signal.SIGINT)
+        assert interrupts.count == 4
+        with pytest.raises(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGINT)
