@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 import torch
 
-from benchmarks import fuzz_runs
+from benchmarks import fuzz_runs, kills
 from benchmarks.document import conditions
 from benchmarks.fuzzing import LIMIT_SECONDS, Maker, Outcome, fuzz
 from benchmarks.harness import show_progress
@@ -40,6 +40,9 @@ class Robustness(Benchmark):
         parser.add_argument("--inputs", type=int, default=INPUTS, help=f"how many ({INPUTS})")
         parser.add_argument("--seed", type=int, default=0, help="of what is drawn (0)")
         parser.add_argument(
+            "--kills", action="store_true", help="kill processes of a search instead, and count what is lost"
+        )
+        parser.add_argument(
             "--kinds", nargs="+", choices=tuple(KINDS), default=list(KINDS), help="of these kinds (all)"
         )
         return parser
@@ -47,6 +50,10 @@ class Robustness(Benchmark):
     def measure(self, arguments: argparse.Namespace) -> list[Section]:
         """Counts by kind and by end, and the slowest input of each kind."""
         outcomes: list[Outcome] = []
+        self._faults = []
+        if arguments.kills:
+            notes = conditions(torch.device("cpu"), kills.NOTE)
+            return [Section(kills.HEADING, (notes, kills.kill_table()))]
         for outcome in fuzz({kind: KINDS[kind] for kind in arguments.kinds}, arguments.inputs, arguments.seed):
             outcomes.append(outcome)
             if outcome.problem is not None:

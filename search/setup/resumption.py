@@ -11,6 +11,7 @@ from typing import Any
 
 from search.decide.ledger import Ledger
 from search.decide.propose.study import set_damaged_aside
+from search.setup.leftovers import remove_drafts
 from search.setup.manifest import Manifest
 from search.setup.options import Options
 from search.setup.preparation import Preparation
@@ -70,6 +71,7 @@ def open_run(prepared: Preparation) -> tuple[Manifest, Ledger]:
     try:
         folder.path.mkdir(parents=True, exist_ok=True)
         _lock(folder)
+        remove_drafts(folder.path)
         if options.resume is None:
             if folder.manifest.exists():
                 raise InputError(f"--name must be new, but {folder.path} has just been taken. Use another name.")

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from search.setup.hardware import PROJECT_ROOT
+from search.setup.leftovers import claim_session, remove_sessions
 from timellm.contract.errors import InputError, first_line
 from timellm.contract.files import replaced
 
@@ -121,7 +122,9 @@ def start_ray(*, cores: int, gpus: int, address: str | None, dashboard: bool) ->
     notes = _shorten_paths()
     _make_token()
     try:
-        return Ray(_url(_start(cores, gpus, dashboard)), notes)
+        context = _start(cores, gpus, dashboard)
+        _claim()
+        return Ray(_url(context), notes)
     except Exception as error:
         ray.shutdown()
         why = first_line(error, type(error).__name__)
@@ -239,6 +242,17 @@ def _start(cores: int, gpus: int, dashboard: bool) -> Any:
         logging_level=logging.CRITICAL,
         object_store_memory=_OBJECT_STORE_BYTES,
     )
+
+
+def _claim() -> None:
+    """Mark the session folder as this search's, and remove those of searches that were killed."""
+    import ray
+
+    node = getattr(ray._private.worker, "_global_node", None)
+    if node is not None and node.is_head():
+        session = Path(node.get_session_dir_path())
+        claim_session(session)
+        remove_sessions(session.parent)
 
 
 def _url(context: Any) -> str | None:
