@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 import torch
 
-from benchmarks import fuzz_runs, kills
+from benchmarks import fuzz_runs, fuzz_searches, kills
 from benchmarks.document import conditions
 from benchmarks.fuzzing import LIMIT_SECONDS, Maker, Outcome, fuzz
 from benchmarks.harness import show_progress
@@ -21,7 +21,7 @@ Inputs made from a seed, of every kind in turn, each given to its command in one
 point where a training would begin. Wrong input must end with status 2 and a line that says why. A traceback, more than
 {LIMIT_SECONDS} seconds, and any status but 0, 1, 2 and 130 are faults; there must be none."""
 
-KINDS: Mapping[str, Maker] = {**fuzz_runs.KINDS}
+KINDS: Mapping[str, Maker] = {**fuzz_runs.KINDS, **fuzz_searches.KINDS}
 """Every kind of input."""
 
 

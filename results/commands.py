@@ -41,10 +41,10 @@ def run(arguments: Sequence[str]) -> int:
         with warnings.catch_warnings(record=True) as caught:
             status: int = options.command(options)
         for message in dict.fromkeys(str(warning.message) for warning in caught):
-            print(f"warning: {message}", file=sys.stderr)
+            print(_printable(f"warning: {message}"), file=sys.stderr)
         return status
     except InputError as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(_printable(f"error: {error}"), file=sys.stderr)
         return ExitStatus.WRONG
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -175,7 +175,7 @@ def _write_table(frame: pd.DataFrame, kind: str, output: str | None) -> None:
 
 def _print_notes(notes: Sequence[str]) -> None:
     for note in notes:
-        print(f"note: {note}", file=sys.stderr)
+        print(_printable(f"note: {note}"), file=sys.stderr)
 
 
 def _print_table(frame: pd.DataFrame, extra: Sequence[str]) -> None:
@@ -185,8 +185,13 @@ def _print_table(frame: pd.DataFrame, extra: Sequence[str]) -> None:
     if "error" in shown:
         shown["error"] = shown["error"].str.replace(r"\s+", " ", regex=True).str.slice(0, 60)
     shown = shown.astype(object).where(shown.notna(), "–")
-    print(shown.to_string(index=False, float_format=_plain_number))
+    print(_printable(shown.to_string(index=False, float_format=_plain_number)))
 
 
 def _plain_number(value: float) -> str:
     return f"{value:.0f}" if abs(value) >= 1000 else f"{value:.4g}"
+
+
+def _printable(text: str) -> str:
+    """Text of a run folder for a terminal: what would command it, or turn its writing round, is a question mark."""
+    return "".join(letter if letter.isprintable() or letter == "\n" else "?" for letter in text)

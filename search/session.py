@@ -31,6 +31,7 @@ from search.tune.dashboard import Ray, dead_process, start_ray, stop_ray, token_
 from search.tune.forked import SERVER_COMMAND
 from search.tune.worker_process import WORKER_COMMAND, WorkerSettings
 from timellm.contract.config import RunConfig
+from timellm.contract.errors import InputError
 from timellm.contract.job import Launch
 
 INTERRUPTED = "The search was interrupted by the user. Go on with --resume."
@@ -212,16 +213,27 @@ class Session:
         )
 
     def _earlier_plan(self) -> Plan | None:
-        """The plan of an earlier session; None if there is none."""
+        """The plan of an earlier session; None if there is none.
+
+        Raises:
+            InputError: If the manifest holds one that no search has written.
+        """
         fidelity = self._manifest.values.get("fidelity")
         if not fidelity:
             return None
         expected = self._manifest.values.get("expected") or {}
         spending = None
-        if self._manifest.values.get("clocks") == "apart":
-            spending = Spending(**(expected.get("spending") or Spending.unknown().to_dict()))
+        try:
+            if self._manifest.values.get("clocks") == "apart":
+                spending = Spending(**(expected.get("spending") or Spending.unknown().to_dict()))
+            earlier = Fidelity(**fidelity)
+        except TypeError as error:
+            said = str(error).removeprefix("Fidelity.__init__() ").removeprefix("Spending.__init__() ")
+            raise InputError(
+                f"The plan in {self._prepared.folder.manifest} must be a search's own, but {said}."
+            ) from None
         return Plan(
-            fidelity=Fidelity(**fidelity),
+            fidelity=earlier,
             trial_seconds=expected.get("baseline_seconds"),
             trials=expected.get("trials"),
             spending=spending,

@@ -51,6 +51,17 @@ class ErrorTraining:
 
 
 _FIELDS = {field.name for field in fields(ErrorTraining)}
+_NUMBERS = ("train_samples", "val_samples", "val_mse", "val_mae", "seconds", "steps")
+_TYPES: Mapping[str, type | tuple[type, ...]] = {
+    "trial_id": str,
+    "config": dict,
+    "seed": int,
+    "state": str,
+    "curve": list,
+    "examples": list,
+    **dict.fromkeys(_NUMBERS, (int, float)),
+}
+"""What a line must hold under a name, where it has one: the file may be another's, or edited."""
 
 
 def load_errors(path: RunFolder | Path) -> tuple[ErrorTraining, ...]:
@@ -102,7 +113,23 @@ def _parsed(line: str) -> ErrorTraining | None:
     try:
         values = json.loads(line)
         config = values["config"]
+        if any(not _is_of(kind, values.get(name)) for name, kind in _TYPES.items()) or not _is_drawable(values):
+            return None
         kept = {name: value for name, value in values.items() if name in _FIELDS and value is not None}
         return ErrorTraining(**{**kept, "config": config, "numbers": set_key(config), "seed": int(values["seed"])})
     except (ValueError, TypeError, KeyError, AttributeError):
         return None
+
+
+def _is_of(kind: type | tuple[type, ...], value: Any) -> bool:
+    return value is None or (isinstance(value, kind) and not isinstance(value, bool))
+
+
+def _is_drawable(values: Mapping[str, Any]) -> bool:
+    """Whether the curve and the example windows hold numbers where a plot needs them."""
+    points = [point.get(name) for point in values.get("curve") or () for name in ("step", "val_mse")]
+    series = [one.get(name) for one in values.get("examples") or () for name in ("history", "truth", "forecast")]
+    series += [one.get("naive") or [] for one in values.get("examples") or ()]
+    numbers = [number for one in series if isinstance(one, list) for number in one]
+    is_number = [isinstance(number, int | float) and not isinstance(number, bool) for number in points + numbers]
+    return all(is_number) and all(isinstance(one, list) for one in series)

@@ -1,10 +1,12 @@
 """The trials table on disk and as a DataFrame."""
 
-import io
+import hashlib
 import os
+import re
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
+from pathlib import Path as FilePath
 from typing import Any
 
 import pandas as pd
@@ -31,6 +33,12 @@ Path = str | os.PathLike[str]
 MAX_IDS = 5
 """Repeated trial ids that an error names."""
 
+_TRIAL_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
+"""Trial ids name folders and stand in files that are read and run."""
+_KNOB = re.compile(r"[a-z][a-z0-9_]{0,99}")
+_CSV_DIGEST = "trials_csv"
+"""Attribute of the Parquet file: SHA-256 of the CSV file that was written with it."""
+
 
 def write_trials(folder: RunFolder | Path, rows: Sequence[Mapping[str, Any]]) -> None:
     """Replace trials.csv and trials.parquet; a failed write leaves the old files.
@@ -46,9 +54,9 @@ def write_trials(folder: RunFolder | Path, rows: Sequence[Mapping[str, Any]]) ->
     """
     folder = folder if isinstance(folder, RunFolder) else RunFolder(folder)
     frame = typed_table(rows, _defaults_of(folder))
-    csv = io.StringIO()
-    frame.to_csv(csv, index=False, date_format="%Y-%m-%dT%H:%M:%S.%f+00:00")
-    replace_files({folder.trials_parquet: to_parquet(frame), folder.trials_csv: csv.getvalue()})
+    csv = frame.to_csv(index=False, date_format="%Y-%m-%dT%H:%M:%S.%f+00:00").encode()
+    frame.attrs[_CSV_DIGEST] = hashlib.sha256(csv).hexdigest()
+    replace_files({folder.trials_parquet: to_parquet(frame), folder.trials_csv: csv})
 
 
 def load_trials(paths: Path | Sequence[Path]) -> pd.DataFrame:
@@ -119,6 +127,10 @@ def _require_own_ids(frame: pd.DataFrame) -> None:
         ValueError: Naming the trial_id used twice and the number of rows without one.
     """
     ids = frame["trial_id"]
+    odd = [value for value in ids.dropna() if not _TRIAL_ID.fullmatch(value)]
+    if odd:
+        shown = ", ".join(repr(value[:40]) for value in odd[:MAX_IDS])
+        raise ValueError(f"A trial_id must be letters, digits, dots, dashes and underscores, got {shown}.")
     problems = []
     if ids.isna().any():
         problems.append(f"{ids.isna().sum()} without one")
@@ -192,9 +204,10 @@ def _number(value: Any) -> float:
 
 
 def _boolean(value: Any) -> bool:
-    if str(value) not in ("True", "False"):
+    word = str(value).lower()  # spreadsheets write TRUE
+    if word not in ("true", "false"):
         raise ValueError(value)
-    return str(value) == "True"
+    return word == "true"
 
 
 def _time(value: Any) -> datetime:
@@ -221,24 +234,72 @@ _WORDS: dict[Kind, str] = {
 
 
 def _load_one(folder: RunFolder, manifest: Mapping[str, Any]) -> pd.DataFrame:
-    problems = []
-    found = [path for path in (folder.trials_parquet, folder.trials_csv) if path.is_file()]
-    for path in found:
+    """The table of a folder; where its two files were not written together, the one that was changed last.
+
+    Raises:
+        InputError: If neither file can be read.
+    """
+    defaults = manifest.get("run_defaults") or {}
+    read: dict[FilePath, pd.DataFrame] = {}
+    problems: list[str] = []
+    for path in (folder.trials_parquet, folder.trials_csv):
+        if not path.is_file() or (read and _is_unchanged(folder, read[folder.trials_parquet])):
+            continue
         try:
-            raw = pd.read_parquet(path) if path.suffix == ".parquet" else _read_csv(path)
-            values = {str(name): raw[name].astype(object).tolist() for name in raw}
-            lacking = {name: [None] * len(raw) for name in BY_NAME if name not in values}
-            frame = _typed(_ordered({**values, **lacking}), len(raw), manifest.get("run_defaults") or {})
-            _require_own_ids(frame)
+            read[path] = _read(path, defaults)
         except (OSError, ValueError, KeyError) as error:
             problems.append(f"{path} cannot be read as a trials table: {' '.join(str(error).split())[:300]}")
-            continue
+    if not read:
         if problems:
-            warnings.warn(f"{problems[0]}. {path.name} is used instead.", stacklevel=3)
-        return frame
+            raise InputError(problems)
+        return typed_table([], defaults)
+    path, note = _newest(list(read), read)
     if problems:
-        raise InputError(problems)
-    return typed_table([])
+        note = f"{problems[0]}. {path.name} is used instead."
+    if note:
+        warnings.warn(note, stacklevel=3)
+    frame = read[path]
+    frame.attrs.clear()
+    return frame
+
+
+def _is_unchanged(folder: RunFolder, frame: pd.DataFrame) -> bool:
+    """Whether the CSV file is the one that a table from the Parquet file was written with."""
+    try:
+        return frame.attrs.get(_CSV_DIGEST) == hashlib.sha256(folder.trials_csv.read_bytes()).hexdigest()
+    except OSError:
+        return False
+
+
+def _newest(paths: Sequence[FilePath], read: Mapping[FilePath, pd.DataFrame]) -> tuple[FilePath, str | None]:
+    """Of two files with different tables the one that was changed last, and a sentence that says so."""
+    if len(paths) == 1 or _are_equal(*(read[path] for path in paths)):
+        return paths[0], None
+    *_, other, path = sorted(paths, key=lambda path: (path.stat().st_mtime_ns, path.suffix == ".csv"))
+    return path, f"{path} was edited, it differs from {other.name}; it was changed last, so it is used."
+
+
+def _are_equal(one: pd.DataFrame, other: pd.DataFrame) -> bool:
+    return set(one) == set(other) and one.equals(other[list(one)])
+
+
+def _read(path: FilePath, defaults: Mapping[str, Any]) -> pd.DataFrame:
+    """The table of one file, with every column.
+
+    Raises:
+        ValueError: If it is none.
+        OSError: If it cannot be read.
+    """
+    raw = pd.read_parquet(path) if path.suffix == ".parquet" else _read_csv(path)
+    values = {str(name): raw[name].astype(object).tolist() for name in raw}
+    odd = [name for name in knob_columns(values) if not _KNOB.fullmatch(knob_name(name))]
+    if odd:
+        raise ValueError(f"a setting's name is letters, digits and underscores, got {', '.join(map(repr, odd))}")
+    lacking = {name: [None] * len(raw) for name in BY_NAME if name not in values}
+    frame = _typed(_ordered({**values, **lacking}), len(raw), defaults)
+    _require_own_ids(frame)
+    frame.attrs[_CSV_DIGEST] = raw.attrs.get(_CSV_DIGEST)
+    return frame
 
 
 def _ordered(values: Mapping[str, list[Any]]) -> dict[str, list[Any]]:

@@ -76,7 +76,7 @@ class Manifest:
             "trials": plan.trials,
             "spending": spending,
         }
-        self.values["notes"] = list(dict.fromkeys([*self.values.get("notes", ()), *notes]))
+        self.values["notes"] = list(dict.fromkeys([*(self.values.get("notes") or ()), *notes]))
 
     @property
     def elapsed_before(self) -> float:
@@ -95,11 +95,12 @@ class Manifest:
             rows: The table so far.
             status: running, finished or interrupted.
         """
-        complete = [row for row in rows if row["state"] == State.COMPLETE]
-        if self.values["baseline_trial_id"] is None:
+        objectives = (SECONDS_PER_EPOCH, VAL_MSE)
+        complete = [row for row in rows if row["state"] == State.COMPLETE and None not in map(row.get, objectives)]
+        if self.values.get("baseline_trial_id") is None:
             found = next((row["trial_id"] for row in rows if row["source"] == BASELINE), None)
             self.values["baseline_trial_id"] = found
-        if self.values["reference_point"] is None and complete:
+        if self.values.get("reference_point") is None and complete:
             self.values["reference_point"] = {
                 SECONDS_PER_EPOCH: REFERENCE_SECONDS * complete[0][SECONDS_PER_EPOCH],
                 VAL_MSE: REFERENCE_MSE * complete[0][VAL_MSE],

@@ -3,9 +3,9 @@
 import argparse
 import dataclasses
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, NoReturn
+from typing import Any, NoReturn, get_args, get_origin, get_type_hints
 
 from results.analysis.pareto import MOST_TIME_WEIGHT
 from search.decide.clocks.schedulers import SCHEDULERS
@@ -81,6 +81,41 @@ def parse(arguments: Sequence[str]) -> tuple[Options, set[str]]:
     given = vars(_parser(argparse.SUPPRESS).parse_args(arguments))
     values["set"] = tuple(values["set"] or ())
     return Options(**values), set(given)
+
+
+def option_problems(values: Mapping[str, Any]) -> list[str]:
+    """What is wrong with options that were kept as JSON: of another type, or no value that the flag takes."""
+    problems, words = [], []
+    for name, kind in get_type_hints(Options).items():
+        value = values.get(name)
+        if value is None or value is False:
+            continue
+        if not _is_of(kind, value):
+            problems.append(f"{name} is {shortened(repr(value))}")
+        elif name == "set":
+            words += [f"--set={text}" for text in value]
+        elif value is True:
+            words.append(f"--{name}")
+        else:
+            words.append(f"--{name}={f'{value:f}' if isinstance(value, float) else value}")
+    if not problems:
+        try:
+            parse(words)
+        except InputError as error:
+            problems = [str(error)]
+    return problems
+
+
+def _is_of(kind: Any, value: Any) -> bool:
+    """Whether a JSON value is of a field's type; a whole number is a number too."""
+    kinds = get_args(kind) if not isinstance(kind, type) or get_args(kind) else (kind,)
+    if isinstance(value, list | tuple):
+        return tuple in (get_origin(one) for one in (kind, *kinds)) and all(isinstance(item, str) for item in value)
+    if isinstance(value, bool):
+        return bool in kinds
+    return isinstance(value, tuple(one for one in kinds if isinstance(one, type))) or (
+        float in kinds and isinstance(value, int)
+    )
 
 
 def seconds_of(text: str) -> float:

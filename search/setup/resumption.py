@@ -5,7 +5,8 @@ import fcntl
 import os
 import re
 import sys
-from collections.abc import Iterator, Mapping
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from search.decide.ledger import Ledger
 from search.decide.propose.study import set_damaged_aside
 from search.setup.leftovers import remove_drafts
 from search.setup.manifest import Manifest
-from search.setup.options import Options
+from search.setup.options import Options, option_problems
 from search.setup.preparation import Preparation
 from timellm.contract.columns import knob_column
 from timellm.contract.config import RunConfig
@@ -45,6 +46,8 @@ def earlier_options(options: Options, given: set[str], folder: RunFolder) -> Opt
     earlier = folder.read_manifest().get("options") or {}
     known = {field.name for field in dataclasses.fields(Options)}
     kept = {name: value for name, value in earlier.items() if name in known}
+    if wrong := option_problems(kept):
+        raise InputError(f"{folder.manifest} must hold the options of a search, but {'; '.join(wrong)}.")
     kept["set"] = tuple(kept.get("set") or ())
     problems = []
     for name in given - _RAISED - _OF_THE_MACHINE:
@@ -82,15 +85,25 @@ def open_run(prepared: Preparation) -> tuple[Manifest, Ledger]:
         manifest = Manifest(folder, folder.read_manifest())
         _require_same(manifest.values, prepared)
         manifest.describe(**description)  # type: ignore[arg-type]
-        ledger = Ledger.reopen(folder, options.time_weight)
+        with warnings.catch_warnings(record=True) as caught:
+            ledger = Ledger.reopen(folder, options.time_weight)
         _require_rows(ledger, prepared)
+        if said := list(dict.fromkeys(str(warning.message) for warning in caught)):
+            _keep(said, manifest)
+            ledger.write()  # both files hold the table again that is gone on with
         if ledger.rows and (note := set_damaged_aside(folder.study)):
-            manifest.values["notes"] = [*(manifest.values.get("notes") or ()), note]
-            print(note, file=sys.stderr)
+            _keep([note], manifest)
         manifest.update(ledger.rows)
         return manifest, ledger
     except OSError as error:
         raise InputError(f"The run folder must be writable, but {folder.path} is not: {error.strerror}.") from None
+
+
+def _keep(notes: Sequence[str], manifest: Manifest) -> None:
+    """Say what was found in a run folder, and keep it."""
+    manifest.values["notes"] = [*(manifest.values.get("notes") or ()), *notes]
+    for note in notes:
+        print(note, file=sys.stderr)
 
 
 def _require_rows(ledger: Ledger, prepared: Preparation) -> None:

@@ -1,10 +1,17 @@
 """Holds a manifest against the types of its keys, because a run folder may be another's, edited or cut off."""
 
 import math
+import re
 from collections.abc import Mapping
 from typing import Any
 
 _NUMBER = "a finite number of at least 0"
+_SETTINGS = "an object of settings"
+_SETTING = re.compile(r"[a-z][a-z0-9_]{0,99}")
+_RUN_COMMAND = "python timellm/run_main.py, with PyTorch's launcher before it or without"
+_LAUNCHED = re.compile(
+    r"python (-m torch\.distributed\.run --standalone --nproc_per_node [0-9]{1,4} )?timellm/run_main\.py"
+)
 _KINDS: dict[str, str] = {
     "name": "text",
     "status": "text",
@@ -21,25 +28,28 @@ _KINDS: dict[str, str] = {
     "fidelity": "an object",
     "expected": "an object",
     "reference_point": "an object of numbers",
+    "time_spent": "an object of numbers",
+    "features": "a list of texts",
+    "clocks": "text",
     "machine": "an object",
     "versions": "an object",
     "data": "an object",
     "backbone": "an object",
-    "run_defaults": "an object",
-    "run_config": "an object",
+    "run_defaults": _SETTINGS,
+    "run_config": _SETTINGS,
     "options": "an object",
     "notes": "a list of texts",
     "command": "a list of texts",
-    "train_command": "a list of texts",
+    "train_command": _RUN_COMMAND,
     "controls": "a list of objects",
 }
 _INSIDE: dict[str, Mapping[str, str]] = {
     "space": {
-        "fixed": "an object",
-        "baseline": "an object",
-        "plans": "an object",
+        "fixed": _SETTINGS,
+        "baseline": _SETTINGS,
+        "plans": "an object of such objects",
     },
-    "expected": {"baseline_seconds": _NUMBER, "trials": _NUMBER},
+    "expected": {"baseline_seconds": _NUMBER, "trials": _NUMBER, "spending": "an object"},
     "fidelity": {"kind": "text", "train_samples": _NUMBER, "val_samples": _NUMBER},
     "data": {
         "name": "text",
@@ -73,6 +83,12 @@ def _is(kind: str, value: Any) -> bool:
         return isinstance(value, str)
     if kind == _NUMBER:
         return _is_number(value) and value >= 0
+    if kind == _RUN_COMMAND:
+        return _is("a list of texts", value) and _LAUNCHED.fullmatch(" ".join(value)) is not None
+    if kind == _SETTINGS:
+        return isinstance(value, dict) and all(map(_SETTING.fullmatch, value))
+    if kind == "an object of such objects":
+        return isinstance(value, dict) and all(_is(_SETTINGS, item) for item in value.values())
     if kind.startswith("a list"):
         inside = dict if kind.endswith("objects") else str
         return isinstance(value, list) and all(isinstance(item, inside) for item in value)
