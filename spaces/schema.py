@@ -21,7 +21,7 @@ def find_problems(raw: Mapping[str, Any]) -> list[str]:
     Args:
         raw: What the TOML parser returned.
     """
-    problems = [f"{name} is no section; a space has {', '.join(SECTIONS)}" for name in raw if name not in SECTIONS]
+    problems = [f"{name} is not a section; a space has {', '.join(SECTIONS)}" for name in raw if name not in SECTIONS]
     tables = {name: raw.get(name, {}) for name in SECTIONS if name != "exclude"}
     problems += [f"{name} must be a table, got {value!r}" for name, value in tables.items() if not _is_table(value)]
     tables = {name: value if _is_table(value) else {} for name, value in tables.items()}
@@ -54,7 +54,7 @@ def unknown_knob(name: str) -> str:
     """A sentence's end that says a knob is unknown, and which it may have meant."""
     near = difflib.get_close_matches(name, KNOWN, n=3, cutoff=0.5)
     hint = f"did you mean {' or '.join(near)}?" if near else f"known are {', '.join(KNOWN)}"
-    return f"is no knob; {hint}"
+    return f"is not a knob; {hint}"
 
 
 def _value_problems(section: str, values: Mapping[str, Any], known: set[str]) -> Iterator[str]:
@@ -62,7 +62,7 @@ def _value_problems(section: str, values: Mapping[str, Any], known: set[str]) ->
         if name not in KNOWN:
             yield f"{section}.{name} {unknown_knob(name)}"
         elif name not in known:
-            yield f"{section}.{name} is no knob of this space; add [knobs.{name}] or write it under [fixed]"
+            yield f"{section}.{name} is not a knob of this space; add [knobs.{name}] or write it under [fixed]"
         elif problem := KNOWN[name].problem(value):
             yield f"{section}.{name} {problem}"
 
@@ -120,7 +120,7 @@ def _listed_problems(key: str, name: str, raw: Mapping[str, Any]) -> Iterator[st
 
 def _range_problems(key: str, name: str, raw: Mapping[str, Any]) -> Iterator[str]:
     if KNOBS[name].kind not in ("whole", "number"):
-        yield f"{key} must list its values, for it has no range"
+        yield f"{key} must list its values, because it has no range"
         return
     bad = False
     for end in ("low", "high"):
@@ -173,7 +173,7 @@ def _first_trials_problems(tables: Mapping[str, Any]) -> Iterator[str]:
         if not plan.strip() or not plan.isprintable() or len(plan) > _LONGEST_PLAN:
             yield f"plans.{plan[:80]!r} must have a name of at most {_LONGEST_PLAN} characters that can be printed"
         if plan in ("baseline", "sampler", "confirm"):
-            yield f"plans.{plan} must have another name, for {plan} is a source of its own"
+            yield f"plans.{plan} must have another name, because {plan} is a source of its own"
         if not _is_table(values):
             yield f"plans.{plan} must be a table of knobs, got {values!r}"
         else:

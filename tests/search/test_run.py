@@ -310,7 +310,7 @@ def test_a_dry_run_trains_and_writes_nothing(tmp_path):
     ("arguments", "message"),
     [
         (["--space", "sped"], "--space must be one of"),
-        (["--set", "batchsize=3"], "batchsize is no knob; did you mean batch_size"),
+        (["--set", "batchsize=3"], "batchsize is not a knob; did you mean batch_size"),
         (["--resume", "nothing"], "--resume must name a run"),
         (["--resume", ""], "--resume must be letters, digits, dots, dashes and underscores, 100 at most, got ''"),
         (["--name", ""], "--name must be letters, digits, dots, dashes and underscores, 100 at most, got ''"),

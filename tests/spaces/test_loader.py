@@ -94,10 +94,10 @@ def test_every_problem_of_a_file_is_reported_at_once_with_file_and_key(tmp_path)
         load(tmp_path, text)
     found = "\n".join(caught.value.problems)
     for key in (
-        "knob is no section",
+        "knob is not a section",
         "space.name must",
         "space.title is unknown",
-        "fixed.learning_rte is no knob; did you mean learning_rate",
+        "fixed.learning_rte is not a knob; did you mean learning_rate",
         "knobs.batch_size is also in [fixed]",
         "knobs.batch_size.values must be at least 1, got 0",
         "knobs.batch_size.values must differ, got 16 twice",
@@ -108,7 +108,7 @@ def test_every_problem_of_a_file_is_reported_at_once_with_file_and_key(tmp_path)
         "knobs.precision.needs.fp16 must be one of cuda",
         "baseline.precision must be one of the knob's values (fp32, bf16), got 'fp16'",
         "plans.sampler must have another name",
-        "plans.sampler.d_ff is no knob of this space",
+        "plans.sampler.d_ff is not a knob of this space",
         "exclude[1].reason must say why",
         "search.speed is unknown",
     ):

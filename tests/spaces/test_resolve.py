@@ -131,13 +131,13 @@ def test_set_fixes_narrows_and_adds_knobs_for_every_trial():
 @pytest.mark.parametrize(
     ("texts", "message"),
     [
-        (["batchsize=3"], r"batchsize is no knob; did you mean batch_size"),
+        (["batchsize=3"], r"batchsize is not a knob; did you mean batch_size"),
         (["batch_size"], r"must look like knob=value"),
         (["batch_size="], r"must look like knob=value"),
         (["batch_size=8,x"], r"batch_size must be a whole number, got 'x'"),
         (["batch_size=8", "batch_size=9"], r"must name a knob once"),
         (["seq_len=48,96"], r"can be fixed to one value but not searched"),
-        (["a=1", "precision=int8"], r"a is no knob.*precision must be one of"),
+        (["a=1", "precision=int8"], r"a is not a knob.*precision must be one of"),
     ],
 )
 def test_a_wrong_set_is_refused(texts, message):
