@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from search.decide.ledger import Ledger
-from search.decide.propose.study import set_damaged_aside
+from search.decide.propose.storage import set_damaged_aside
 from search.setup.leftovers import remove_drafts
 from search.setup.manifest import Manifest
 from search.setup.options import Options, option_problems
@@ -73,7 +73,7 @@ def open_run(prepared: Preparation) -> tuple[Manifest, Ledger]:
     description = {"options": options, "space": prepared.space, "facts": prepared.facts, "config": prepared.config}
     try:
         folder.path.mkdir(parents=True, exist_ok=True)
-        _lock(folder)
+        lock(folder)
         remove_drafts(folder.path)
         if options.resume is None:
             if folder.manifest.exists():
@@ -129,7 +129,7 @@ def leave_run(folder: RunFolder, manifest: Manifest, ledger: Ledger) -> None:
         folder.manifest.unlink(missing_ok=True)
 
 
-def _lock(folder: RunFolder) -> None:
+def lock(folder: RunFolder) -> None:
     """Keep other searches out of a run folder for as long as this process lives.
 
     Raises:

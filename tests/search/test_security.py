@@ -81,7 +81,7 @@ def test_a_path_that_is_too_long_for_sockets_is_no_obstacle(tmp_path, monkeypatc
 
 @pytest.mark.parametrize("folder", ["100%20", "what?mode=ro", "a#b", "{0} 'it'"])
 def test_a_study_lies_where_it_shall_whatever_the_folder_is_called(tmp_path, folder):
-    from search.decide.propose.study import open_storage
+    from search.decide.propose.storage import open_storage
 
     (tmp_path / folder).mkdir()
     storage = open_storage(tmp_path / folder / "study.db")

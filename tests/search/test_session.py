@@ -6,7 +6,7 @@ import pytest
 
 from search.setup.options import parse
 from search.setup.preparation import run_folder
-from search.setup.resumption import _lock
+from search.setup.resumption import lock
 from search.tune import dashboard
 from timellm.contract.errors import InputError
 from timellm.contract.layout import RunFolder
@@ -19,15 +19,15 @@ def test_a_run_folder_belongs_to_one_search(tmp_path):
     with folder.lock.open("w") as other:
         fcntl.flock(other, fcntl.LOCK_EX)
         with pytest.raises(InputError, match="belongs to one search, but another one runs in"):
-            _lock(folder)
-    _lock(folder)
-    _lock(folder)  # by the same process
+            lock(folder)
+    lock(folder)
+    lock(folder)  # by the same process
 
 
 def test_a_name_whose_search_never_began_is_free_again(tmp_path):
     folder = RunFolder(tmp_path / "name")
     folder.path.mkdir()
-    _lock(folder)
+    lock(folder)
     options, _ = parse(["--runs_dir", str(tmp_path), "--name", "name"])
     assert run_folder(options).path == folder.path
     folder.manifest.write_text("{}")

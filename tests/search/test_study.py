@@ -7,7 +7,8 @@ from optuna.trial import TrialState
 
 from search.decide.propose.objective import Objective
 from search.decide.propose.samplers import SAMPLERS, make_sampler
-from search.decide.propose.study import SearchStudy, StudyOptions, set_damaged_aside
+from search.decide.propose.storage import set_damaged_aside
+from search.decide.propose.study import SearchStudy, StudyOptions
 from spaces import Knob, Space
 from spaces.space import Exclusion
 

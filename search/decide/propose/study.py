@@ -5,7 +5,6 @@ import copy
 import dataclasses
 import itertools
 import random
-import secrets
 import sqlite3
 import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -14,11 +13,11 @@ from pathlib import Path
 from typing import Any
 
 import optuna
-import sqlalchemy
 from optuna.trial import TrialState
 
 from search.decide.propose.objective import Objective, constraints
 from search.decide.propose.parameters import Parameter, encode, parameters, suggest
+from search.decide.propose.storage import open_storage
 from spaces import Knob, Space
 from spaces.knobs import Value
 from timellm.contract.columns import BASELINE, CONFIRM, SAMPLER, VAL_MSE, State
@@ -35,7 +34,7 @@ _DRAWS = 2000
 _FEW = 500
 """Configurations that are listed rather than drawn."""
 _COUNTABLE = 200_000
-_SECONDS_TO_WAIT, _SECONDS_TO_LEAVE = 60, 2
+_SECONDS_TO_LEAVE = 2
 """How long a database that somebody else writes is waited for, and one that somebody reads at the end."""
 
 
@@ -361,44 +360,6 @@ def _number(trial_id: str) -> int:
     """The number in a trial's name; 0 for a name of another form."""
     digits = trial_id.removeprefix("t")
     return int(digits) if digits.isdecimal() and len(digits) < 12 else 0
-
-
-def set_damaged_aside(path: Path) -> str | None:
-    """Move a study's file that is none out of the way, so that it is rebuilt from the table.
-
-    Returns:
-        What was done, in words; None if the file is sound.
-    """
-    if not path.exists():
-        return f"{path.name} is missing; the study is rebuilt from the table."
-    try:
-        with contextlib.closing(sqlite3.connect(path, timeout=_SECONDS_TO_WAIT)) as connection:
-            if connection.execute("PRAGMA quick_check").fetchone() == ("ok",):
-                connection.execute("SELECT count(*) FROM studies, trials, trial_values, version_info").fetchone()
-                return None
-    except sqlite3.Error:
-        pass
-    aside = path.with_name(f"{path.name}.damaged-{secrets.token_hex(3)}")
-    path.rename(aside)
-    for more in ("-wal", "-shm", "-journal"):
-        path.with_name(path.name + more).unlink(missing_ok=True)
-    return f"{path.name} is damaged and was moved to {aside.name}; the study is rebuilt from the table."
-
-
-def open_storage(path: Path) -> optuna.storages.RDBStorage:
-    """A study's SQLite file, written ahead: a trial's dozen small commits then take milliseconds, not a second."""
-    url = sqlalchemy.URL.create("sqlite", database=str(path)).render_as_string(hide_password=False)
-    url = url.replace("{", "{{").replace("}", "}}")  # Optuna takes it for a template
-    storage = optuna.storages.RDBStorage(url, engine_kwargs={"connect_args": {"timeout": _SECONDS_TO_WAIT}})
-
-    @sqlalchemy.event.listens_for(storage.engine, "connect")
-    def configure(connection: Any, record: Any) -> None:
-        with contextlib.suppress(sqlite3.OperationalError):  # a reader keeps the mode as it is
-            connection.execute("PRAGMA journal_mode=WAL")
-        connection.execute("PRAGMA synchronous=NORMAL")
-
-    storage.engine.dispose()
-    return storage
 
 
 def settings_of(row: Mapping[str, Any], space: Space) -> Settings:
