@@ -249,7 +249,8 @@ def _edit_csv(draw: random.Random, run: RunFolder) -> None:
 
 
 def _cell(draw: random.Random) -> str:
-    return " ".join(str(draw.choice(_NASTY)).splitlines()).replace(",", " ")
+    text = str(draw.choice(_NASTY))
+    return " ".join(text.splitlines()).replace(",", " ")
 
 
 def _damage_file(draw: random.Random, run: RunFolder) -> None:

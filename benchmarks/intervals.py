@@ -19,6 +19,7 @@ from benchmarks.runner import Benchmark
 from timellm.check import check_run
 from timellm.contract.config import RunConfig
 from timellm.contract.errors import InputError
+from timellm.contract.layout import TrialFolder
 from timellm.data import Split, load_data, stratified_subset
 from timellm.data.dates import season_of
 from timellm.forecasting.apart import flags_of
@@ -116,7 +117,7 @@ class IntervalsHeld(Benchmark):
 
 def _trained(config: RunConfig, threads: int, folder: Path) -> Path:
     """Train in a process of its own; its checkpoint."""
-    checkpoint = folder / "checkpoint.safetensors"
+    checkpoint = TrialFolder(folder).checkpoint
     flags = {**config.to_dict(), "num_threads": threads, "checkpoints": folder, "checkpoint": checkpoint}
     command = [sys.executable, str(FOLDER.parent / "timellm" / "run_main.py"), *flags_of(flags)]
     environment = {**os.environ, **worker_environment(threads), "PYTHONPATH": str(FOLDER.parent)}

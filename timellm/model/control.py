@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from timellm.contract.config import RunConfig
-from timellm.model.layers import FlattenHead, normalize_window
+from timellm.model.layers import FlattenHead, normalize_window, restore_scale
 from timellm.model.timellm import DTYPES, PromptBatch, Prototypes, build_patch_embedding, compiled
 
 
@@ -49,12 +49,12 @@ class PatchAttention(nn.Module):
 
     def forward(self, x: Tensor, prompt: PromptBatch, prototypes: Prototypes | None = None) -> Tensor:
         """Forecast scaled windows [windows, seq_len] as [windows, pred_len]; prompt and prototypes play no part."""
-        normed, mean, std = normalize_window(x.float())
+        normed, mean, inverse_std = normalize_window(x.float())
         enabled = self.config.is_half
         with torch.autocast(x.device.type, dtype=self.product_dtype if enabled else None, enabled=enabled):
             tokens = self.widen(self.patch_embedding(normed))  # [windows, patches, width]
             forecast = self.output_projection(self.norm(tokens + self._attend(tokens)))
-        return forecast.float() * std + mean
+        return restore_scale(forecast, mean, inverse_std)
 
     def _attend(self, tokens: Tensor) -> Tensor:
         windows, patches, _ = tokens.shape

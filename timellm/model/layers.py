@@ -1,5 +1,6 @@
 """The trained parts of Time-LLM around the frozen language model (Jin et al., arXiv 2310.01728, section 3)."""
 
+import functools
 import math
 
 import torch
@@ -17,11 +18,14 @@ def normalize_window(x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         x: Scaled windows [windows, seq_len].
 
     Returns:
-        The normalised windows [windows, seq_len], and mean and standard deviation [windows, 1].
+        The normalised windows [windows, seq_len], and mean and one over the standard deviation [windows, 1].
     """
-    mean = x.mean(dim=1, keepdim=True)
-    std = torch.sqrt(x.var(dim=1, keepdim=True, unbiased=False) + 1e-5)
-    return (x - mean) / std, mean, std
+    return torch.native_layer_norm(x, x.shape[1:], None, None, 1e-5)
+
+
+def restore_scale(forecast: Tensor, mean: Tensor, inverse_std: Tensor) -> Tensor:
+    """Undo `normalize_window` for forecasts [windows, pred_len] of any type; float32."""
+    return torch.addcdiv(mean, forecast, inverse_std)
 
 
 class TokenEmbedding(nn.Module):
@@ -32,9 +36,39 @@ class TokenEmbedding(nn.Module):
         self.tokenConv = nn.Conv1d(patch_len, d_model, 3, padding=1, padding_mode="circular", bias=False)
         nn.init.kaiming_normal_(self.tokenConv.weight, mode="fan_in", nonlinearity="leaky_relu")
 
-    def forward(self, patches: Tensor) -> Tensor:
-        """Embed patches [windows, patches, patch_len] as [windows, patches, d_model]."""
-        return self.tokenConv(patches.transpose(1, 2)).transpose(1, 2)
+    def forward(self, neighbours: Tensor) -> Tensor:
+        """Embed patches with the ones before and after them [..., patch_len * 3] as [..., d_model]."""
+        return F.linear(neighbours, self.tokenConv.weight.flatten(1))
+
+
+def patches_with_neighbours(x: Tensor, patch_len: int, stride: int) -> Tensor:
+    """What a convolution over the patches of windows reads for each of them.
+
+    Patches overlap, the window's end is repeated for one more of them, and they close into a circle.
+
+    Args:
+        x: Windows [..., seq_len].
+        patch_len: Length of a patch, time steps.
+        stride: Distance between the starts of neighbouring patches, time steps.
+
+    Returns:
+        For each patch its time steps, each between those of the patch before and of the patch after
+        [..., patches, patch_len * 3].
+    """
+    make = _new_places if torch.compiler.is_compiling() else _kept_places
+    places = make(x.shape[-1], patch_len, stride, x.device)
+    return x.index_select(-1, places).view(*x.shape[:-1], -1, 3 * patch_len)
+
+
+def _new_places(seq_len: int, patch_len: int, stride: int, device: torch.device) -> Tensor:
+    """Time steps that are read, as one list [patches * patch_len * 3]."""
+    patches = (seq_len + stride - patch_len) // stride + 1
+    own = torch.arange(patches).unsqueeze(1) * stride + torch.arange(patch_len)  # [patches, patch_len]
+    around = torch.stack((own.roll(1, 0), own, own.roll(-1, 0)), dim=2)
+    return around.clamp(max=seq_len - 1).flatten().to(device)
+
+
+_kept_places = functools.lru_cache(maxsize=16)(_new_places)
 
 
 class PatchEmbedding(nn.Module):
@@ -48,9 +82,7 @@ class PatchEmbedding(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Embed normalised windows [windows, seq_len] as [windows, patches, d_model]."""
-        padded = F.pad(x.unsqueeze(1), (0, self.stride), mode="replicate").squeeze(1)
-        patches = padded.unfold(1, self.patch_len, self.stride)  # [windows, patches, patch_len]
-        return self.dropout(self.value_embedding(patches))
+        return self.dropout(self.value_embedding(patches_with_neighbours(x, self.patch_len, self.stride)))
 
 
 class LeanDropout(nn.Dropout):
@@ -109,7 +141,7 @@ class ReprogrammingLayer(nn.Module):
             Tokens for the language model [windows, patches, d_llm].
         """
         windows, count, _ = patches.shape
-        queries = self._heads(self.query_projection(patches).flatten(0, 1))  # [n_heads, windows*patches, d_ff]
+        queries = self._heads(self.query_projection(patches.flatten(0, 1)))  # [n_heads, windows*patches, d_ff]
         dropout = self.dropout.p if self.training else 0.0
         if is_fused(queries):
             mixed = fused_attention(queries, keys, values, dropout)

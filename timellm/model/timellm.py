@@ -14,7 +14,7 @@ from transformers import PreTrainedModel
 from timellm.contract.config import RunConfig
 from timellm.model.checkpointing import RunBlock, checkpoint_on_device, checkpoint_on_host, run_as_it_is
 from timellm.model.frozen import frozen_blocks
-from timellm.model.layers import FlattenHead, PatchEmbedding, ReprogrammingLayer, normalize_window
+from timellm.model.layers import FlattenHead, PatchEmbedding, ReprogrammingLayer, normalize_window, restore_scale
 from timellm.model.mapping import MappingLayer
 from timellm.model.parts import part
 from timellm.model.reuse import PromptMemory, read_patches, remember
@@ -154,7 +154,7 @@ class TimeLLM(nn.Module):
         Returns:
             Scaled forecasts [windows, pred_len], float32.
         """
-        normed, mean, std = normalize_window(x.float())
+        normed, mean, inverse_std = normalize_window(x.float())
         keys, values = prototypes if prototypes is not None else self.prototypes()
         with self._outer_types():
             with part("reprogramming"), self._types():
@@ -163,7 +163,7 @@ class TimeLLM(nn.Module):
             hidden = self._read(words, prompt)
             with part("head"), self._types():
                 forecast = self.output_projection(hidden[..., : self.config.d_ff])
-        return forecast.float() * std + mean
+        return restore_scale(forecast, mean, inverse_std)
 
     def _read(self, words: Tensor, prompt: PromptBatch) -> Tensor:
         if self.config.prompt_prefix == "recompute":

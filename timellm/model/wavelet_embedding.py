@@ -8,7 +8,7 @@ from torch.nn import functional as F
 
 from timellm.contract.config import RunConfig
 from timellm.contract.errors import InputError
-from timellm.model.layers import TokenEmbedding
+from timellm.model.layers import TokenEmbedding, patches_with_neighbours
 
 
 class StationaryWaveletTransform(nn.Module):
@@ -98,9 +98,8 @@ class WaveletPatchEmbedding(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Embed normalised windows [windows, seq_len] as [windows, patches, d_model]."""
         coefficients = self.transform(x)[:, : self.bands]  # [windows, bands, seq_len]
-        padded = F.pad(coefficients, (0, self.stride), mode="replicate")
-        patches = padded.unfold(2, self.patch_len, self.stride)  # [windows, bands, patches, patch_len]
-        embedded = [embed(patches[:, band]) for band, embed in enumerate(self.band_embeddings)]
+        read = patches_with_neighbours(coefficients, self.patch_len, self.stride)
+        embedded = [embed(read[:, band]) for band, embed in enumerate(self.band_embeddings)]
         mixed = torch.einsum("b,bwpd->wpd", self.band_weights, torch.stack(embedded))
         return self.dropout(mixed)
 

@@ -123,8 +123,9 @@ class PlainEngine(Engine):
         return contextlib.nullcontext() if is_last else self._accelerator.no_sync(self.model)
 
     def backward(self, loss: Tensor, *, is_last: bool) -> None:
-        """Scaled in fp16."""
-        self._accelerator.backward(loss)
+        """Scaled in fp16; Accelerate itself would divide the loss by one."""
+        scaler = self._accelerator.scaler
+        (loss if scaler is None else scaler.scale(loss)).backward()
 
     def step(self) -> None:
         """Skip the update when a scaled fp16 gradient overflowed, as the gradient scaler decides."""

@@ -240,9 +240,8 @@ class Stepper:
             is_last = number == len(batches) - 1
             with engine.micro_batch(is_last=is_last):
                 with part("network"):
-                    forecast = engine.model(batch.x, prompt, leaves)[: len(batch.y)]
-                errors = F.mse_loss(forecast, batch.y, reduction="sum")
-                loss = errors / (len(group) * batch.y.shape[1])
+                    forecast = engine.model(batch.x, prompt, leaves)
+                loss = _share_of_error(forecast, batch.y, len(group))
                 total = loss.detach() if total is None else total + loss.detach()
                 engine.backward(loss if engine.world == 1 else loss * engine.world, is_last=is_last)
         if shared and leaves:
@@ -325,6 +324,13 @@ def shares(group: Tensor, rank: int, world: int, size: int) -> list[Tensor]:
     count = math.ceil(math.ceil(len(group) / world) / size)
     parts = micro_batches(group[rank::world], size) if rank < len(group) else []
     return parts + [group[:0]] * (count - len(parts))
+
+
+def _share_of_error(forecast: Tensor, y: Tensor, windows: int) -> Tensor:
+    """What a micro batch adds to the mean squared error over so many windows; rows beyond its own do not count."""
+    if len(y) == windows == len(forecast):
+        return F.mse_loss(forecast, y)
+    return F.mse_loss(forecast[: len(y)], y, reduction="sum") / (windows * y.shape[1])
 
 
 def _counting(batch: Batch, windows: int) -> Batch:
