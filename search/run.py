@@ -98,6 +98,9 @@ def _run(prepared: "Preparation", terminal: "Terminal", interrupts: Interrupts, 
         print(f"The search broke off: {failure}. Mend that and go on with --resume {folder.name}.", file=sys.stderr)
     if ended.is_interrupted:
         return ExitStatus.INTERRUPTED
+    if ended.refusal and not failure:
+        print(f"{ended.refusal} Mend that and go on with --resume {folder.name}.", file=sys.stderr)
+        return ExitStatus.WRONG
     return ExitStatus.DONE if is_usable and not failure else ExitStatus.NOTHING
 
 
@@ -116,7 +119,7 @@ def _conclude(
     """
     from search.screen.finish import finish
 
-    is_whole = not ended.is_interrupted and not ended.failure
+    is_whole = not ended.is_interrupted and not ended.failure and not ended.refusal
     try:
         with interrupts.held():
             ledger.write()

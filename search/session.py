@@ -45,11 +45,13 @@ class Ended:
         is_interrupted: Whether the user ended it.
         reason: Why no further trial was started.
         failure: What broke the search itself; None if nothing did.
+        refusal: Why nothing of it can be trained; None unless the baseline was refused as bad input.
     """
 
     is_interrupted: bool = False
     reason: str = ""
     failure: str | None = None
+    refusal: str | None = None
 
 
 class Screen:
@@ -166,7 +168,7 @@ class Session:
             )
         finally:
             self._terminal.end()
-        return Ended(is_interrupted=interrupts.count > 0, reason=loop.ended_because, failure=failure)
+        return Ended(interrupts.count > 0, reason=loop.ended_because, failure=failure, refusal=loop.refusal)
 
     def _loop(self, study: SearchStudy, screen: Screen) -> Loop:
         """The loop of this search, with what earlier sessions found."""

@@ -17,7 +17,8 @@ from search.decide.spend.costs import RunCosts
 from search.decide.spend.plan import Plan
 from search.decide.spend.planning import Planner
 from search.decide.standing import Standing
-from timellm.contract.columns import CONFIRM, State
+from timellm.contract.columns import BASELINE, CONFIRM, State
+from timellm.contract.job import BAD_INPUT
 from timellm.contract.numbers import numbers_key
 
 
@@ -67,6 +68,10 @@ class Endings:
         Raises:
             OSError: If the disk refuses.
         """
+        if self._is_baseline_refused(run, outcome):
+            reason = f"The baseline cannot be trained: {outcome.get('error')}"
+            self._now.refusal = self._now.stop_reason = reason
+            outcome = {**outcome, "state": str(State.INTERRUPTED), "error": reason}  # a resumed search tries it again
         if run.kind == "probe":
             self._take_plan(self._planner.from_probe(outcome, self._budget.left()))
         elif run.kind == "control":
@@ -88,6 +93,12 @@ class Endings:
             if row.get("time_from") == row["trial_id"]:
                 self._now.times.add(row["trial_id"], config, row)
         self._warm(plan)
+
+    def _is_baseline_refused(self, run: Run, outcome: Mapping[str, Any]) -> bool:
+        """Whether a run shows that the input is wrong, so that every other trial would fail too."""
+        if self._now.stop_reason or not outcome.get(BAD_INPUT):
+            return False
+        return run.kind == "probe" or (run.trial is not None and run.trial.proposal.source == BASELINE)
 
     def _take_plan(self, plan: Plan) -> None:
         if self._now.stop_reason:  # what an interrupted measurement leaves is a guess, not to be kept

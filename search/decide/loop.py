@@ -141,8 +141,13 @@ class Loop:
 
     @property
     def stop_reason(self) -> str | None:
-        """Why the search was ended from outside; None while it runs."""
+        """Why the search was ended before its end; None while it runs."""
         return self._now.stop_reason
+
+    @property
+    def refusal(self) -> str | None:
+        """Why nothing of this search can be trained: its baseline was refused as bad input. None otherwise."""
+        return self._now.refusal
 
     @property
     def time_spent(self) -> Mapping[str, float]:

@@ -28,7 +28,8 @@ class Standing:
         running: Runs that are out, by the folder of their job.
         queue: What follows for trials one of whose runs has ended.
         waiting: Trials whose error another trial's run is training.
-        stop_reason: Why the search was ended from outside; None while it runs.
+        stop_reason: Why the search was ended before its end; None while it runs.
+        refusal: Why nothing of this search can be trained; None unless the baseline was refused.
         run_config: The whole training run of a proposal.
         space: The resolved space.
     """
@@ -43,6 +44,7 @@ class Standing:
     queue: deque[tuple[Kind, Trial]] = field(default_factory=deque)
     waiting: list[Trial] = field(default_factory=list)
     stop_reason: str | None = None
+    refusal: str | None = None
 
     @property
     def is_together(self) -> bool:

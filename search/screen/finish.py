@@ -34,9 +34,10 @@ def finish(folder: RunFolder, terminal: Terminal) -> bool:
         terminal.say(f"No trial was completed, so nothing can be recommended. The reasons are in {folder.trials_csv}.")
         return False
     front = pareto_front(trials).astype(object)
+    rows = front.where(front.notna(), None).to_dict("records")
     terminal.summary(
         "Pareto front: no other trial is both faster and more accurate",
-        front.where(front.notna(), None).to_dict("records"),
+        [{str(name): value for name, value in row.items()} for row in rows],
         _sentences(recommendation, trials, folder),
     )
     return True

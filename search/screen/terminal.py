@@ -203,13 +203,13 @@ class _Output:
     """A stream whose reader may go away, as that of `search/run.py | head`: the search goes on without one.
 
     Args:
-        stream: Where to write; None for a standard output that was closed before the start.
+        stream: Where to write; None or a closed one where standard output was closed before the start.
     """
 
     encoding = "utf-8"
 
     def __init__(self, stream: IO[str] | None) -> None:
-        self._stream = stream
+        self._stream = None if stream is None or stream.closed else stream
         self.encoding = getattr(stream, "encoding", None) or "utf-8"
 
     def write(self, text: str) -> int:

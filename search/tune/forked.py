@@ -186,7 +186,7 @@ class ForkServers:
         key = (tuple(command), folder, tuple(sorted(environment.items())))
         try:
             server = self._server(key, command, folder, environment)
-            return server and server.fork(job, log)
+            return None if server is None else server.fork(job, log)
         except ServerLostError:
             self._servers[key] = None
             return None
@@ -202,8 +202,10 @@ class ForkServers:
     ) -> ForkServer | None:
         if sys.platform != "linux":
             return None
-        if key in self._servers and (self._servers[key] is None or not self._servers[key].is_lost):
-            return self._servers[key]
+        if key in self._servers:
+            known = self._servers[key]
+            if known is None or not known.is_lost:
+                return known
         for old in list(self._servers)[: 1 - _MOST_SERVERS]:
             server = self._servers.pop(old)
             if server is not None:

@@ -118,6 +118,8 @@ class LoopSearcher(Searcher):
             self.break_off(failure)
         try:
             self._loop.ended(job, outcome)
+            if self._loop.refusal and self._stop_by is None:
+                self.stop(self._loop.refusal)
         except Exception as problem:  # Tune would log it and go on, and lose the row
             self.break_off(f"{self._name(Path(job.run_dir))} could not be recorded ({error_words(problem)})")
 

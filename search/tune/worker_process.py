@@ -15,9 +15,9 @@ from typing import Any
 
 from search.tune.forked import SERVERS, ForkedProcess
 from timellm.contract.columns import State
-from timellm.contract.errors import last_line
+from timellm.contract.errors import ExitStatus, last_line
 from timellm.contract.files import write_atomically
-from timellm.contract.job import Ended, Job, Launch
+from timellm.contract.job import BAD_INPUT, Ended, Job, Launch
 from timellm.contract.layout import TrialFolder
 from timellm.machine.contention import LoadWatch
 from timellm.machine.cores import usable_cores
@@ -157,7 +157,10 @@ class WorkerProcess:
         self._process.wait()
 
     def outcome(self) -> dict[str, Any]:
-        """What it measured, once it has ended: the fields of result.json, `state` and `error` always among them."""
+        """What it measured, once it has ended: the fields of result.json, `state` and `error` always among them.
+
+        `BAD_INPUT` is among them, and true, where the worker refused its input.
+        """
         status = self._process.wait()
         self._sweep()
         result = _read_result(self._folder)
@@ -165,6 +168,8 @@ class WorkerProcess:
             result = {**self._last_validation(), **self._death(status)}
         elif result.get("state") == State.INTERRUPTED and self._asked_to_stop:
             result["error"] = self._asked_to_stop
+        elif status == ExitStatus.WRONG and result.get("state") == State.FAILED:
+            result[BAD_INPUT] = True
         result.setdefault("started_at", iso(self.started_at))
         if self._clock != "error":
             result.setdefault("timing_quality", self.timing_quality)

@@ -20,7 +20,7 @@ class Played:
         config = RunConfig(train_samples=128, val_samples=64).to_dict()
         self.jobs = [Job(config=config, run_dir=str(folder), threads=1) for folder in folders]
         self.running, self.outcomes, self.stop_reason, self.is_closed = [], [], None, False
-        self.refuses = False
+        self.refuses, self.refusal = False, None
 
     @property
     def is_running(self):
@@ -150,3 +150,14 @@ def test_what_tune_leaves_without_an_end_is_ended_with_the_search(tmp_path):
     searcher.close()
     assert loop.outcomes[0]["state"] == "interrupted"
     assert loop.is_closed
+
+
+def test_a_refused_baseline_ends_the_search_and_the_trials_beside_it(tmp_path):
+    searcher, loop = adapter(tmp_path, "t0001", "t0002", "t0003")
+    searcher.suggest("a")
+    searcher.suggest("b")
+    loop.refusal = "The baseline cannot be trained: the weights are damaged."
+    searcher.on_trial_complete("a", {OUTCOME: json.dumps({"state": "failed", "error": "the weights are damaged"})})
+    assert "damaged" in (tmp_path / "trials" / "t0002" / STOP_FILE).read_text()
+    assert searcher.suggest("c") == Searcher.FINISHED
+    assert searcher.failure is None

@@ -13,7 +13,7 @@ from search.tune.trainable import ask_to_stop, follow
 from search.tune.worker_process import WorkerProcess, WorkerSettings
 from tests.search.searching import FAKE_WORKER, ROOT, wait_for
 from timellm.contract.config import RunConfig
-from timellm.contract.job import Job
+from timellm.contract.job import BAD_INPUT, Job
 from timellm.contract.layout import TrialFolder
 
 CONFIG = RunConfig(batch_size=8, llm_layers=2).to_dict()
@@ -47,6 +47,14 @@ def test_a_worker_is_followed_to_its_result(folder, monkeypatch):
     assert outcome["state"] == "complete"
     assert outcome["timing_quality"] in ("clean", "contended")
     assert "threads 3" in folder.log.read_text()
+
+
+@pytest.mark.parametrize(("fault", "is_bad_input"), [("bad input", True), ("crash", None), ("diverged", None)])
+def test_a_worker_that_refused_its_input_says_so(folder, monkeypatch, fault, is_bad_input):
+    monkeypatch.setenv("FAKE_FAULTS", json.dumps({"batch_size=8": fault}))
+    outcome = start(folder).outcome()
+    assert outcome["state"] in ("failed", "diverged")
+    assert outcome.get(BAD_INPUT) is is_bad_input
 
 
 def test_files_of_an_earlier_attempt_do_not_count(folder, monkeypatch):

@@ -78,6 +78,18 @@ def test_damaged_weights_are_found_before_a_start(folder):
     assert "is damaged or not a weight file" in refusal(config)
 
 
+@pytest.mark.parametrize(
+    ("kind", "key"), [("gpt2", "activation_function"), ("llama", "hidden_act"), ("bert", "hidden_act")]
+)
+def test_an_unknown_activation_is_found_before_a_start(folder, kind, key):
+    config = tiny_config(folder, kind)
+    check_run(config)  # weights that were found sound do not excuse a later config.json
+    path = next(folder.rglob("config.json"))
+    path.write_text(json.dumps({**json.loads(path.read_text()), key: "swish9"}))
+    assert f"{key} in config.json of" in (said := refusal(config))
+    assert "got 'swish9'" in said
+
+
 def test_a_missing_tokenizer_is_found_before_a_start(folder):
     config = tiny_config(folder, "gpt2")
     for file in (folder / "gpt2").glob("tokenizer*"):

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from timellm.backbones.registry import Kind
-from timellm.backbones.source import BackboneSource, layer_problems, unusable_settings
+from timellm.backbones.source import BackboneSource, activation_problems, layer_problems, unusable_settings
 from timellm.backbones.weights import TensorReaders, tensor_readers, weight_files
 from timellm.cache import cache_dir
 from timellm.contract.errors import InputError
@@ -83,6 +83,8 @@ def _random(source: BackboneSource, config: "PretrainedConfig", dtype: "torch.dt
 
 
 def _new_model(source: BackboneSource, config: "PretrainedConfig", with_pooler: bool = True) -> "PreTrainedModel":
+    if problems := activation_problems(source):
+        raise InputError(problems)
     options = {} if with_pooler else {"add_pooling_layer": False}
     try:
         return _model_class(source.kind)(config, **options)

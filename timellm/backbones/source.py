@@ -88,6 +88,20 @@ class BackboneSource:
             raise InputError(unusable_settings(self, error)) from error
 
 
+def activation_problems(source: BackboneSource) -> list[str]:
+    """What is wrong with the activation function that config.json names; transformers looks it up when it builds."""
+    from transformers.activations import ACT2FN
+
+    key = "activation_function" if source.kind == "gpt2" else "hidden_act"
+    name = getattr(source.config, key)
+    if isinstance(name, str) and name in ACT2FN:
+        return []
+    return [
+        f"{key} in config.json of {source.label} must be an activation function of transformers, got {name!r}. "
+        f"Use one of {', '.join(sorted(ACT2FN))}: the one that the model was trained with."
+    ]
+
+
 def unusable_settings(source: BackboneSource, error: Exception) -> str:
     """The message for a config.json that no model can be built from."""
     return (
@@ -171,6 +185,7 @@ def check_backbone(config: RunConfig, source: BackboneSource) -> None:
             f"d_ff must be at most the hidden size of {name}, {hidden_size}, got {config.d_ff}. Use a smaller --d_ff."
         )
     problems += layer_problems(config.llm_layers, source)
+    problems += activation_problems(source)
     if config.prompt_prefix != "recompute" and not source.is_causal:
         problems.append(
             f"prompt_prefix {config.prompt_prefix} needs a causal language model, got {name}, which looks both ways. "

@@ -15,6 +15,9 @@ Clock = Literal["together", "time", "error"]
 
 CLOCKS: tuple[Clock, ...] = typing.get_args(Clock)
 
+BAD_INPUT = "is_bad_input"
+"""Field of a worker's outcome, beside those of its result: true where it refused its input."""
+
 MIN_TIMED_STEPS = 4
 """Optimizer steps that a timing is over, unless a job says otherwise."""
 

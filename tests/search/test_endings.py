@@ -1,0 +1,81 @@
+"""How the command of a search ends; the search itself is played."""
+
+import dataclasses
+import io
+import shutil
+import signal
+import sys
+
+import pytest
+
+from results import RunFolder
+from search.run import main
+from search.screen.terminal import Terminal
+from search.session import Ended, Session
+from search.setup import preparation
+from search.setup.options import parse
+
+
+ARGUMENTS = ("--space", "smoke", "--name", "n", "--fidelity", "64")
+
+
+@pytest.fixture(scope="module")
+def prepared(tmp_path_factory):
+    options, _ = parse([*ARGUMENTS, "--runs_dir", str(tmp_path_factory.mktemp("runs"))])
+    return preparation.prepare(options, preparation.run_folder(options))
+
+
+@pytest.fixture
+def command(tmp_path, monkeypatch, prepared):
+    """Runs the command; what its search does is given."""
+
+    def run(play) -> tuple[int, RunFolder]:
+        folder = RunFolder(tmp_path / "n")
+        monkeypatch.setattr(Session, "run", lambda session, interrupts: play(folder, interrupts))
+        monkeypatch.setattr(preparation, "prepare", lambda *given: dataclasses.replace(prepared, folder=folder))
+        return main([*ARGUMENTS, "--runs_dir", str(tmp_path)]), folder
+
+    return run
+
+
+def test_a_refused_baseline_is_one_line_and_status_2(command, capsys):
+    status, folder = command(lambda folder, interrupts: Ended(refusal="The baseline cannot be trained: no weights."))
+    assert status == 2
+    said = capsys.readouterr().err
+    assert said == "The baseline cannot be trained: no weights. Mend that and go on with --resume n.\n"
+    assert folder.read_manifest()["status"] == "interrupted"
+
+
+@pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGTERM, signal.SIGINT])
+def test_signals_end_a_search_in_good_order(command, number):
+    reasons = []
+
+    def play(folder, interrupts):
+        interrupts.on_interrupt = reasons.append
+        signal.raise_signal(number)
+        return Ended(is_interrupted=interrupts.count > 0)
+
+    status, folder = command(play)
+    assert (status, reasons) == (130, [False])
+    assert folder.read_manifest()["status"] == "interrupted"
+
+
+def test_a_run_folder_that_was_deleted_is_a_failure(command, capsys):
+    def play(folder, interrupts):
+        shutil.rmtree(folder.path)
+        return Ended()
+
+    status, _ = command(play)
+    assert status == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "was deleted while the search ran" in line
+
+
+@pytest.mark.parametrize("is_closed", [True, False])
+def test_a_closed_standard_output_is_written_to_no_more(monkeypatch, is_closed):
+    stream = io.StringIO()
+    stream.close()
+    monkeypatch.setattr(sys, "stdout", stream if is_closed else None)
+    terminal = Terminal()
+    terminal.say("a")
+    terminal.say("b")
