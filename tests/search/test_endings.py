@@ -15,7 +15,6 @@ from search.session import Ended, Session
 from search.setup import preparation
 from search.setup.options import parse
 
-
 ARGUMENTS = ("--space", "smoke", "--name", "n", "--fidelity", "64")
 
 
