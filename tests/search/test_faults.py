@@ -4,7 +4,6 @@ import contextlib
 import itertools
 import os
 import random
-import shutil
 import signal
 import subprocess
 import sys
@@ -313,51 +312,3 @@ def test_a_name_whose_ray_cannot_start_is_free_again(tmp_path, monkeypatch):
     assert (ended.returncode, ended.stderr.count("\n")) == (2, 1), ended.stderr
     monkeypatch.delenv("RAY_TMPDIR")
     assert search(tmp_path, "--name", "n", "--fidelity", "64", "--num_trials", "1", "--dry_run").returncode == 0
-
-
-@pytest.mark.slow
-def test_a_search_whose_baseline_is_refused_ends_and_goes_on_once_that_is_mended(tmp_path):
-    arguments = ("--fidelity", "64", "--num_trials", "2")
-    ended = search(tmp_path, "--name", "b", *arguments, faults={"batch_size=8": "bad input"}, seconds=0.05)
-    assert ended.returncode == 2, ended.stdout
-    (line,) = ended.stderr.splitlines()
-    assert line.startswith("The baseline cannot be trained: seq_len must fit the split.")
-    assert line.endswith("--resume b.")
-    folder = RunFolder(tmp_path / "b")
-    assert folder.read_manifest()["status"] == "interrupted"
-    assert list(load_trials(folder.path)["state"]) == ["interrupted"]
-    again = search(tmp_path, "--resume", "b", seconds=0.05)
-    assert again.returncode == 0, again.stderr
-    assert list(load_trials(folder.path)["state"]) == ["complete", "complete"]
-
-
-@pytest.mark.slow
-def test_a_terminal_that_hangs_up_ends_a_search_in_good_order(tmp_path):
-    process = start(tmp_path, "--name", "hup", "--fidelity", "64", "--num_trials", "3", seconds=3)
-    folder = RunFolder(tmp_path / "hup")
-    try:
-        wait_for(lambda: list(workers(folder.path)) or process.poll() is not None)
-        process.send_signal(signal.SIGHUP)
-        _, errors = process.communicate(timeout=120)
-    finally:
-        kill_tree(process.pid)
-    assert process.returncode == 130, errors
-    assert "Traceback" not in errors
-    assert folder.read_manifest()["status"] == "interrupted"
-    assert set(load_trials(folder.path)["state"]) <= {"complete", "interrupted"}
-    wait_for(lambda: not list(processes(tmp_path)), 30)
-
-
-@pytest.mark.slow
-def test_a_search_whose_folder_is_deleted_ends_in_one_line_and_not_with_status_0(tmp_path):
-    process = start(tmp_path, "--name", "gone", "--fidelity", "64", "--num_trials", "3", seconds=2)
-    folder = RunFolder(tmp_path / "gone")
-    try:
-        wait_for(lambda: list(workers(folder.path)) or process.poll() is not None)
-        shutil.rmtree(folder.path, ignore_errors=True)
-        _, errors = process.communicate(timeout=120)
-    finally:
-        kill_tree(process.pid)
-    assert process.returncode == 1, errors
-    (line,) = errors.splitlines()
-    assert "deleted" in line
