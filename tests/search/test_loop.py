@@ -19,7 +19,7 @@ from search.decide.spend.work import Work
 from search.decide.workplace import Workplace
 from spaces import Knob, Space
 from timellm.contract.config import RunConfig
-from timellm.contract.job import BAD_INPUT, Job
+from timellm.contract.job import Job
 from timellm.contract.layout import RunFolder
 
 SPACE = Space(
@@ -414,42 +414,6 @@ def test_a_baseline_that_cannot_be_timed_leaves_a_guess_and_the_search_goes_on(t
     search = Search(tmp_path, Machine(faults=faults), asked="auto", num_trials=4).run()
     assert "the plan is a guess" in search.heard.plan.notes[0]
     assert [row["state"] for row in search.ledger.rows] == ["failed", *["complete"] * 3]
-
-
-REFUSED = {"state": "failed", "error": "The weights are damaged.", BAD_INPUT: True, "total_seconds": 1.0}
-"""The outcome of a job whose worker refused its input."""
-
-
-@pytest.mark.parametrize("clocks", ["apart", "together"])
-@pytest.mark.parametrize("asked", ["auto", 256])
-def test_a_baseline_that_is_refused_ends_the_search_before_another_trial(tmp_path, clocks, asked):
-    search = Search(tmp_path, clocks=clocks, asked=asked, has_controls=True)
-    search.loop.ended(search.loop.next(), REFUSED)
-    assert search.loop.next() is None
-    assert search.loop.refusal == "The baseline cannot be trained: The weights are damaged."
-    assert (search.heard.plan, search.heard.controlled) == (None, None)
-    search.loop.close()
-    rows = search.ledger.rows
-    assert [row["state"] for row in rows] == ([] if (clocks, asked) == ("together", "auto") else ["interrupted"])
-    again = Search(tmp_path / "again", clocks=clocks, asked=asked, has_controls=True, rows=rows, num_trials=1).run()
-    assert [(row["trial_id"], row["state"]) for row in again.ledger.rows] == [("t0001", "complete")]
-
-
-def test_a_baseline_whose_error_training_is_refused_ends_the_search(tmp_path):
-    search = Search(tmp_path, has_controls=True)
-    search.step()
-    search.loop.ended(search.loop.next(), REFUSED)
-    assert (search.loop.next(), [row["state"] for row in search.ledger.rows]) == (None, ["interrupted"])
-    assert "damaged" in search.loop.refusal
-
-
-def test_another_trial_that_is_refused_is_a_row(tmp_path):
-    search = Search(tmp_path, clocks="together", has_controls=True, num_trials=3)
-    search.step()
-    search.loop.ended(search.loop.next(), REFUSED)
-    search.run()
-    assert [row["state"] for row in search.ledger.rows] == ["complete", "failed", "complete"]
-    assert search.loop.refusal is None
 
 
 def test_a_probe_plans_a_search_whose_clocks_stay_together(tmp_path):
