@@ -15,9 +15,9 @@ from pathlib import Path
 from typing import Any
 
 from search.setup.hardware import PROJECT_ROOT
-from search.setup.leftovers import claim_session, remove_sessions
 from timellm.contract.errors import InputError, first_line
 from timellm.contract.files import replaced
+from timellm.machine.claims import claim, remove_claimed_by_dead
 
 _ENVIRONMENT = {
     "RAY_USAGE_STATS_ENABLED": "0",
@@ -245,14 +245,15 @@ def _start(cores: int, gpus: int, dashboard: bool) -> Any:
 
 
 def _claim() -> None:
-    """Mark the session folder as this search's, and remove those of searches that were killed."""
+    """Mark the session folder as this search's, and remove the temporary folders of searches that were killed."""
     import ray
 
     node = getattr(ray._private.worker, "_global_node", None)
     if node is not None and node.is_head():
         session = Path(node.get_session_dir_path())
-        claim_session(session)
-        remove_sessions(session.parent)
+        claim(session)
+        remove_claimed_by_dead(session.parent, "session_*")
+        remove_claimed_by_dead(Path(os.environ.get("TMPDIR") or tempfile.gettempdir()), "pymp-*")
 
 
 def _url(context: Any) -> str | None:

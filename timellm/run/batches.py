@@ -11,6 +11,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from timellm.contract.config import RunConfig
 from timellm.data import Split
+from timellm.machine.claims import claim_loader_folder
 from timellm.model.timellm import PromptBatch
 from timellm.prompts import PromptTokens
 
@@ -104,6 +105,8 @@ class WindowBatches:
 
     def _load(self, groups: list[Tensor]) -> DataLoader:
         pinned = self._config.pin_memory and self._device.type == "cuda"
+        if self._config.num_workers:
+            claim_loader_folder()
         return DataLoader(
             self._source,
             batch_size=None,
