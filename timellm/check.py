@@ -10,7 +10,7 @@ from timellm.data import SeriesData, load_data, stratified_subset
 from timellm.machine.environment import choose_device
 from timellm.model.wavelet_embedding import check_wavelet_embedding
 from timellm.optimize.deepspeed_config import deepspeed_notes
-from timellm.prompts import check_wavelet_prompt, tokenized_windows
+from timellm.prompts import check_wavelet_prompt, tokenising_cost, tokenized_windows
 
 _PROMPT_SETTINGS = (
     "prompt", "prompt_digits", "prompt_scope", "prompt_prefix", "dwt_wavelet", "dwt_prompt_level", "seq_len", "stride",
@@ -26,6 +26,10 @@ def check_run(config: RunConfig, variants: Sequence[Mapping[str, Any]] = ()) -> 
         config: The run.
         variants: Settings of other runs, as far as they differ, whose wavelets are checked too.
 
+    Returns:
+        `data`, `backbone`, `deepspeed` where there is such a file, and `prompts`, whose notes say what tokenising takes
+        before the run's first step, where that is more than a minute.
+
     Raises:
         InputError: With every problem that data, language model, wavelets, device and DeepSpeed file show.
     """
@@ -40,11 +44,12 @@ def check_run(config: RunConfig, variants: Sequence[Mapping[str, Any]] = ()) -> 
             facts |= check(run)
         except InputError as error:
             problems += error.problems
+    notes: list[str] = []
     if not problems:
-        problems += _prompt_problems(runs)
+        problems, notes = _prompt_problems_and_notes(runs)
     if problems:
         raise InputError(dict.fromkeys(problems))
-    return facts
+    return facts | ({"prompts": {"notes": notes}} if notes else {})
 
 
 def _check_data(config: RunConfig) -> dict[str, Any]:
@@ -79,12 +84,13 @@ def _check_backbone(config: RunConfig) -> dict[str, Any]:
     }
 
 
-def _prompt_problems(runs: Sequence[RunConfig]) -> list[str]:
-    """What is wrong with the length of prompts, by a sample of windows of each split."""
+def _prompt_problems_and_notes(runs: Sequence[RunConfig]) -> tuple[list[str], list[str]]:
+    """What is wrong with the length of prompts, and what those of the first run cost, by a sample of windows."""
     problems: list[str] = []
+    notes: list[str] = []
     measured = set()
     if all(run.has_no_backbone or run.prompt == "none" for run in runs):
-        return []
+        return [], []
     data = load_data(runs[0])
     for run in runs:
         key = tuple(getattr(run, name) for name in _PROMPT_SETTINGS)
@@ -95,10 +101,13 @@ def _prompt_problems(runs: Sequence[RunConfig]) -> list[str]:
             if run.seq_len != data.train.seq_len:
                 data = load_data(run)
             source = resolve_backbone(run.llm_model, run.llm_path, run.llm_weights)
-            check_positions(run, source, _longest_prompt(run, data, load_tokenizer(source)))
+            tokenizer = load_tokenizer(source)
+            check_positions(run, source, _longest_prompt(run, data, tokenizer))
+            if run is runs[0]:
+                notes += filter(None, [tokenising_cost(run, data, tokenizer).note()])
         except InputError as error:
             problems += error.problems
-    return problems
+    return problems, notes
 
 
 def _longest_prompt(config: RunConfig, data: SeriesData, tokenizer: Any) -> int:

@@ -150,17 +150,21 @@ def _estimate(arguments, texts, settings) -> int:  # type: ignore[no-untyped-def
 
 
 def _check(texts, settings) -> None:  # type: ignore[no-untyped-def]
-    """Hold every setting against the data, the language model and the device."""
+    """Hold every setting against the data, the language model and the device, and say what the first's prompts take."""
     from timellm.check import check_run
 
-    problems = []
+    problems: list[str] = []
+    notes: list[str] = []
     for text, config in zip(texts, settings, strict=True):
         try:
-            check_run(config)
+            facts = check_run(config)
+            notes += facts.get("prompts", {}).get("notes", ()) if text == texts[0] else ()
         except InputError as error:
             problems += _of_setting(text, error)
     if problems:
         raise InputError(problems)
+    for note in notes:
+        print(note, file=sys.stderr, flush=True)
 
 
 def command() -> NoReturn:

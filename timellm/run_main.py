@@ -105,9 +105,12 @@ def _train(config, arguments) -> int:  # type: ignore[no-untyped-def]
     here = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
     torch.set_num_threads(arguments.num_threads or max(1, describe_machine()["cores"] // here))
     facts = check_run(config)
+    notes = facts.pop("prompts", {}).get("notes", ())
     if is_first:
         factors = f"{config.batch_size} x {config.accumulation_steps}" + (f" x {world} processes" if world > 1 else "")
         print(f"global batch {config.global_batch * world} = {factors}", flush=True)
+        for note in notes:
+            print(note, file=sys.stderr, flush=True)
     should_stop = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: should_stop.set())

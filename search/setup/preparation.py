@@ -158,6 +158,7 @@ def prepare(options: Options, folder: RunFolder) -> Preparation:
             *filter(None, [facts.get("unusable_gpu")]),
             *facts["data"].get("notes", ()),
             *facts.get("deepspeed", {}).get("notes", ()),
+            *facts.get("prompts", {}).get("notes", ()),
             *notes,
         ),
         warm_rows=_warm_rows(options, facts),

@@ -1,3 +1,4 @@
+from benchmarks import fuzz_searches
 from search.run import main
 from search.setup.hardware import wavelet_variants, with_earlier_features
 from spaces import load_space, narrow, parse_settings
@@ -44,3 +45,13 @@ def test_a_resumed_search_takes_what_was_measured_from_its_manifest():
         "fast-bf16",
     ]
     assert with_earlier_features(facts, {}) == facts
+
+
+def test_a_plan_says_what_tokenising_takes(tmp_path, monkeypatch, capsys):
+    class Facts(fuzz_searches._Facts):
+        def facts(self):
+            return {**super().facts(), "prompts": {"notes": ["A run tokenises 14,400,000 prompts."]}}
+
+    monkeypatch.setattr("search.setup.preparation.FactFinder", Facts)
+    assert main(["--space", "smoke", "--dry_run", "--runs_dir", str(tmp_path)]) == 0
+    assert "A run tokenises 14,400,000 prompts." in capsys.readouterr().out

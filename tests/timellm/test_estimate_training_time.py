@@ -107,6 +107,18 @@ def test_all_problems_are_said_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     assert len(error.value.problems) >= 4
 
 
+def test_what_tokenising_takes_before_the_run_is_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("TIMELLM_CACHE_DIR", str(tmp_path / "cache"))
+    monkeypatch.setattr("timellm.prompts.cost.WORTH_SAYING_SECONDS", 1e-6)
+    config = tiny_config(tmp_path)
+    estimate_training_time._check(["first", "--stride 4"], [config, config.replace(stride=4)])
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.count("Before its first step, a run on all windows tokenises") == 1
+
+
 def test_a_launcher_of_several_processes_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("WORLD_SIZE", "2")
     with pytest.raises(InputError, match=r"a run of one process, got a launcher's 2\. Start it with python"):

@@ -104,6 +104,17 @@ def test_plan_a_of_the_guide_trains_on_a_file_of_ettm1s_shape(monkeypatch, capsy
     assert result["train_samples"] < 0.03 * 7 * 34369
 
 
+def test_what_tokenising_takes_is_said_before_the_run(monkeypatch, capsys, folder, tmp_path):
+    monkeypatch.setenv("TIMELLM_CACHE_DIR", str(tmp_path / "cache"))
+    monkeypatch.setattr("timellm.prompts.cost.WORTH_SAYING_SECONDS", 1e-6)
+    status, _, err = run(monkeypatch, capsys, *tiny_flags(folder), "--checkpoints", tmp_path / "runs")
+    assert status == 0
+    assert "Before its first step, a run on all windows tokenises" in err
+    assert all("tokenises" not in path.read_text() for path in tmp_path.glob("runs/**/config.json"))
+    _, _, err = run(monkeypatch, capsys, *tiny_flags(folder), "--checkpoints", tmp_path / "again")
+    assert "tokenises" not in err
+
+
 def test_the_device_and_the_notes_are_printed_behind_the_run(monkeypatch, capsys, folder, tmp_path):
     monkeypatch.setattr("timellm.run.training.starvation_note", lambda config, percent: f"Waited {percent:.0f} %.")
     _, out, _ = run(monkeypatch, capsys, *tiny_flags(folder), "--checkpoints", tmp_path)

@@ -1,11 +1,20 @@
 """The text that describes a window, and its tokens.
 
 `tokenized_prompts` gives the token ids of all prompts of a split, computed once and kept on disk; `prompt_texts` the
-words alone.
+words alone; `tokenising_cost` says beforehand what they take.
 """
 
+from timellm.prompts.cost import TokenisingCost, tokenising_cost
 from timellm.prompts.dwt import check_wavelet_prompt
 from timellm.prompts.text import prompt_texts
 from timellm.prompts.tokens import PromptTokens, tokenized_prompts, tokenized_windows
 
-__all__ = ["PromptTokens", "check_wavelet_prompt", "prompt_texts", "tokenized_prompts", "tokenized_windows"]
+__all__ = [
+    "PromptTokens",
+    "TokenisingCost",
+    "check_wavelet_prompt",
+    "prompt_texts",
+    "tokenising_cost",
+    "tokenized_prompts",
+    "tokenized_windows",
+]

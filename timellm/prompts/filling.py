@@ -16,6 +16,7 @@ _COPIES = 2
 _PADDED = 1.1
 """The longest prompt against the first chunk's mean."""
 _SPARE_BYTES = 1 << 28
+"""Of the disk that are left free."""
 
 
 def watched(
@@ -37,7 +38,7 @@ def watched(
     for chunk in chunks:
         if done == 0 and prompts:
             ids = sum(map(len, chunk)) / max(1, len(chunk))
-            _check_disk(folder, prompts, prompts * (ids * bytes_per_id * _COPIES * _PADDED + 8))
+            _check_disk(folder, prompts, bytes_while_written(prompts, ids, bytes_per_id))
         done += len(chunk)
         yield chunk
         now = time.monotonic()
@@ -51,9 +52,24 @@ def watched(
             )
 
 
+def bytes_on_disk(prompts: int, ids: float, bytes_per_id: int) -> float:
+    """Bytes that prompts of so many ids on average take on disk."""
+    return prompts * (ids * bytes_per_id * _PADDED + 8)
+
+
+def bytes_while_written(prompts: int, ids: float, bytes_per_id: int) -> float:
+    """Bytes that they take until they are written."""
+    return prompts * (ids * bytes_per_id * _COPIES * _PADDED + 8)
+
+
+def has_room(needed: float, free: int) -> bool:
+    """Whether so many bytes fit on a disk, with some to spare."""
+    return needed + _SPARE_BYTES <= free
+
+
 def _check_disk(folder: Path, prompts: int, needed: float) -> None:
     free = shutil.disk_usage(folder).free
-    if needed + _SPARE_BYTES > free:
+    if not has_room(needed, free):
         raise InputError(
             f"The prompts of {prompts:,} windows need about {needed / 2**30:.1f} GiB in {folder}, which has "
             f"{free / 2**30:.1f} GiB free. Name another folder with TIMELLM_CACHE_DIR, or use --prompt_scope span, a "

@@ -146,9 +146,9 @@ def tokenized_prompts(
         split = split.to("cpu")
         key = _key(config, split, tokenizer, kept, (split_name, data_checksum, description))
         store = load_or_build(
-            (cache_dir or cache.cache_dir()) / "prompts" / key,
-            _chunks(config, split, tokenizer, kept, description),
-            dtype=_id_type(tokenizer, pad_id),
+            prompts_folder(cache_dir) / key,
+            id_chunks(config, split, tokenizer, kept, description),
+            dtype=id_type(tokenizer),
             pad_id=pad_id,
             prompts=count,
         )
@@ -161,6 +161,26 @@ def tokenized_prompts(
         is_shared=is_shared,
         kept=kept,
     )
+
+
+def prompts_folder(cache_dir: Path | None = None) -> Path:
+    """The folder that the prompts of all runs are in, below `cache_dir` or else the default one."""
+    return (cache_dir or cache.cache_dir()) / "prompts"
+
+
+def is_tokenized(
+    config: RunConfig,
+    split: Split,
+    tokenizer: PreTrainedTokenizerBase,
+    *,
+    split_name: str,
+    data_checksum: str,
+    description: str,
+    cache_dir: Path | None = None,
+) -> bool:
+    """Whether the prompts of all windows of a split are in the cache; see `tokenized_prompts`."""
+    key = _key(config, split.to("cpu"), tokenizer, None, (split_name, data_checksum, description))
+    return (prompts_folder(cache_dir) / key).is_dir()
 
 
 def tokenized_windows(
@@ -178,9 +198,9 @@ def tokenized_windows(
     is_shared = config.prompt_scope == "span"
     kept = _kept(split, indices, is_shared)
     pad_id = _pad_id(tokenizer)
-    rows = [row for chunk in _chunks(config, split.to("cpu"), tokenizer, kept, description)() for row in chunk]
+    rows = [row for chunk in id_chunks(config, split.to("cpu"), tokenizer, kept, description)() for row in chunk]
     lengths = np.array([len(row) for row in rows], dtype=np.int64)
-    ids = np.full((len(rows), int(lengths.max())), pad_id, dtype=_id_type(tokenizer, pad_id))
+    ids = np.full((len(rows), int(lengths.max())), pad_id, dtype=id_type(tokenizer))
     for number, row in enumerate(rows):
         ids[number, : len(row)] = row
     shared = int(np.argmin([*(ids == ids[0]).all(axis=0), False]))
@@ -239,7 +259,7 @@ def _kept(split: Split, indices: Tensor | None, is_shared: bool) -> Tensor | Non
     return torch.unique(indices % split.windows_per_channel) if is_shared else indices
 
 
-def _chunks(
+def id_chunks(
     config: RunConfig, split: Split, tokenizer: PreTrainedTokenizerBase, kept: Tensor | None, description: str
 ) -> Callable[[], Iterator[list[list[int]]]]:
     """Tokenise all prompts, some at a time so that memory does not grow with the number of windows."""
@@ -269,8 +289,9 @@ def _pad_id(tokenizer: PreTrainedTokenizerBase) -> int:
     return 0
 
 
-def _id_type(tokenizer: PreTrainedTokenizerBase, pad_id: int) -> type[np.unsignedinteger]:
-    largest = max(pad_id, *tokenizer.get_vocab().values())
+def id_type(tokenizer: PreTrainedTokenizerBase) -> type[np.unsignedinteger]:
+    """The type that ids are kept in: the narrower one that holds them all."""
+    largest = max(_pad_id(tokenizer), *tokenizer.get_vocab().values())
     return np.uint16 if largest <= np.iinfo(np.uint16).max else np.uint32
 
 
