@@ -3,10 +3,11 @@ import shutil
 
 import numpy as np
 import pytest
+import torch
 
 from tests.timellm.tiny_runs import tiny_config
 from timellm.contract.errors import InputError
-from timellm.data import EpochOrders, load_data
+from timellm.data import EpochOrders, load_data, training_order
 from timellm.prompts import filling
 from timellm.prompts.cache import load_or_build
 from timellm.prompts.filling import watched
@@ -54,3 +55,15 @@ def test_a_whole_run_makes_no_epoch_s_order_before_its_time(tmp_path):
     assert windows.steps(7) == 1000 * -(-windows.epoch_windows // 7)
     few = choose_windows(config.replace(train_samples=20), load_data(config), 5)
     assert few.steps(7) == 3
+
+
+@pytest.mark.parametrize("train_samples", [None, 20, 2000])
+def test_chosen_windows_are_the_first_of_their_orders_and_hold_no_more(tmp_path, train_samples):
+    config = tiny_config(tmp_path, train_epochs=3)
+    data = load_data(config)
+    windows = choose_windows(config.replace(train_samples=train_samples), data, 5)
+    orders = torch.cat([training_order(len(data.train), epoch, config.seed) for epoch in range(9)])
+    assert torch.equal(windows.timing, orders[:5])
+    assert torch.equal(torch.cat(list(windows.passes)), orders[: train_samples or 3 * len(data.train)])
+    for part in (windows.timing, *windows.passes):
+        assert part.untyped_storage().nbytes() == part.nbytes

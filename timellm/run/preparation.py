@@ -239,17 +239,22 @@ def choose_windows(config: RunConfig, data: SeriesData, timing_windows: int, ord
     count, seed = len(data.train), config.seed if order_seed is None else order_seed
     if config.train_samples is None:
         passes: Sequence[Tensor] = EpochOrders(count, config.train_epochs, seed)
-        timing = passes[0][:timing_windows] if timing_windows else torch.zeros(0, dtype=torch.int64)
+        timing = _first(passes[0], timing_windows) if timing_windows else torch.zeros(0, dtype=torch.int64)
     else:
         wanted = max(config.train_samples, timing_windows)
         order = torch.cat([training_order(count, epoch, seed) for epoch in range(-(-wanted // count))])
-        passes, timing = [order[: config.train_samples]], order[:timing_windows]
+        passes, timing = [_first(order, config.train_samples)], _first(order, timing_windows)
     validation = (
         torch.arange(len(data.validation))
         if config.val_samples is None
         else stratified_subset(data.validation, config.val_samples)
     )
     return Windows(count, passes, timing, validation, len(data.validation))
+
+
+def _first(order: Tensor, count: int) -> Tensor:
+    """A copy of an order's first windows, because a view would hold the whole order in memory."""
+    return order[:count].clone()
 
 
 def _prompts(
