@@ -23,6 +23,7 @@ from results.analysis.picks import Pick, recommend
 from results.analysis.wording import multiple
 from timellm.contract.columns import State, knob_columns, knob_name
 from timellm.contract.errors import InputError
+from timellm.contract.flags import StrictParser
 from timellm.contract.layout import RunFolder
 from timellm.machine.cores import usable_cores
 
@@ -49,7 +50,7 @@ class FirstSearch(Benchmark):
 
     def parser(self) -> argparse.ArgumentParser:
         """Its flags."""
-        parser = argparse.ArgumentParser(prog=f"benchmarks {self.name}", description=self.title)
+        parser = StrictParser(prog=f"benchmarks {self.name}", description=self.title)
         parser.add_argument("--run", default=None, help="run folder of such a search (default: one is run now)")
         return parser
 

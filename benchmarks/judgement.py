@@ -11,6 +11,7 @@ from benchmarks.document import command_line, today
 from benchmarks.record import Notes, Section, Text, read_sections, table
 from benchmarks.runner import FOLDER, Benchmark
 from results.analysis.judgement import TOLERANCE, Repeats, Word, difference, paired_spread, pooled_spread
+from timellm.contract.flags import StrictParser
 
 FIRST_SEED = 2021
 LIMIT = 0.05
@@ -84,7 +85,7 @@ class Judgement(Benchmark):
 
     def parser(self) -> argparse.ArgumentParser:
         """Its flags."""
-        parser = argparse.ArgumentParser(prog=f"benchmarks {self.name}", description=self.title)
+        parser = StrictParser(prog=f"benchmarks {self.name}", description=self.title)
         parser.add_argument(
             "--tables", type=int, default=4000, help="tables of each case and planted difference (4000)"
         )

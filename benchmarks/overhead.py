@@ -16,8 +16,8 @@ from benchmarks.harness import FOLDER
 from benchmarks.overhead_watch import DRIVER, Gap, Observer, gaps_of
 from benchmarks.record import Notes, Section, Table, table
 from benchmarks.runner import Benchmark
-from timellm.arguments import OneLineParser
 from timellm.contract.errors import InputError, last_line
+from timellm.contract.flags import StrictParser
 from timellm.machine.cores import usable_cores
 
 RUN = "overhead"
@@ -44,7 +44,7 @@ class Overhead(Benchmark):
 
     def parser(self) -> argparse.ArgumentParser:
         """Its flags."""
-        parser = OneLineParser(prog=f"benchmarks {self.name}", description=self.title)
+        parser = StrictParser(prog=f"benchmarks {self.name}", description=self.title)
         add = parser.add_argument
         add("--trials", type=int, default=6, help="trials of the search (6)")
         add("--space", default="smoke", help="its space (smoke)")

@@ -1,6 +1,5 @@
 """Trains every configuration of `factorial.toml` once and writes `factorial.csv`."""
 
-import argparse
 import gc
 import json
 import os
@@ -23,6 +22,7 @@ from spaces.knobs import Value
 from timellm.contract.columns import State
 from timellm.contract.config import RunConfig
 from timellm.contract.errors import InputError
+from timellm.contract.flags import StrictParser
 from timellm.contract.job import Job
 from timellm.contract.layout import TrialFolder
 from timellm.machine.environment import describe_machine, git_revision, package_versions
@@ -35,7 +35,7 @@ STARTS = 3
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Record what is missing; an interrupted recording goes on where it was."""
-    parser = argparse.ArgumentParser(
+    parser = StrictParser(
         prog=PROG,
         description="Trains every configuration of benchmarks/factorial.toml once, in one process, and appends it to "
         "a table; run again, it goes on. Needs a machine that does nothing else.",

@@ -18,6 +18,7 @@ from results.analysis.pareto import add_scores
 from results.analysis.table import load_trials, write_trials
 from results.document.page import build_report
 from tests.results.synthetic import make_manifest, make_rows
+from timellm.contract.flags import StrictParser
 from timellm.contract.layout import RunFolder
 
 TRIALS, LIMIT = 20_000, 20.0
@@ -41,7 +42,7 @@ class ReportSize(Benchmark):
 
     def parser(self) -> argparse.ArgumentParser:
         """Its flags."""
-        parser = argparse.ArgumentParser(prog=f"benchmarks {self.name}", description=self.title)
+        parser = StrictParser(prog=f"benchmarks {self.name}", description=self.title)
         parser.add_argument("--trials", type=int, default=TRIALS, help=f"rows of the table ({TRIALS})")
         parser.add_argument("--limit", type=float, default=LIMIT, help=f"most seconds of both steps ({LIMIT:g})")
         parser.add_argument("--repeats", type=int, default=3, help="measurements of each step (3)")

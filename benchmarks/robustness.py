@@ -12,6 +12,7 @@ from benchmarks.fuzzing import LIMIT_SECONDS, Maker, Outcome, fuzz
 from benchmarks.harness import show_progress
 from benchmarks.record import Section, Table, table
 from benchmarks.runner import Benchmark
+from timellm.contract.flags import StrictParser
 
 INPUTS = 2000
 HEADING = "Odd inputs"
@@ -36,7 +37,7 @@ class Robustness(Benchmark):
 
     def parser(self) -> argparse.ArgumentParser:
         """Its flags."""
-        parser = argparse.ArgumentParser(prog=f"benchmarks {self.name}", description=self.title)
+        parser = StrictParser(prog=f"benchmarks {self.name}", description=self.title)
         parser.add_argument("--inputs", type=int, default=INPUTS, help=f"how many ({INPUTS})")
         parser.add_argument("--seed", type=int, default=0, help="of what is drawn (0)")
         parser.add_argument(

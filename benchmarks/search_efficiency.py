@@ -23,6 +23,7 @@ from search.decide.clocks.schedulers import SCHEDULERS
 from search.decide.propose.samplers import SAMPLERS
 from spaces import load_space
 from timellm.contract.errors import InputError
+from timellm.contract.flags import StrictParser
 from timellm.machine.environment import package_versions
 
 WANTED = 0.95
@@ -106,7 +107,7 @@ class SearchEfficiency(Benchmark):
 
     def parser(self) -> argparse.ArgumentParser:
         """Its flags."""
-        parser = argparse.ArgumentParser(prog=f"benchmarks {self.name}", description=self.title)
+        parser = StrictParser(prog=f"benchmarks {self.name}", description=self.title)
         parser.add_argument("--seeds", type=int, default=20, help="searches of each kind (20)")
         parser.add_argument("--jobs", type=int, default=1, help="processes, at the lowest priority (1)")
         parser.add_argument("--samplers", default=",".join(SAMPLERS), help=f"comma-separated ({','.join(SAMPLERS)})")

@@ -6,7 +6,7 @@ import sys
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 import pandas as pd
 
@@ -18,7 +18,7 @@ from results.analysis.table import load_trials, write_trials
 from results.document.page import build_report
 from results.schema import to_parquet
 from timellm.contract.columns import RUN_COLUMN, SECONDS_PER_EPOCH, VAL_MSE, knob_columns
-from timellm.contract.errors import ExitStatus, InputError
+from timellm.contract.errors import ExitStatus, InputError, printable, refuse
 from timellm.contract.flags import StrictParser
 from timellm.contract.layout import RunFolder
 
@@ -41,28 +41,23 @@ def run(arguments: Sequence[str]) -> int:
         with warnings.catch_warnings(record=True) as caught:
             status: int = options.command(options)
         for message in dict.fromkeys(str(warning.message) for warning in caught):
-            print(_printable(f"warning: {message}"), file=sys.stderr)
+            print(printable(f"warning: {message}"), file=sys.stderr)
         return status
     except InputError as error:
-        print(_printable(f"error: {error}"), file=sys.stderr)
-        return ExitStatus.WRONG
+        return refuse(error, "error")
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except OSError as error:
         place = error.filename or getattr(options, "output", None) or "output"
         reason = error.strerror or " ".join(str(error).split()).rstrip(".")
-        print(f"error: {place} cannot be written or read: {reason}.", file=sys.stderr)
-        return ExitStatus.WRONG
-
-
-class _Parser(StrictParser):
-    def error(self, message: str) -> NoReturn:
-        raise InputError(f"{message}; see {self.prog} --help")
+        return refuse(InputError(f"{place} cannot be written or read: {reason}."), "error")
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = _Parser(prog="report.py", description="Reads the run folders of searches: tables, fronts and reports.")
+    parser = StrictParser(
+        prog="report.py", description="Reads the run folders of searches: tables, fronts and reports."
+    )
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
     def add(name: str, command: Any, words: str, runs: str | int | None) -> argparse.ArgumentParser:
@@ -175,7 +170,7 @@ def _write_table(frame: pd.DataFrame, kind: str, output: str | None) -> None:
 
 def _print_notes(notes: Sequence[str]) -> None:
     for note in notes:
-        print(_printable(f"note: {note}"), file=sys.stderr)
+        print(printable(f"note: {note}"), file=sys.stderr)
 
 
 def _print_table(frame: pd.DataFrame, extra: Sequence[str]) -> None:
@@ -185,13 +180,8 @@ def _print_table(frame: pd.DataFrame, extra: Sequence[str]) -> None:
     if "error" in shown:
         shown["error"] = shown["error"].str.replace(r"\s+", " ", regex=True).str.slice(0, 60)
     shown = shown.astype(object).where(shown.notna(), "–")
-    print(_printable(shown.to_string(index=False, float_format=_plain_number)))
+    print(printable(shown.to_string(index=False, float_format=_plain_number)))
 
 
 def _plain_number(value: float) -> str:
     return f"{value:.0f}" if abs(value) >= 1000 else f"{value:.4g}"
-
-
-def _printable(text: str) -> str:
-    """Text of a run folder for a terminal: what would command it, or turn its writing round, is a question mark."""
-    return "".join(letter if letter.isprintable() or letter == "\n" else "?" for letter in text)

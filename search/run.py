@@ -12,7 +12,7 @@ from search.screen.interrupts import Interrupts
 from search.setup.options import Options, parse, shortened
 from search.tune.dashboard import secrets_put_away, set_environment
 from search.tune.worker_process import WORKER_COMMAND
-from timellm.contract.errors import ExitStatus, InputError, error_words
+from timellm.contract.errors import ExitStatus, InputError, error_words, refuse
 
 if TYPE_CHECKING:
     from search.decide.ledger import Ledger
@@ -34,8 +34,7 @@ def main(arguments: Sequence[str], worker_command: tuple[str, ...] = WORKER_COMM
         set_environment(options.address)
         return _search(options, given, worker_command)
     except InputError as error:
-        print(error, file=sys.stderr)
-        return ExitStatus.WRONG
+        return refuse(error)
     except KeyboardInterrupt:
         print("Interrupted.", file=sys.stderr)
         return ExitStatus.INTERRUPTED

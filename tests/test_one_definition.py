@@ -59,6 +59,25 @@ def ends_with_a_number(tree: ast.AST) -> bool:
     return 130 in [*statuses, *numbers] or any(status == 2 and type(status) is int for status in statuses)
 
 
+def makes_a_parser(tree: ast.AST) -> bool:
+    """A parser of argparse's own, or a class that says errors in another way."""
+    classes = (node for node in ast.walk(tree) if isinstance(node, ast.ClassDef))
+    return any(ast.unparse(base).endswith("Parser") for node in classes for base in node.bases) or any(
+        name.endswith("ArgumentParser") for name, _ in calls(tree)
+    )
+
+
+def prints_a_wrong_input(tree: ast.AST) -> bool:
+    """A handler of `InputError` that prints to stderr."""
+    handlers = (node for node in ast.walk(tree) if isinstance(node, ast.ExceptHandler) and node.type is not None)
+    return any(
+        name == "print" and any(ast.unparse(word.value) == "sys.stderr" for word in call.keywords)
+        for handler in handlers
+        if "InputError" in ast.unparse(handler.type)  # type: ignore[arg-type]
+        for name, call in calls(handler)
+    )
+
+
 @dataclass(frozen=True)
 class Once:
     """A thing that is decided in one module."""
@@ -110,6 +129,18 @@ DECISIONS = (
         "reason = str(error).splitlines()[0]",
     ),
     Once("exit statuses", "timellm/contract/errors.py", ends_with_a_number, "def main():\n    return 2"),
+    Once(
+        "the parser of command lines",
+        "timellm/contract/flags.py",
+        makes_a_parser,
+        "class Flags(StrictParser):\n    def error(self, message): ...",
+    ),
+    Once(
+        "printing a wrong input",
+        "timellm/contract/errors.py",
+        prints_a_wrong_input,
+        "try: ...\nexcept InputError as error: print(error, file=sys.stderr)",
+    ),
     Once(
         "the start of NVML",
         "timellm/machine/nvml.py",

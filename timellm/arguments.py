@@ -5,7 +5,6 @@ import ast
 import dataclasses
 import inspect
 import os
-import sys
 import textwrap
 from collections.abc import Callable
 from typing import Any, NoReturn
@@ -14,7 +13,7 @@ import torch
 
 from timellm import published
 from timellm.contract.config import SETTINGS, RunConfig
-from timellm.contract.errors import ExitStatus, InputError
+from timellm.contract.errors import ExitStatus, InputError, refuse
 from timellm.contract.flags import StrictParser
 from timellm.machine.launcher import check_launcher, taken_over
 
@@ -30,22 +29,6 @@ FIXED = {"task_name": "long_term_forecast", "model": "TimeLLM", "loss": "MSE", "
 """Flags of published scripts that can have one value here."""
 
 
-class OneLineParser(StrictParser):
-    """Says what is wrong on one line and exits with status 2."""
-
-    def parse_known_args(self, args=None, namespace=None):  # type: ignore[no-untyped-def]
-        """Refuse a script of another task as a whole, before each of its flags is refused."""
-        if (reason := published.unsupported(sys.argv[1:] if args is None else list(args))) is not None:
-            print(f"{self.prog}: {reason}", file=sys.stderr)
-            raise SystemExit(ExitStatus.WRONG)
-        return super().parse_known_args(args, namespace)
-
-    def error(self, message: str) -> NoReturn:
-        """Print the message without the usage text."""
-        print(f"{self.prog}: {message} See --help.", file=sys.stderr)
-        raise SystemExit(ExitStatus.WRONG)
-
-
 def parse_boolean(text: str) -> bool:
     """True and False as people write them."""
     known = {"true": True, "1": True, "yes": True, "on": True, "false": False, "0": False, "no": False, "off": False}
@@ -54,9 +37,9 @@ def parse_boolean(text: str) -> bool:
     return known[text.lower()]
 
 
-def build_parser(prog: str, description: str) -> OneLineParser:
+def build_parser(prog: str, description: str) -> StrictParser:
     """A parser with every run flag; a flag that is not given leaves no trace, so that defaults stand in one place."""
-    parser = OneLineParser(prog=prog, description=description, allow_abbrev=False)
+    parser = StrictParser(prog=prog, description=description, allow_abbrev=False, unsupported=published.unsupported)
     for title, names in _documented_fields().items():
         group = parser.add_argument_group(title)
         for name, text in names.items():
@@ -128,8 +111,7 @@ def run_command(main: Callable[[], int], prog: str) -> NoReturn:
     try:
         status = main()
     except InputError as error:
-        print(f"{prog}: {error}", file=sys.stderr)
-        status = ExitStatus.WRONG
+        status = refuse(error, prog)
     except KeyboardInterrupt:
         status = ExitStatus.INTERRUPTED
     raise SystemExit(status)

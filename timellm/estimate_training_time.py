@@ -53,7 +53,7 @@ def _parsers():  # type: ignore[no-untyped-def]
 
     from timellm.arguments import build_parser, parse_boolean
 
-    run_parser, parser = build_parser(f"{PROG}: --compare", DESCRIPTION), build_parser(PROG, DESCRIPTION)
+    run_parser, parser = build_parser(PROG, DESCRIPTION), build_parser(PROG, DESCRIPTION)
     group = parser.add_argument_group("Measurement")
     group.add_argument("--measure_batches", type=int, default=100, help="training batches to time (100)")
     group.add_argument("--warmup_batches", type=int, default=10, help="training batches before them (10)")
@@ -95,7 +95,10 @@ def _with_flags(run_parser, arguments, text: str):  # type: ignore[no-untyped-de
         raise InputError(f"--compare must be flags as a shell reads them, got {text!r}: {error}.") from error
     if not words:
         raise InputError(f"--compare must change a flag at least, got {text!r}. Name one, as in '--precision bf16'.")
-    return run_parser.parse_args(words, namespace=copy.copy(arguments))
+    try:
+        return run_parser.parse_args(words, namespace=copy.copy(arguments))
+    except InputError as error:
+        raise InputError(f"--compare: {error}") from error
 
 
 def _counts_problems(arguments) -> list[str]:  # type: ignore[no-untyped-def]

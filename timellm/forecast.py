@@ -15,9 +15,9 @@ _WINDOWS_SHOWN = 2
 
 def build_parser():  # type: ignore[no-untyped-def]
     """The flags; torch is not loaded for them."""
-    from timellm.arguments import OneLineParser
+    from timellm.contract.flags import StrictParser
 
-    parser = OneLineParser(prog=PROG, description="Forecasts the steps after the end of a series.", allow_abbrev=False)
+    parser = StrictParser(prog=PROG, description="Forecasts the steps after the end of a series.", allow_abbrev=False)
     add = parser.add_argument
     add("checkpoint", metavar="CHECKPOINT", help="file that a training's last lines name, or its folder, or a search's")
     add("--data_path", metavar="FILE", help="CSV or parquet, wide or long (the data of the training)")

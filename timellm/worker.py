@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from timellm.contract.columns import State
-from timellm.contract.errors import ExitStatus, InputError, error_words
+from timellm.contract.errors import ExitStatus, InputError, error_words, refuse
 from timellm.contract.layout import TrialFolder
 
 
@@ -35,8 +35,7 @@ def _train(job: Any, folder: Path, events: Any, should_stop: threading.Event) ->
     try:
         result = _run(job, folder, events, should_stop)
     except InputError as error:
-        print(error, file=sys.stderr)
-        result, status = RunResult(error=str(error)), ExitStatus.WRONG
+        result, status = RunResult(error=str(error)), refuse(error)
     except Exception as error:
         traceback.print_exc()
         result, status = RunResult(error=error_words(error)), ExitStatus.NOTHING

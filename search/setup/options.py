@@ -5,7 +5,7 @@ import dataclasses
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, NoReturn, get_args, get_origin, get_type_hints
+from typing import Any, get_args, get_origin, get_type_hints
 
 from results.analysis.pareto import MOST_TIME_WEIGHT
 from search.decide.clocks.schedulers import SCHEDULERS
@@ -61,13 +61,6 @@ class Options:
     def to_dict(self) -> dict[str, Any]:
         """The options as JSON types."""
         return {**dataclasses.asdict(self), "set": list(self.set)}
-
-
-class _Parser(StrictParser):
-    """A parser that reports wrong usage as `InputError`, on one line."""
-
-    def error(self, message: str) -> NoReturn:
-        raise InputError(f"{message[:1].upper()}{message[1:]}. See --help.")
 
 
 def parse(arguments: Sequence[str]) -> tuple[Options, set[str]]:
@@ -177,7 +170,7 @@ def _above_zero(text: str) -> float:
 
 def _parser(default: Any = None) -> argparse.ArgumentParser:
     """The parser; with SUPPRESS as default it yields only the flags that are given."""
-    parser = _Parser(
+    parser = StrictParser(
         prog="search/run.py",
         description="Search the fastest accurate settings to train Time-LLM on this machine.",
         allow_abbrev=False,

@@ -63,13 +63,11 @@ def test_two_dashes_are_no_value(flag):
 
 
 @pytest.mark.parametrize("flag", ["--batch_size", "--use_swt", "--data", "--prompt_description"])
-def test_two_dashes_are_no_value_of_a_run_either(flag, capsys):
+def test_two_dashes_are_no_value_of_a_run_either(flag):
     from timellm.arguments import build_parser
 
-    with pytest.raises(SystemExit) as ended:
+    with pytest.raises(InputError, match="must have a value, got '--'"):
         build_parser("run_main.py", "").parse_args([f"{flag}=--"])
-    assert ended.value.code == 2
-    assert "must have a value" in capsys.readouterr().err
 
 
 def test_two_dashes_are_no_value_of_the_results_either(capsys):
@@ -98,7 +96,7 @@ def test_a_space_that_is_no_ordinary_file_is_refused_at_once(tmp_path, kind):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        (HEAD + "[knobs]\n" + "a." * 5000 + "b = 1\n", "nested too deeply|no knob"),
+        (HEAD + "[knobs]\n" + "a." * 5000 + "b = 1\n", "nested too deeply|not a knob"),
         (HEAD + "x = " + "[" * 5000 + "]" * 5000, "nested too deeply|must be TOML"),
         (HEAD + KNOB + '[plans.""]\nbatch_size = 8\n', "must have a name"),
         (HEAD + KNOB + '[plans."  "]\nbatch_size = 8\n', "must have a name"),

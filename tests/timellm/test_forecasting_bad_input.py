@@ -152,7 +152,7 @@ def test_a_pick_that_was_not_trained_is_one_line(monkeypatch, capsys, tmp_path):
         (["--plot", "x.pdf"], "must be a file that ends in .html or .png"),
         (["--settings", "x.json"], "settings are for checkpoints of the published code"),
         (["--num_threads", "0"], "num_threads must be at least 1"),
-        (["--bogus"], "unrecognized arguments: --bogus"),
+        (["--bogus"], "Unrecognized arguments: --bogus"),
         (["--data_path", "/nowhere.csv"], "/nowhere.csv was not found"),
         (["--other_data", "--level", "90"], "the columns were not trained on"),
     ],

@@ -135,7 +135,7 @@ def test_the_device_and_the_notes_are_printed_behind_the_run(monkeypatch, capsys
         (["--use_amp=maybe"], "must be true or false"),
         (["--batch_size", "0"], "batch_size must be at least 1, got 0"),
         (["--batch_size", "many"], "invalid int value"),
-        (["--bogus", "1"], "unrecognized arguments: --bogus"),
+        (["--bogus", "1"], "Unrecognized arguments: --bogus"),
         (["--data", "ETTx"], "invalid choice: 'ETTx'"),
         (["--model", "Informer"], "model must be TimeLLM"),
         (["--precision", "fp16", "--device", "cpu"], "fp16 is not supported on a CPU"),

@@ -1,5 +1,6 @@
 """The one error that a user's input can cause, how a command ends, and errors in one line."""
 
+import sys
 from collections.abc import Iterable
 from enum import IntEnum
 
@@ -34,6 +35,25 @@ class InputError(ValueError):
     def __init__(self, problems: str | Iterable[str]) -> None:
         self.problems: tuple[str, ...] = (problems,) if isinstance(problems, str) else tuple(problems)
         super().__init__(" ".join(" ".join(problem.split()) for problem in self.problems))
+
+
+def refuse(error: InputError, start: str = "") -> ExitStatus:
+    """Print a wrong input on one line of stderr, as every command does.
+
+    Args:
+        error: What is wrong. What would command a terminal, or turn its writing round, becomes a question mark.
+        start: What the line begins with, such as the command's name.
+
+    Returns:
+        The exit status of the command.
+    """
+    print(printable(f"{start}: {error}" if start else str(error)), file=sys.stderr)
+    return ExitStatus.WRONG
+
+
+def printable(text: str) -> str:
+    """Text of a user's files for a terminal: what would command it, or turn its writing round, is a question mark."""
+    return "".join(letter if letter.isprintable() or letter == "\n" else "?" for letter in text)
 
 
 def first_line(error: object, otherwise: str = "") -> str:
