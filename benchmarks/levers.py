@@ -17,11 +17,12 @@ from benchmarks.harness import (
     show_progress,
     use_worker_environment,
 )
-from benchmarks.levers_list import GUIDE_WORDS, NOISE, Lever, guide_base, guide_rows, levers
+from benchmarks.levers_list import NOISE, Lever, guide_base, guide_rows, levers
 from benchmarks.levers_timing import BASE, Outcome, Timed, Timer, train_all
 from benchmarks.record import Notes, Section, Table, table
 from benchmarks.runner import Benchmark
 from benchmarks.series import data_label, made_settings
+from results.analysis.guide import EPOCH_WORDS
 from timellm.check import check_run
 from timellm.contract.columns import State
 from timellm.contract.config import RunConfig
@@ -154,7 +155,7 @@ def _measure(
     return LeverTable(
         title=title,
         base=base,
-        base_expects=GUIDE_WORDS["baseline"] if name == "guide" else "-",
+        base_expects=EPOCH_WORDS["baseline"] if name == "guide" else "-",
         epoch_windows=len(load_data(base).train),
         rows=rows,
         times=times,

@@ -1,13 +1,12 @@
 """The levers of the acceleration guide and those that came to them, as changes of one run."""
 
 import importlib.util
-import sys
 from dataclasses import dataclass, field
-from pathlib import Path
-from types import ModuleType
 from typing import Any
 
+from results.analysis.guide import EPOCH_WORDS, expected_of_lever, expected_of_plan
 from spaces import load_space
+from spaces.knobs import GUIDE_BASELINE, Value
 from timellm.check import check_run
 from timellm.contract.config import RunConfig
 from timellm.contract.errors import InputError
@@ -16,15 +15,6 @@ from timellm.machine.environment import choose_device
 
 NOISE = "the base again"
 """Row that compares the base with itself."""
-
-GUIDE_BATCH = 32
-GUIDE_WORKERS = 10
-GUIDE_WORDS = {
-    "baseline": "56 min per epoch, 0.2744 s per batch",
-    "plan-a": "15 to 25 min per epoch",
-    "plan-b": "10 to 15 min per epoch",
-}
-"""What the guide says of whole epochs: GPT-2, ETTm1, the batches of all three splits, on a GPU."""
 
 ROOM_FOR_EVERY_PROMPT = 1e6
 """Size limit of the prompt store, GiB; memory is only taken for the windows that are trained on."""
@@ -75,7 +65,7 @@ class Lever:
 
 def guide_base(base: RunConfig) -> RunConfig:
     """The run with the guide's loader workers, as many as there are cores."""
-    return base.replace(num_workers=min(GUIDE_WORKERS, usable_cores()))
+    return base.replace(num_workers=min(_whole(GUIDE_BASELINE["num_workers"]), usable_cores()))
 
 
 def guide_rows(base: RunConfig, amp: str) -> list[Lever]:
@@ -90,20 +80,14 @@ def guide_rows(base: RunConfig, amp: str) -> list[Lever]:
         Lever(name="+ AMP", settings={"precision": amp}, expects=_gain("precision", amp, "fp32")),
         Lever(name=f"+ AMP + batch {double}", settings={"precision": amp, "batch_size": double}),
     ]
-    space, expected_of_plan = load_space("speed"), _guide().expected_of_plan
+    space = load_space("speed")
     for plan, title in (("plan-a", "plan A"), ("plan-b", "plan B")):
         settings = {name: value for name, value in space.plans[plan].items() if value != space.baseline[name]}
-        size = settings["batch_size"]
-        workers = settings["num_workers"]
-        assert isinstance(size, int)
-        assert isinstance(workers, int)
-        settings |= {
-            "precision": amp,
-            "batch_size": size * base.batch_size // GUIDE_BATCH,
-            "num_workers": min(workers, usable_cores()),
-        }
+        size = _whole(settings["batch_size"]) * base.batch_size // _whole(GUIDE_BASELINE["batch_size"])
+        workers = min(_whole(settings["num_workers"]), usable_cores())
+        settings |= {"precision": amp, "batch_size": size, "num_workers": workers}
         gain = expected_of_plan(plan)
-        words = f"{GUIDE_WORDS[plan]}, {gain.words}" if gain else GUIDE_WORDS[plan]
+        words = f"{EPOCH_WORDS[plan]}, {gain.words}" if gain else EPOCH_WORDS[plan]
         rows.append(Lever(name=title, settings=settings, expects=words))
     return [Lever(name=row.name, settings=row.settings, expects=row.expects, is_apart=True) for row in rows]
 
@@ -169,17 +153,11 @@ def _knob(name: str, knob: str, value: Any, base: RunConfig, *, is_apart: bool =
     return Lever(name=name, settings={knob: value}, expects=expects, is_apart=is_apart, note=note)
 
 
+def _whole(value: Value) -> int:
+    assert isinstance(value, int)
+    return value
+
+
 def _gain(knob: str, value: Any, reference: Any) -> str:
-    gain = _guide().expected_of_lever(knob, value, reference)
+    gain = expected_of_lever(knob, value, reference)
     return gain.words if gain else "-"
-
-
-def _guide() -> ModuleType:
-    """`results.analysis.guide` by its file: the package around it imports Optuna, which a GPU machine may lack."""
-    path = Path(__file__).resolve().parents[1] / "results" / "analysis" / "guide.py"
-    spec = importlib.util.spec_from_file_location("guide_expectations", path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = sys.modules[spec.name] = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module

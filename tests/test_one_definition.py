@@ -1,6 +1,7 @@
 """What is decided in one place: a second definition, found in the sources by what gives it away, fails here."""
 
 import ast
+import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -140,6 +141,12 @@ DECISIONS = (
         "timellm/contract/errors.py",
         prints_a_wrong_input,
         "try: ...\nexcept InputError as error: print(error, file=sys.stderr)",
+    ),
+    Once(
+        "what the guide expects",
+        "results/analysis/guide.py",
+        lambda tree: any(re.search(r"\bmin per epoch|[0-9] to [0-9.]+×", text) for text in texts(tree)),
+        "GUIDE_WORDS = {'plan-a': '15 to 25 min per epoch'}",
     ),
     Once(
         "the start of NVML",

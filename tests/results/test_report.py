@@ -206,3 +206,21 @@ def test_results_need_neither_ray_nor_torch_nor_the_rooms_beside_them():
     )
 
     assert done.stdout.strip() == "[]"
+
+
+def test_what_the_guide_expects_is_read_without_pandas_and_optuna():
+    script = (
+        "import results.analysis.guide, sys; print(sorted({'pandas', 'optuna', 'plotly', 'torch'} & set(sys.modules)))"
+    )
+
+    done = subprocess.run(
+        [sys.executable, "-c", script], cwd=SCRIPT.parents[1], capture_output=True, text=True, check=True
+    )
+
+    assert done.stdout.strip() == "[]"
+
+
+def test_every_public_name_of_the_results_is_found_where_it_is_defined():
+    import results
+
+    assert {name for name in results.__all__ if not hasattr(results, name)} == set()
