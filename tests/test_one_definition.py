@@ -8,7 +8,10 @@ from pathlib import Path
 
 import pytest
 
+from timellm.contract.colours import DARK, LIGHT
+
 ROOT = Path(__file__).parents[1]
+PALETTE = {colour for colours in (LIGHT, DARK) for colour in colours.values()}
 FOLDERS = ("spaces", "timellm", "search", "results", "benchmarks")
 
 
@@ -141,6 +144,12 @@ DECISIONS = (
         "timellm/contract/errors.py",
         prints_a_wrong_input,
         "try: ...\nexcept InputError as error: print(error, file=sys.stderr)",
+    ),
+    Once(
+        "the palette",
+        "timellm/contract/colours.py",
+        lambda tree: any(colour in text for text in texts(tree) for colour in PALETTE),
+        "style = 'color:#5a626c'",
     ),
     Once(
         "what the guide expects",

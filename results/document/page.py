@@ -23,6 +23,7 @@ from results.document.sections import (
 from results.document.sections_detail import failures_section, print_section, time_section
 from results.document.sections_errors import curves_section, examples_section
 from results.document.standalone import write_plots
+from timellm.contract.colours import DARK, LIGHT, style_variables
 from timellm.contract.files import write_atomically
 from timellm.contract.layout import RunFolder
 
@@ -101,7 +102,7 @@ def render(evidence: Evidence, sections: list[Section]) -> str:
 
 def _head(evidence: Evidence, title: str) -> list[Element]:
     style = el("style")
-    style.text = _resource("report.css")
+    style.text = style_sheet()
     head = [
         el("meta", {"charset": "utf-8"}),
         el("meta", {"http-equiv": "Content-Security-Policy", "content": POLICY}),
@@ -114,6 +115,14 @@ def _head(evidence: Evidence, title: str) -> list[Element]:
         refresh = el("meta", {"http-equiv": "refresh", "content": str(REFRESH_SECONDS)})
         head += [el("noscript", None, refresh), el("meta", {"name": "refresh", "content": str(REFRESH_SECONDS)})]
     return head
+
+
+def style_sheet() -> str:
+    """The report's CSS with its colours filled in."""
+    text = _resource("report.css")
+    for name, colours in (("light", LIGHT), ("dark", DARK)):
+        text = text.replace(f"/* {name} colours */", style_variables(colours))
+    return text
 
 
 def _navigation(sections: list[Section]) -> Element:

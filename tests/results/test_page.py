@@ -1,15 +1,17 @@
 import json
 import re
+from importlib import resources
 
 import plotly.graph_objects as go
 import pytest
 
 from results.analysis.evidence import gather
 from results.document.figures import MAX_POINTS, pareto_figure
-from results.document.page import build_report
+from results.document.page import build_report, style_sheet
 from results.document.sections import lever_table
-from results.document.standalone import PALETTE, resolve_colours
+from results.document.standalone import resolve_colours
 from tests.results.synthetic import confirm, make_rows, make_run
+from timellm.contract.colours import DARK, LIGHT
 from timellm.contract.errors import InputError
 from timellm.contract.layout import RunFolder
 
@@ -280,13 +282,19 @@ def test_plots_are_files_of_their_own_that_share_the_library(folder):
     assert 'src="plotly.min.js"' in (folder.plots / "pareto.html").read_text()
 
 
-def test_every_colour_of_the_plots_is_in_the_style_sheet():
-    from importlib import resources
+def test_the_style_sheet_has_every_colour_for_light_and_dark():
+    light, dark = style_sheet().split("@media (prefers-color-scheme: dark)")[:2]
 
-    style = resources.files("results.document").joinpath("report.css").read_text()
+    assert all(f"--{name}: {colour};" in light for name, colour in LIGHT.items())
+    assert all(f"--{name}: {colour};" in dark.split("* {")[0] for name, colour in DARK.items())
+    assert LIGHT.keys() == DARK.keys()
 
-    light, dark = style.split("@media (prefers-color-scheme: dark)")[:2]
-    assert all(f"{name}:" in light and f"{name}:" in dark.split("* {")[0] for name in PALETTE)
+
+def test_every_colour_that_the_style_sheet_uses_is_one_of_the_palette():
+    own = resources.files("results.document").joinpath("report.css").read_text()
+
+    assert set(re.findall(r"var\(--([a-z-]+)\)", own)) <= set(LIGHT)
+    assert re.findall(r"#[0-9a-f]{3,8}\b|rgba?\(", own) == []
 
 
 def test_a_folder_that_is_no_run_is_refused(tmp_path):

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from timellm.contract.colours import LIGHT, translucent
 from timellm.contract.errors import InputError
 from timellm.forecasting.backtest import Backtest
 from timellm.forecasting.baselines import last_value, naive_name, seasonal_naive
@@ -18,7 +19,10 @@ SUFFIXES = (".html", ".png")
 _HEIGHT = 230
 """Pixels of one series."""
 
-_INK, _ACCENT, _NAIVE, _BAND = "#1b1f24", "#0b6a8f", "#b8862b", "rgba(11,106,143,0.18)"
+_INK, _ACCENT, _NAIVE = LIGHT["ink"], LIGHT["accent"], LIGHT["second"]
+_OPACITY = 0.18
+_BAND = translucent(_ACCENT, _OPACITY)
+"""Of an interval."""
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -147,7 +151,8 @@ def _write_page(path: Path, figure, title: str, notes: list[str], table: str = "
     figure.update_layout(template="plotly_white", margin={"l": 60, "r": 20, "t": 60, "b": 40})
     drawing = figure.to_html(full_html=False, include_plotlyjs=True, config={"displaylogo": False, "responsive": True})
     items = "".join(f"<li>{html.escape(note)}</li>" for note in notes)
-    style = "body{font:15px system-ui,sans-serif;margin:24px;color:#1b1f24}h1{font-size:20px}li{color:#5a626c}"
+    style = f"body{{font:15px system-ui,sans-serif;margin:24px;color:{_INK}}}"
+    style += f"h1{{font-size:20px}}li{{color:{LIGHT['muted']}}}"
     style += "table{border-collapse:collapse}td,th{padding:4px 10px;text-align:right}"
     page = (
         f'<!doctype html><html lang="en"><head><meta charset="utf-8"><title>{html.escape(title)}</title>'
@@ -170,7 +175,9 @@ def _draw_png(path: Path, series: list[Shown], title: str) -> None:
         axis.plot(one.future, one.naive, color=_NAIVE, linewidth=1.1, linestyle=":", label=one.naive_name)
         axis.plot(one.future, one.y_hat, color=_ACCENT, linewidth=1.8, label="forecast")
         if one.low is not None and one.high is not None:
-            axis.fill_between(one.future, one.low, one.high, color=_ACCENT, alpha=0.18, linewidth=0, label="interval")
+            axis.fill_between(
+                one.future, one.low, one.high, color=_ACCENT, alpha=_OPACITY, linewidth=0, label="interval"
+            )
         axis.set_title(one.name, loc="left", fontsize=10)
         axis.spines[["top", "right"]].set_visible(False)
     axes[0].legend(ncols=4, frameon=False, loc="lower right", bbox_to_anchor=(1, 1), fontsize=9)

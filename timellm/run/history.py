@@ -6,6 +6,8 @@ import time
 from pathlib import Path
 from typing import Any, TextIO
 
+from timellm.contract.colours import LIGHT
+
 HISTORY = "history.csv"
 """File of the table, in a run's folder."""
 
@@ -70,7 +72,7 @@ def draw_learning_curve(folder: Path) -> None:
         mode = "lines" if column == "train_loss" else "lines+markers"
         figure.add_scatter(x=rows.step, y=rows[column], name=name, mode=mode, text=hover)
     rates = table[table.learning_rate.notna()]
-    line = {"dash": "dot", "color": "#8a949f"}
+    line = {"dash": "dot", "color": LIGHT["dot"]}
     figure.add_scatter(x=rates.step, y=rates.learning_rate, name="learning rate", yaxis="y2", line=line)
     figure.update_layout(
         title=f"Learning curve: {html.escape(folder.name)}",
