@@ -82,6 +82,14 @@ def prints_a_wrong_input(tree: ast.AST) -> bool:
     )
 
 
+def orders_the_objectives(tree: ast.AST) -> bool:
+    """Both objectives in a row, kept under a name or returned."""
+    kept = (node.value for node in ast.walk(tree) if isinstance(node, ast.Assign | ast.AnnAssign | ast.Return))
+    rows = (value.elts for value in kept if isinstance(value, ast.Tuple | ast.List))
+    known = {"SECONDS_PER_EPOCH", "VAL_MSE", "'seconds_per_epoch'", "'val_mse'"}
+    return any(len(row) == 2 and {ast.unparse(name) for name in row} <= known for row in rows)
+
+
 @dataclass(frozen=True)
 class Once:
     """A thing that is decided in one module."""
@@ -168,6 +176,12 @@ DECISIONS = (
         "timellm/contract/words.py",
         lambda tree: any(name == "divmod" and ast.unparse(call.args[1]) == "60" for name, call in calls(tree)),
         "minutes, rest = divmod(round(seconds), 60)",
+    ),
+    Once(
+        "the order of the objectives",
+        "timellm/contract/columns.py",
+        orders_the_objectives,
+        "def names():\n    return [VAL_MSE, SECONDS_PER_EPOCH]",
     ),
     Once(
         "the weight of time",

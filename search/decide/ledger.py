@@ -7,7 +7,7 @@ from results.analysis.pareto import add_scores
 from results.analysis.table import load_trials, write_trials
 from search.decide.propose.study import Proposal
 from spaces.knobs import KNOBS
-from timellm.contract.columns import BY_NAME, CLEAN, CONFIRM, SECONDS_PER_EPOCH, VAL_MSE, State, knob_column
+from timellm.contract.columns import BY_NAME, CLEAN, CONFIRM, OBJECTIVES, State, knob_column
 from timellm.contract.config import RunConfig
 from timellm.contract.layout import RunFolder
 
@@ -96,7 +96,7 @@ def make_row(proposal: Proposal, config: RunConfig, outcome: Mapping[str, Any]) 
     row: Row = {name: outcome.get(name) for name in BY_NAME}
     row |= {"trial_id": proposal.trial_id, "source": proposal.source, "seed": config.seed}
     row |= {knob_column(name): settings[name] for name in knobs}
-    missing = [name for name in (VAL_MSE, SECONDS_PER_EPOCH) if row[name] is None]
+    missing = [name for name in OBJECTIVES if row[name] is None]
     if row["state"] == State.COMPLETE and missing:
         row["state"] = str(State.FAILED)
         row["error"] = f"The run ended without {' and '.join(missing)}. See run.log in its folder."

@@ -10,7 +10,7 @@ from search.decide.spend.plan import Plan
 from search.setup.hardware import PROJECT_ROOT
 from search.setup.options import Options
 from spaces import Space
-from timellm.contract.columns import BASELINE, SECONDS_PER_EPOCH, VAL_MSE, State
+from timellm.contract.columns import BASELINE, OBJECTIVES, SECONDS_PER_EPOCH, VAL_MSE, State
 from timellm.contract.config import RunConfig
 from timellm.contract.layout import RunFolder
 
@@ -95,8 +95,7 @@ class Manifest:
             rows: The table so far.
             status: running, finished or interrupted.
         """
-        objectives = (SECONDS_PER_EPOCH, VAL_MSE)
-        complete = [row for row in rows if row["state"] == State.COMPLETE and None not in map(row.get, objectives)]
+        complete = [row for row in rows if row["state"] == State.COMPLETE and None not in map(row.get, OBJECTIVES)]
         if self.values.get("baseline_trial_id") is None:
             found = next((row["trial_id"] for row in rows if row["source"] == BASELINE), None)
             self.values["baseline_trial_id"] = found

@@ -16,6 +16,11 @@ def test_two_objectives_or_one_that_ranks_as_the_joint_score_does():
     assert joint.names == ["log_val_mse_plus_0.05_log_seconds_per_epoch"]
 
 
+def test_a_study_keeps_the_error_first_as_stored_studies_have_it():
+    assert Objective().names == ["val_mse", "seconds_per_epoch"]
+    assert Objective().worst([]) == [1.0, 60.0]
+
+
 @pytest.mark.parametrize(
     "change",
     [{"state": "failed"}, {"val_mse": None}, {"val_mse": math.nan}, {"seconds_per_epoch": math.inf}, {"val_mse": 0.0}],

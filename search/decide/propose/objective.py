@@ -5,11 +5,21 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from timellm.contract.columns import DEFAULT_TIME_WEIGHT, PEAK_MEMORY_GIB, SECONDS_PER_EPOCH, VAL_MSE, State
+from timellm.contract.columns import (
+    DEFAULT_TIME_WEIGHT,
+    OBJECTIVES,
+    PEAK_MEMORY_GIB,
+    SECONDS_PER_EPOCH,
+    VAL_MSE,
+    State,
+)
 
 RUNS = "runs"
 MEMORY = "peak_memory"
 """Names of the constraints in the study; a trial is feasible where all are zero or less."""
+
+_STORED = OBJECTIVES[::-1]
+"""Order of the objectives in the study: the error first, as in every study that was stored so far."""
 
 _FIRST_WORST = {VAL_MSE: 1.0, SECONDS_PER_EPOCH: 60.0}
 """Told for a failure before anything succeeded: the variance of scaled data, and a minute."""
@@ -29,7 +39,7 @@ class Objective:
     def names(self) -> list[str]:
         """Names of the objectives in the study."""
         if self.kind == "pareto":
-            return [VAL_MSE, SECONDS_PER_EPOCH]
+            return list(_STORED)
         return [f"log_{VAL_MSE}_plus_{self.time_weight:g}_log_{SECONDS_PER_EPOCH}"]
 
     def values(self, row: Mapping[str, Any]) -> list[float] | None:
@@ -37,20 +47,24 @@ class Objective:
 
         The joint one is the joint score but for a constant, so it needs no baseline.
         """
-        found = [row.get(VAL_MSE), row.get(SECONDS_PER_EPOCH)]
         if row.get("state") not in (State.COMPLETE, State.STOPPED_EARLY):
             return None
-        if any(value is None or not math.isfinite(value) or value <= 0 for value in found):
+        found = {name: float(row[name]) for name in OBJECTIVES if row.get(name) is not None}
+        if len(found) < len(OBJECTIVES) or any(not math.isfinite(value) or value <= 0 for value in found.values()):
             return None
-        mse, seconds = (float(value) for value in found if value is not None)
-        return [mse, seconds] if self.kind == "pareto" else [math.log(mse) + self.time_weight * math.log(seconds)]
+        return self._told(found)
 
     def worst(self, seen: list[list[float]]) -> list[float]:
         """What is told for a trial without objectives: the worst values seen, each on its own."""
         if seen:
             return [max(values) for values in zip(*seen, strict=True)]
-        mse, seconds = _FIRST_WORST[VAL_MSE], _FIRST_WORST[SECONDS_PER_EPOCH]
-        return [mse, seconds] if self.kind == "pareto" else [math.log(mse) + self.time_weight * math.log(seconds)]
+        return self._told(_FIRST_WORST)
+
+    def _told(self, found: Mapping[str, float]) -> list[float]:
+        """What the study is told of two measured values, in the order of `names`."""
+        if self.kind == "pareto":
+            return [found[name] for name in _STORED]
+        return [math.log(found[VAL_MSE]) + self.time_weight * math.log(found[SECONDS_PER_EPOCH])]
 
 
 def constraints(row: Mapping[str, Any], limit_gib: float | None) -> dict[str, float]:
