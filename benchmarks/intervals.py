@@ -111,7 +111,7 @@ class IntervalsHeld(Benchmark):
             f"Halves of the validation windows chose: {facts.interval}",
         )
         columns = [(name, one) for one, name in enumerate(facts.columns)]
-        tables = _by_column(held, columns), _by_step(held)
+        tables = by_column(held, columns), by_step(held)
         return [Section(device_heading(device, facts.backbone["label"], config.data), (notes, *tables, _verdict(held)))]
 
 
@@ -140,7 +140,7 @@ def _judge(forecaster: Forecaster, config: RunConfig, count: int) -> tuple[list[
         for batch, forecast in forecaster.network.forecasts(data.test, windows)
     ]
     x, y, forecast, columns = (torch.cat(one) for one in zip(*parts, strict=True))
-    forecasts = {NETWORK: forecast, NAIVE: _last_season(x, config.pred_len, season)}
+    forecasts = {NETWORK: forecast, NAIVE: last_season(x, config.pred_len, season)}
     around = {
         NETWORK: {kind: intervals_of(calibration, DEFAULT_LEVEL, kind) for kind in KINDS},
         NAIVE: _naive_intervals(data.validation, config, season),
@@ -158,7 +158,7 @@ def _naive_intervals(validation: Split, config: RunConfig, season: int) -> dict[
     """Intervals around the last season repeated, from the validation windows that the training saw."""
     windows = stratified_subset(validation, config.val_samples or len(validation))
     x, y = validation.gather(windows)
-    errors = (_last_season(x, config.pred_len, season) - y).abs()
+    errors = (last_season(x, config.pred_len, season) - y).abs()
     columns = windows // validation.windows_per_channel
     kinds = {"plain": errors, "scaled": errors / deviation(x)}
     return {
@@ -176,17 +176,17 @@ def _naive_intervals(validation: Split, config: RunConfig, season: int) -> dict[
     }
 
 
-def _last_season(x: Tensor, pred_len: int, season: int) -> Tensor:
+def last_season(x: Tensor, pred_len: int, season: int) -> Tensor:
     """The last season of windows [windows, seq_len], repeated [windows, pred_len]."""
     return x[:, x.shape[1] - season + torch.arange(pred_len) % season]
 
 
-def _by_column(held: list[Held], columns: list[tuple[str, int]]) -> Table:
+def by_column(held: list[Held], columns: list[tuple[str, int]]) -> Table:
     rows = [(name, *_cells(held, lambda one, column=column: one.columns == column)) for name, column in columns]
     return table(("column", *_headings(held)), [*rows, ("all", *_cells(held, lambda one: slice(None)))])
 
 
-def _by_step(held: list[Held]) -> Table:
+def by_step(held: list[Held]) -> Table:
     steps = held[0].inside.shape[1]
     rows = [(str(step + 1), *_cells(held, lambda one, step=step: (slice(None), step))) for step in range(steps)]
     return table(("step", *_headings(held)), rows)

@@ -22,7 +22,7 @@ from benchmarks.variants import OURS, PUBLISHED, Contestant, Variant, find_varia
 from timellm.contract.config import RunConfig
 from timellm.measure.launches import LaunchCounter
 from timellm.model.layers import LeanDropout, fused_attention
-from timellm.run.batches import WindowBatches, _build_table, _Table
+from timellm.run.batches import DeviceTable, WindowBatches, build_table
 from timellm.run.stepping import Stepper
 
 MOST_SHOWN = 12
@@ -125,7 +125,7 @@ def as_on_a_gpu() -> Iterator[None]:
         if width is None and prompts is not None and config.prompt_padding == "masked":
             width = int(prompts.lengths.max())
         build(self, config, split, prompts, prefix, device, width, *widths[1:])
-        self._table = _build_table(config, split, prompts, prefix, torch.device("cuda"), width)
+        self._table = build_table(config, split, prompts, prefix, torch.device("cuda"), width)
 
     with (
         mock.patch.object(WindowBatches, "__init__", with_table),
@@ -134,7 +134,7 @@ def as_on_a_gpu() -> Iterator[None]:
         mock.patch("timellm.model.layers.is_fused", return_value=True),
         mock.patch("timellm.model.layers.fused_attention", _fused_attention),
         mock.patch.object(Stepper, "_loss_to_report", return_value=None),  # on a GPU, about once a second
-        mock.patch.object(_Table, "numbers", _on_host(_Table.numbers)),
+        mock.patch.object(DeviceTable, "numbers", _on_host(DeviceTable.numbers)),
         mock.patch("torch.optim.adam._get_value", _on_host(lambda value: value.item())),  # step counts: main memory
         mock.patch("timellm.model.frozen.gelu_tanh", lambda hidden: F.gelu(hidden, approximate="tanh")),
         mock.patch("timellm.run.preparation.product_dtype", lambda dtype, device: dtype),

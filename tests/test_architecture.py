@@ -24,13 +24,14 @@ FORBIDDEN = {
     "results": {"search", "spaces", "timellm", "ray", "torch", "benchmarks", "tests"},
 }
 """What a room may not import. The contract is open to all."""
+LOOP = "search.decide"
 MAX_LINES = 400
 MAX_LINES_ELSEWHERE = 450
 MAX_MODULES = 15
 
 
-def modules_of(package: str) -> list[Path]:
-    return sorted((ROOT / package).rglob("*.py"))
+def modules_of(package: str, root: Path = ROOT) -> list[Path]:
+    return sorted((root / package).rglob("*.py"))
 
 
 def imported(path: Path) -> Iterator[str]:
@@ -46,8 +47,8 @@ def is_in(name: str, room: str) -> bool:
     return f"{name}.".startswith(f"{room}.")
 
 
-def room_of(path: Path) -> str | None:
-    module = ".".join(path.relative_to(ROOT).with_suffix("").parts)
+def room_of(path: Path, root: Path = ROOT) -> str | None:
+    module = ".".join(path.relative_to(root).with_suffix("").parts)
     return next((room for room in ROOMS if is_in(module, room)), None)
 
 
@@ -56,6 +57,72 @@ def reaches_up(room: str, name: str) -> bool:
     if is_in(name, room) or (is_in(name, CONTRACT) and room != CONTRACT):
         return False
     return any(is_in(name, forbidden) for forbidden in FORBIDDEN[room])
+
+
+def upward_imports(room: str, root: Path = ROOT) -> set[str]:
+    """What the modules of a room import though they may not, a sentence each."""
+    return {
+        f"{path.relative_to(root)} imports {name}"
+        for package in PACKAGES
+        for path in modules_of(package, root)
+        if room_of(path, root) == room
+        for name in imported(path)
+        if reaches_up(room, name)
+    }
+
+
+def is_private(name: str) -> bool:
+    return any(part.startswith("_") and not part.startswith("__") for part in name.split("."))
+
+
+def is_ours(name: str) -> bool:
+    return name.split(".")[0] in (*PACKAGES, "benchmarks", "tests")
+
+
+def private_imports(text: str) -> set[str]:
+    """Private names of the project that a module takes from another: imported, or as an attribute of a module."""
+    tree = ast.parse(text)
+    taken = {
+        alias.asname or alias.name: f"{node.module}.{alias.name}"
+        for node in ast.walk(tree)
+        if isinstance(node, ast.ImportFrom)
+        for alias in node.names
+        if is_ours(f"{node.module}.")
+    }
+    reached = {
+        f"{taken[node.value.id]}.{node.attr}"
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id in taken
+    }
+    return {name for name in {*taken.values(), *reached} if is_private(name)}
+
+
+def private_patches(text: str) -> set[str]:
+    """Private names that a test replaces: patched, assigned on another object, or overridden in a class of its own."""
+    tree = ast.parse(text)
+    ours = {alias.name for node in ast.walk(tree) if isinstance(node, ast.ImportFrom) for alias in node.names}
+    patched = {
+        word.value
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Call) and ast.unparse(node.func).split(".")[-1] in ("setattr", "patch", "object")
+        for word in node.args
+        if isinstance(word, ast.Constant) and isinstance(word.value, str)
+    }
+    assigned = {
+        target.attr
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Assign | ast.AnnAssign | ast.AugAssign)
+        for target in (node.targets if isinstance(node, ast.Assign) else [node.target])
+        if isinstance(target, ast.Attribute) and ast.unparse(target.value) != "self"
+    }
+    overridden = {
+        one.name
+        for node in ast.walk(tree)
+        if isinstance(node, ast.ClassDef) and {ast.unparse(base) for base in node.bases} & ours
+        for one in node.body
+        if isinstance(one, ast.FunctionDef)
+    }
+    return {name for name in patched | assigned | overridden if is_private(name)}
 
 
 def dependency_names() -> set[str]:
@@ -81,16 +148,7 @@ def test_the_ground_floor_imports_the_standard_library_alone(room):
 
 @pytest.mark.parametrize("room", FORBIDDEN)
 def test_imports_point_one_way(room):
-    found = {
-        f"{path.relative_to(ROOT)} imports {name}"
-        for package in PACKAGES
-        for path in modules_of(package)
-        if room_of(path) == room
-        for name in imported(path)
-        if reaches_up(room, name)
-    }
-
-    assert found == set()
+    assert upward_imports(room) == set()
 
 
 def test_a_room_that_reaches_up_is_found():
@@ -98,6 +156,80 @@ def test_a_room_that_reaches_up_is_found():
     assert reaches_up("search.decide", "search.tune.searcher.Limits")
     assert reaches_up("results", "timellm.run.training.TrainingRun")
     assert not reaches_up("results", "timellm.contract.columns.State")
+
+
+def test_a_module_that_reaches_up_is_found_in_a_tree(tmp_path):
+    tree = {
+        "timellm/contract/numbers.py": "import json\nfrom spaces.knobs import KNOBS\n",
+        "search/decide/loop.py": "def next():\n    import ray\n    from search.tune.searcher import LoopSearcher\n",
+        "search/session.py": "import ray\nfrom search.decide.loop import Loop\n",
+        "results/commands.py": "from timellm.contract.columns import State\nimport timellm.run.training\n",
+    }
+    for name, text in tree.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(text)
+
+    assert {room: found for room in FORBIDDEN if (found := upward_imports(room, tmp_path))} == {
+        CONTRACT: {"timellm/contract/numbers.py imports spaces.knobs.KNOBS"},
+        "search.decide": {
+            "search/decide/loop.py imports ray",
+            "search/decide/loop.py imports search.tune.searcher.LoopSearcher",
+        },
+        "results": {"results/commands.py imports timellm.run.training"},
+    }
+
+
+@pytest.mark.parametrize("folder", [*PACKAGES, "benchmarks"])
+def test_no_module_takes_a_private_name_from_another(folder):
+    found = {str(path.relative_to(ROOT)): private_imports(path.read_text()) for path in modules_of(folder)}
+
+    assert {path: names for path, names in found.items() if names} == {}
+
+
+def test_no_test_imports_a_private_name():
+    found = {
+        f"{path.relative_to(ROOT)} imports {name}"
+        for path in modules_of("tests")
+        for name in imported(path)
+        if is_ours(name) and is_private(name)
+    }
+
+    assert found == set()
+
+
+def test_no_test_of_the_loop_replaces_a_private_name():
+    of_the_loop = [path for path in modules_of("tests/search") if any(is_in(name, LOOP) for name in imported(path))]
+    found = {path.name: private_patches(path.read_text()) for path in of_the_loop}
+
+    assert "test_loop.py" in found
+    assert {path: names for path, names in found.items() if names} == {}
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "from timellm.machine.contention import _own_seconds",
+        "from timellm.machine import contention\ncontention._own_seconds(1)",
+        "def late():\n    from search.decide._loop import Loop",
+    ],
+)
+def test_a_private_name_of_another_module_is_found(text):
+    assert private_imports(text)
+    assert not private_imports(text.replace("._", ".").replace(" _", " "))
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "monkeypatch.setattr(loop, '_begun', 1)",
+        "mock.patch('search.decide.loop.Loop._begun')",
+        "loop._begun = 1",
+        "from search.decide.loop import Loop\nclass Played(Loop):\n    def _begun(self): ...",
+    ],
+)
+def test_a_private_name_that_is_replaced_is_found(text):
+    assert private_patches(text)
+    assert not private_patches(text.replace("_begun", "begun"))
 
 
 def test_no_package_imports_relatively():

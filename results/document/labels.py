@@ -41,7 +41,7 @@ class Labels:
         """The place of one point's name: the preferred one, or the first that is free; else where least is covered."""
         x = (math.log(float(row[SECONDS_PER_EPOCH])) - self._left) / self._width * WIDTH
         y = (float(row[VAL_MSE]) - self._low) / self._height * HEIGHT
-        boxes = {place: _box(x, y, text, place) for place in (preferred, *PLACES)}
+        boxes = {place: box_of(x, y, text, place) for place in (preferred, *PLACES)}
         chosen = min(boxes, key=lambda place: (self._covered(boxes[place]), place != preferred))
         self._taken.append(boxes[chosen])
         return chosen
@@ -49,11 +49,11 @@ class Labels:
     def _covered(self, box: Box) -> float:
         """Pixels that a box shares with earlier ones or has outside the plot."""
         area = (box[1] - box[0]) * (box[3] - box[2])
-        inside = _shared(box, (-OFFSET, WIDTH + OFFSET, -LINE, HEIGHT + LINE))
-        return area - inside + sum(_shared(box, other) for other in self._taken)
+        inside = shared_area(box, (-OFFSET, WIDTH + OFFSET, -LINE, HEIGHT + LINE))
+        return area - inside + sum(shared_area(box, other) for other in self._taken)
 
 
-def _box(x: float, y: float, text: str, place: str) -> Box:
+def box_of(x: float, y: float, text: str, place: str) -> Box:
     """Left, right, bottom and top of a name."""
     lines = text.split("<br>")
     width, height = LETTER * max(map(len, lines)), LINE * len(lines)
@@ -63,7 +63,8 @@ def _box(x: float, y: float, text: str, place: str) -> Box:
     return left, left + width, bottom, bottom + height
 
 
-def _shared(one: Box, other: Box) -> float:
+def shared_area(one: Box, other: Box) -> float:
+    """Area that two boxes share, square pixels."""
     width = min(one[1], other[1]) - max(one[0], other[0])
     height = min(one[3], other[3]) - max(one[2], other[2])
     return max(width, 0.0) * max(height, 0.0)

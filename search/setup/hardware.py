@@ -116,7 +116,7 @@ def _possible(space: Space, name: str) -> tuple[Any, ...]:
     return (space.fixed[name],) if name in space.fixed else ()
 
 
-def _features(device: str, backbone: Mapping[str, Any]) -> list[str]:
+def usable_features(device: str, backbone: Mapping[str, Any]) -> list[str]:
     """Features of the device that runs on this machine would use."""
     import torch
 
@@ -190,7 +190,7 @@ def _find(values: Mapping[str, Any]) -> dict[str, Any]:
         "environments": {str(threads): worker_environment(threads) for threads in range(1, most_threads + 1)},
         "slowdown": _slowdown(config.device),
         "gflop_per_second": _gflop_per_second(config.device),
-        "features": _features(config.device, checked["backbone"]),
+        "features": usable_features(config.device, checked["backbone"]),
         "unusable_gpu": problem,
         "gpu_memory_gib": round(min(memory), 2) if memory else None,
     }

@@ -1,6 +1,6 @@
 import pandas as pd
 
-from results.document.labels import Labels, _box, _shared
+from results.document.labels import Labels, box_of, shared_area
 
 
 def test_names_of_points_that_lie_close_do_not_overlap():
@@ -17,7 +17,7 @@ def test_names_of_points_that_lie_close_do_not_overlap():
         boxes.append(labels._taken[-1])
         assert place.split()[0] in ("bottom", "top", "middle")
 
-    assert all(_shared(one, other) == 0 for index, one in enumerate(boxes) for other in boxes[:index])
+    assert all(shared_area(one, other) == 0 for index, one in enumerate(boxes) for other in boxes[:index])
 
 
 def test_a_name_keeps_its_preferred_place_where_it_is_free():
@@ -25,4 +25,4 @@ def test_a_name_keeps_its_preferred_place_where_it_is_free():
     row = pd.Series({"seconds_per_epoch": 30.0, "val_mse": 0.4})
 
     assert labels.place(row, "plan-a", "top center") == "top center"
-    assert _box(10, 10, "ab<br>c", "top right")[3] > _box(10, 10, "ab", "top right")[3]
+    assert box_of(10, 10, "ab<br>c", "top right")[3] > box_of(10, 10, "ab", "top right")[3]

@@ -7,7 +7,7 @@ import pytest
 
 from tests.search.searching import wait_for
 from timellm.machine import contention
-from timellm.machine.contention import CpuWatch, LoadWatch, _own_seconds
+from timellm.machine.contention import CpuWatch, LoadWatch, own_seconds
 
 SPIN = "import time\nend = time.process_time() + 1.0\nwhile time.process_time() < end: pass"
 NOBODY = 2**30
@@ -19,18 +19,18 @@ def test_the_time_of_the_child_itself_is_taken_off(monkeypatch):
     watch = CpuWatch()
     child = subprocess.Popen([sys.executable, "-c", SPIN])
     child.wait()
-    assert _own_seconds(child.pid) - watch._own >= 1.0
+    assert own_seconds(child.pid) - watch._own >= 1.0
     assert watch.other_share(child.pid) == 0.0
 
 
 def test_the_time_of_a_child_does_not_jump_when_it_ends():
-    before = _own_seconds(NOBODY)
+    before = own_seconds(NOBODY)
     child = subprocess.Popen([sys.executable, "-c", SPIN])
     wait_for(lambda: psutil.Process(child.pid).status() == psutil.STATUS_ZOMBIE)
-    ended = _own_seconds(child.pid)
+    ended = own_seconds(child.pid)
     child.wait()
     assert ended - before >= 1.0
-    assert _own_seconds(child.pid) == pytest.approx(ended, abs=0.05)
+    assert own_seconds(child.pid) == pytest.approx(ended, abs=0.05)
 
 
 @pytest.fixture

@@ -3,7 +3,7 @@
 import pytest
 
 from tests.results.synthetic import make_manifest
-from timellm.contract.manifest_check import _INSIDE, _KINDS, manifest_problems
+from timellm.contract.manifest_check import INSIDE, KINDS, manifest_problems
 
 WRONG = (7j, {"a": "x"}, [1], -1, float("nan"), True)
 """Values of which at least one is wrong under every key."""
@@ -14,15 +14,15 @@ def test_a_sound_manifest_has_no_problems():
     assert manifest_problems({}) == []
 
 
-@pytest.mark.parametrize("name", _KINDS)
+@pytest.mark.parametrize("name", KINDS)
 def test_a_value_of_another_type_is_named_with_its_key(name):
     found = [manifest_problems({name: value}) for value in (7j, *WRONG)]
     assert found[0]
-    assert found[0][0].startswith(f"{name} must be {_KINDS[name]}, got ")
+    assert found[0][0].startswith(f"{name} must be {KINDS[name]}, got ")
     assert manifest_problems({name: None}) == []
 
 
-@pytest.mark.parametrize(("name", "inner"), [(name, inner) for name, kinds in _INSIDE.items() for inner in kinds])
+@pytest.mark.parametrize(("name", "inner"), [(name, inner) for name, kinds in INSIDE.items() for inner in kinds])
 def test_a_value_of_another_type_inside_is_named_with_both_keys(name, inner):
     (problem,) = manifest_problems({name: {inner: 7j}})
     assert problem.startswith(f"{name}.{inner} must be ")

@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from search.setup.hardware import _features
+from search.setup.hardware import usable_features
 from search.setup.resources import plan_resources
 from tests.timellm.test_training_monitor import fake_nvml
 from tests.timellm.tiny_runs import CPU, options, set_up, tiny_config
@@ -75,7 +75,7 @@ def test_fp32_is_not_rounded_to_tf32_on_a_gpu(calls, monkeypatch, precision, wan
 def test_a_gpu_that_only_emulates_bf16_does_not_count_as_having_it(calls, precision):
     with pytest.raises(InputError, match=rf"{precision} is not supported by this GPU \(Tesla T4\)"):
         choose_device(RunConfig(device="cuda", precision=precision))
-    assert not {"bf16", "tf32"} & set(_features("cuda", {}))
+    assert not {"bf16", "tf32"} & set(usable_features("cuda", {}))
 
 
 def test_a_driver_too_old_for_the_wheel_is_said(monkeypatch):
@@ -157,7 +157,7 @@ def test_the_drivers_library_is_loaded_before_the_first_step(tmp_path, monkeypat
 
 
 def test_a_slice_of_a_gpu_is_watched_by_its_own_name(monkeypatch):
-    from timellm.machine.monitor import _handle_of
+    from timellm.machine.monitor import handle_of
 
     nvml = fake_nvml()
 
@@ -166,7 +166,7 @@ def test_a_slice_of_a_gpu_is_watched_by_its_own_name(monkeypatch):
             raise nvml.NVMLError("Not Found")
         return uuid
 
-    assert _handle_of(SimpleNamespace(**{**vars(nvml), "nvmlDeviceGetHandleByUUID": by_uuid}), "0123") == "MIG-0123"
+    assert handle_of(SimpleNamespace(**{**vars(nvml), "nvmlDeviceGetHandleByUUID": by_uuid}), "0123") == "MIG-0123"
 
 
 def test_compiling_the_validation_is_not_counted_as_validation(tmp_path, monkeypatch):

@@ -22,8 +22,8 @@ def folder(tmp_path_factory):
 @pytest.fixture
 def slow_source(monkeypatch):
     """Windows that take 0.4 s a batch to cut."""
-    cut = module._WindowSource.__getitem__
-    monkeypatch.setattr(module._WindowSource, "__getitem__", lambda *given: (time.sleep(0.4), cut(*given))[1])
+    cut = module.WindowSource.__getitem__
+    monkeypatch.setattr(module.WindowSource, "__getitem__", lambda *given: (time.sleep(0.4), cut(*given))[1])
 
 
 def test_a_loader_that_starves_the_device_is_said_with_a_remedy(folder, tmp_path, slow_source):
@@ -157,7 +157,7 @@ def test_a_table_of_tokens_cuts_what_the_source_cuts(folder):
     source = given._source
     plain = module.WindowBatches(config, source._split, source._prompts, source._prefix, CPU, 176)
     table = module.WindowBatches(config, source._split, source._prompts, source._prefix, CPU, 176)
-    table._table = module._Table(source._split, source._prompts, source._prefix, 176)
+    table._table = module.DeviceTable(source._split, source._prompts, source._prefix, 176)
     for ours, theirs in zip(table(groups), plain(groups), strict=True):
         assert torch.equal(ours.x, theirs.x)
         assert torch.equal(ours.y, theirs.y)

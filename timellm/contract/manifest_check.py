@@ -12,7 +12,7 @@ _RUN_COMMAND = "python timellm/run_main.py, with PyTorch's launcher before it or
 _LAUNCHED = re.compile(
     r"python (-m torch\.distributed\.run --standalone --nproc_per_node [0-9]{1,4} )?timellm/run_main\.py"
 )
-_KINDS: dict[str, str] = {
+KINDS: dict[str, str] = {
     "name": "text",
     "status": "text",
     "created_at": "text",
@@ -43,7 +43,7 @@ _KINDS: dict[str, str] = {
     "train_command": _RUN_COMMAND,
     "controls": "a list of objects",
 }
-_INSIDE: dict[str, Mapping[str, str]] = {
+INSIDE: dict[str, Mapping[str, str]] = {
     "space": {
         "fixed": _SETTINGS,
         "baseline": _SETTINGS,
@@ -63,8 +63,8 @@ _INSIDE: dict[str, Mapping[str, str]] = {
 
 def manifest_problems(manifest: Mapping[str, Any]) -> list[str]:
     """What is wrong with the types in a manifest, as "key must be ..., got ..."; keys may lack or be null."""
-    found = [*_problems("", manifest, _KINDS)]
-    for key, kinds in _INSIDE.items():
+    found = [*_problems("", manifest, KINDS)]
+    for key, kinds in INSIDE.items():
         if isinstance(manifest.get(key), dict):
             found += _problems(f"{key}.", manifest[key], kinds)
     return found

@@ -54,12 +54,12 @@ class CpuWatch:
 
     def begin(self, pid: int) -> None:
         """Count from now on."""
-        self._began, self._busy, self._own = time.monotonic(), _busy_seconds(), _own_seconds(pid)
+        self._began, self._busy, self._own = time.monotonic(), _busy_seconds(), own_seconds(pid)
 
     def other_share(self, pid: int) -> float:
         """Share of the cores that others used beyond the spare ones, from 0."""
         seconds = max(time.monotonic() - self._began, 1e-9)
-        others = (_busy_seconds() - self._busy) - (_own_seconds(pid) - self._own)
+        others = (_busy_seconds() - self._busy) - (own_seconds(pid) - self._own)
         beyond_quota = len(allowed_cores()) - usable_cores()
         return max(0.0, others / seconds - self._spare - beyond_quota) / usable_cores()
 
@@ -71,7 +71,7 @@ def _busy_seconds() -> float:
     return sum(getattr(every[core], name, 0.0) for core in allowed_cores() for name in names)
 
 
-def _own_seconds(pid: int) -> float:
+def own_seconds(pid: int) -> float:
     """CPU time of a child and its children, those of earlier children of this process included, seconds.
 
     It does not jump when the child ends: what a process used moves to its parent when it has been waited for.

@@ -166,7 +166,7 @@ class _Gpu:
         self._nvml.nvmlShutdown()
 
 
-def _handle_of(nvml: ModuleType, uuid: str) -> Any:
+def handle_of(nvml: ModuleType, uuid: str) -> Any:
     """The driver's name of a GPU, or of a slice of one (MIG), which torch numbers alike."""
     try:
         return nvml.nvmlDeviceGetHandleByUUID(f"GPU-{uuid}")
@@ -181,7 +181,7 @@ def _open_gpu(device: torch.device) -> tuple[_Gpu | None, str | None]:
     except NvmlMissingError as missing:
         return None, f"Utilisation, power and temperature of the GPU were not read: {missing}."
     try:
-        return _Gpu(nvml, _handle_of(nvml, str(torch.cuda.get_device_properties(device).uuid))), None
+        return _Gpu(nvml, handle_of(nvml, str(torch.cuda.get_device_properties(device).uuid))), None
     except nvml.NVMLError as error:
         nvml.nvmlShutdown()
         return None, f"Utilisation, power and temperature of the GPU were not read: {error}."

@@ -82,8 +82,8 @@ class WindowBatches:
         self._config, self._device, self._fixed_rows = config, device, fixed_rows
         self._on_device = config.num_workers == 0
         own = split.to(device) if self._on_device else split
-        self._source = _WindowSource(own, prompts, prefix_length, fixed_tokens)
-        self._table = _build_table(config, own, prompts, prefix_length, device, fixed_tokens)
+        self._source = WindowSource(own, prompts, prefix_length, fixed_tokens)
+        self._table = build_table(config, own, prompts, prefix_length, device, fixed_tokens)
 
     def __call__(self, groups: list[Tensor]) -> Iterator[Batch]:
         """Yield one batch per group of window numbers."""
@@ -133,7 +133,7 @@ def copied(tensor: Tensor, device: torch.device) -> Tensor:
     return pinned.to(device, non_blocking=True)
 
 
-class _WindowSource(Dataset):
+class WindowSource(Dataset):
     """Indexed by a tensor of window numbers; picklable, so that loader workers can hold it."""
 
     def __init__(self, split: Split, prompts: PromptTokens | None, prefix: int, fixed_tokens: int | None) -> None:
@@ -149,7 +149,7 @@ class _WindowSource(Dataset):
         return group, x, y, ids[:, self._prefix :], lengths - self._prefix
 
 
-class _Table:
+class DeviceTable:
     """Windows and token ids that lie on a device; a batch is cut by two operations there.
 
     Args:
@@ -182,20 +182,20 @@ class _Table:
             yield group, x, y, self._ids.index_select(0, row), length
 
 
-def _build_table(
+def build_table(
     config: RunConfig,
     split: Split,
     prompts: PromptTokens | None,
     prefix: int,
     device: torch.device,
     width: int | None,
-) -> _Table | None:
+) -> DeviceTable | None:
     """The table of a device that is not the CPU; None where batches are cut elsewhere, or it would be too big."""
     if config.num_workers or prompts is None or width is None or device.type == "cpu":
         return None
     if 4 * len(prompts) * (width - prefix) > LARGEST_TABLE_BYTES:
         return None
-    return _Table(split, prompts, prefix, width)
+    return DeviceTable(split, prompts, prefix, width)
 
 
 def micro_batches(order: Tensor, size: int) -> list[Tensor]:
