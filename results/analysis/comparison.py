@@ -42,7 +42,7 @@ def compare(run_a: Path, run_b: Path) -> pd.DataFrame:
         (only for configurations that both ran, at least 2). Hypervolumes share one reference point, the worse of
         both. `attrs["note"]` says which fidelity was compared; runs that differ in fidelity, data, language model or
         task get no ratio and no hypervolume, and the note says why. Where a baseline did not complete, the first
-        complete trial stands in its place: the rows are then called reference, without ratio, and the note says so.
+        complete trial takes its place: the rows are then called reference, without ratio, and the note says so.
 
     Raises:
         InputError: If a folder is missing or cannot be read.
@@ -124,7 +124,7 @@ def _words(value: Any) -> str:
 
 
 def _substitutes(runs: list[pd.DataFrame], bases: list[pd.DataFrame]) -> list[str]:
-    """One sentence for each run whose baseline did not complete, on what stands in its place."""
+    """One sentence for each run whose baseline did not complete, on what takes its place."""
     sentences = []
     for side, run, base in zip("ab", runs, bases, strict=True):
         lack = baseline_lack(run, base.iloc[0]) if len(base) else None

@@ -1,4 +1,4 @@
-"""What one knob changes, all else equal: paired where the table holds pairs, modelled where it does not."""
+"""What one knob changes if all else is equal: paired where the table holds pairs, modelled where it does not."""
 
 from typing import Any
 
@@ -16,7 +16,7 @@ MIN_PAIRS = 3
 """Pairs below which an effect is modelled instead."""
 
 MIN_ROWS_PER_VALUE = 3
-"""Rows of a value, and of what it is compared with, below which nothing is said about it."""
+"""Least number of rows with a value, and with the value it is compared with, for an effect to be given."""
 
 SPARE_ROWS = 5
 """Rows a model needs beyond its coefficients."""

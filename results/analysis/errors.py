@@ -15,7 +15,7 @@ from timellm.contract.numbers import numbers_key
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ErrorTraining:
-    """One training that measured an error; it counts for no time."""
+    """One training that measured an error and no time."""
 
     trial_id: str
     """Trial that it was made for."""
@@ -61,7 +61,7 @@ _TYPES: Mapping[str, type | tuple[type, ...]] = {
     "examples": list,
     **dict.fromkeys(_NUMBERS, (int, float)),
 }
-"""What a line must hold under a name, where it has one: the file may be another's, or edited."""
+"""The type that each name of a line must have: the file may come from somebody else, or be edited."""
 
 
 def load_errors(path: RunFolder | Path) -> tuple[ErrorTraining, ...]:
@@ -104,7 +104,7 @@ def repeats_of(errors: Iterable[ErrorTraining]) -> dict[str, dict[int, float]]:
 
 
 def set_key(settings: Mapping[str, Any]) -> str:
-    """The key of a set of numbers whatever its seed: equal for trainings that repeat each other."""
+    """The key of a set of numbers without its seed: equal for trainings that repeat each other."""
     return numbers_key({**settings, "seed": 0})
 
 

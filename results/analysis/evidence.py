@@ -106,7 +106,7 @@ def gather(folder: RunFolder) -> Evidence:
     """Read a run folder and compute what its report shows.
 
     Raises:
-        InputError: If the folder is no run folder or cannot be read.
+        InputError: If the folder is not a run folder or cannot be read.
     """
     manifest = folder.read_manifest()
     trials, errors = load_trials(folder.path), load_errors(folder)

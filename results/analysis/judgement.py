@@ -1,4 +1,4 @@
-"""What errors may be said to differ by: their noise, differences with intervals, and three words.
+"""What can be said about differences of error: their noise, intervals, and three words.
 
 Errors are compared on a logarithmic scale, where a difference is a share. Trainings of one set of numbers differ in
 their seed alone; their spread, pooled over every set that has repeats, is the noise of an error. Differences are taken
@@ -36,7 +36,7 @@ MIN_PAIRED_DEGREES = 2
 
 
 class Word(StrEnum):
-    """What may be said of a difference of error."""
+    """What can be said about a difference of error."""
 
     NO_WORSE = "no worse than 2 %"
     WORSE = "worse"
@@ -45,7 +45,7 @@ class Word(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Spread:
-    """A standard deviation of log error, and the degrees of freedom it stands on."""
+    """A standard deviation of log error, and its degrees of freedom."""
 
     deviation: float
     degrees: int
@@ -66,9 +66,9 @@ class Difference:
     high: float
     """Upper end of it."""
     seeds: tuple[int, ...]
-    """Seeds that both were trained with and that the ratio stands on."""
+    """Seeds with which both were trained, the basis of the ratio."""
     word: Word
-    """What may be said."""
+    """What can be said."""
 
     @property
     def percent(self) -> float:
@@ -142,8 +142,8 @@ def difference(
         tolerance: Share by which an error may be higher and still counts as no worse.
 
     Returns:
-        Ratio, interval and word: `no worse` where the upper end is within the tolerance, else `worse` where the lower
-        end is above 1, else `not shown`. None where the two share no seed.
+        Ratio, interval and word: `no worse` where the upper end is within the tolerance, `worse` where the lower
+        end is above 1, otherwise `not shown`. None where the two share no seed.
     """
     if candidate not in repeats or baseline not in repeats:
         return None
@@ -172,7 +172,7 @@ def error_interval(repeats: Repeats, numbers: str) -> tuple[float, float] | None
     """The 95 % interval of one set's error over seeds, from the pooled spread.
 
     Returns:
-        Its ends, scaled units squared: what the mean over many seeds lies between. None where no set has repeats.
+        Its ends, scaled units squared: the mean over many seeds is between them. None where no set has repeats.
     """
     spread = pooled_spread(repeats)
     if spread is None or not repeats.get(numbers):
@@ -191,8 +191,8 @@ def is_telling(
         error: Validation MSE, mean over its seeds.
         steps: Optimizer steps of its training; None if not known.
         naive: Validation MSE of the forecasts that need no training, by name, over the same windows.
-        spread: Of log error over seeds; None where no set has repeats: `UNKNOWN_SPREAD` is counted with.
-        who: Whose error it is, for the reason.
+        spread: Of log error over seeds; None where no set has repeats: `UNKNOWN_SPREAD` is used then.
+        who: Whose error it is, as the reason names it.
     """
     if steps is not None and steps < MIN_STEPS:
         return Telling(

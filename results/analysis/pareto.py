@@ -29,7 +29,7 @@ from timellm.contract.columns import (
 from timellm.contract.errors import InputError
 
 MOST_TIME_WEIGHT = 100.0
-"""Above it a ratio of times, raised to the weight, is no number any more."""
+"""Above it a ratio of times, raised to the weight, is too large for a number."""
 
 AVERAGED = (
     *OBJECTIVES,
@@ -41,7 +41,7 @@ AVERAGED = (
     "samples_per_second",
     "peak_memory_gib",
 )
-"""Columns of which repeats take the mean."""
+"""Columns that are averaged over repeats."""
 
 
 def time_weight(manifest: Mapping[str, Any], file: str | os.PathLike[str] = "manifest.json") -> float:
@@ -49,10 +49,10 @@ def time_weight(manifest: Mapping[str, Any], file: str | os.PathLike[str] = "man
 
     Args:
         manifest: The run's manifest; without a `time_weight` it is the default.
-        file: Its file, for the error.
+        file: Its file, named in the error.
 
     Raises:
-        InputError: If it is no finite number of at least 0.
+        InputError: If it is not a finite number of at least 0.
     """
     value = manifest.get("time_weight")
     if value is None:
@@ -79,7 +79,7 @@ def average_repeats(df: pd.DataFrame) -> pd.DataFrame:
         df: A trials table.
 
     Returns:
-        The comparable rows, repeats merged into the first of them that is no confirmation: means of the columns
+        The comparable rows, repeats merged into the first that is not a confirmation: means of the columns
         `AVERAGED`, the outer ends of the time intervals, and three columns more: `repeats` (rows merged),
         `confirmations` (those of source confirm), `val_mse_std` and `seconds_per_epoch_std` (standard deviation
         over the repeats; missing where there is one).

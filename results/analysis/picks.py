@@ -40,9 +40,9 @@ class Pick:
     difference: Difference | None
     """Difference of error over the seeds that both were trained with; None where they share none."""
     has_same_numbers: bool
-    """Whether only ways to compute tell it from the reference, so that both have one error."""
+    """Whether it differs from the reference only in ways to compute, so that both have the same error."""
     is_telling: bool
-    """Whether errors tell anything; else no word is said about its error."""
+    """Whether errors tell anything; if not, nothing is said about its error."""
     changes: tuple[tuple[str, str, str], ...]
     """Knob, its value, the reference's value, where the two differ."""
     is_reference: bool
@@ -60,7 +60,7 @@ class Pick:
 
     @property
     def is_preliminary(self) -> bool:
-        """Whether it stands on projected rows that no other seed has confirmed; the same numbers need no seed."""
+        """Whether it is based on projected rows that no other seed has confirmed; the same numbers need no seed."""
         projected = pd.isna(self.row["is_projected"]) or bool(self.row["is_projected"])
         repeated = int(self.row["confirmations"]) > 0 or (
             self.difference is not None and len(self.difference.seeds) > 1
@@ -69,7 +69,7 @@ class Pick:
 
     @property
     def error_words(self) -> str:
-        """What may be said of its error: `the same numbers`, or the change with its interval and word."""
+        """What can be said about its error: `the same numbers`, or the change with its interval and word."""
         if self.has_same_numbers:
             return "the same numbers"
         return difference_words(self.mse_change, self.difference) if self.is_telling else NOT_TELLING
@@ -103,7 +103,7 @@ class Recommendation:
 
     @property
     def reference_name(self) -> str:
-        """What ratios refer to, for a sentence: `the baseline` or `trial t0001`; needs a timed trial."""
+        """What ratios refer to, in words: `the baseline` or `trial t0001`; needs a timed trial."""
         return reference_name(self.reference)
 
     @property
@@ -132,7 +132,7 @@ def recommend(df: pd.DataFrame, manifest: Mapping[str, Any], errors: Sequence[Er
         accurate: least val_mse of the rows that owe it to no greater number of optimizer steps.
 
     Raises:
-        InputError: If the manifest's time weight is none.
+        InputError: If the manifest's time weight is not valid.
     """
     weight = time_weight(manifest)
     main = main_fidelity(df)
@@ -170,7 +170,7 @@ def _exact(rows: pd.DataFrame, baseline: pd.Series, verdict: Verdict) -> pd.Seri
 def _pick(
     name: str, row: pd.Series, reference: pd.Series, verdict: Verdict, counts: tuple[int, int], weight: float
 ) -> Pick:
-    """A pick and what is said of it.
+    """A pick and what is said about it.
 
     Args:
         name: Which one.
@@ -264,7 +264,7 @@ def _caveats(
 
 
 def _control_caveat(picks: tuple[Pick, ...], rows: pd.DataFrame, controls: Sequence[Mapping[str, Any]]) -> list[str]:
-    """Which controls no trial beats, or else those that the balanced pick does not beat; empty where it beats all."""
+    """Which controls no trial beats, or if none those that the balanced pick does not beat; empty if it beats all."""
     balanced = next((float(pick.row[VAL_MSE]) for pick in picks if pick.name == "balanced"), None)
     if balanced is None:
         return []

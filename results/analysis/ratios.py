@@ -9,7 +9,7 @@ from scipy import stats
 from timellm.contract.columns import SECONDS_PER_EPOCH, VAL_MSE
 
 MIN_REPEATS = 3
-"""Repeats from which an interval stands on them instead of on the timing within one run."""
+"""Least number of repeats for an interval to be based on them instead of on the timing within one run."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -8,12 +8,12 @@ from timellm.contract.columns import BASELINE, RUN_COLUMN, State
 
 
 def reference_name(reference: pd.Series) -> str:
-    """The row that ratios refer to, for a sentence: `the baseline` or `trial t0001`."""
+    """The row that ratios refer to, in words: `the baseline` or `trial t0001`."""
     return "the baseline" if reference["source"] == BASELINE else f"trial {reference['trial_id']}"
 
 
 def baseline_lack(df: pd.DataFrame, reference: pd.Series) -> str | None:
-    """What keeps ratios from referring to the baseline, said of it.
+    """What keeps ratios from referring to the baseline, as a predicate of it.
 
     Args:
         df: The trials table of one run, rows of every fidelity.

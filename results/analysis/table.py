@@ -34,7 +34,7 @@ MAX_IDS = 5
 """Repeated trial ids that an error names."""
 
 _TRIAL_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
-"""Trial ids name folders and stand in files that are read and run."""
+"""Trial ids name folders and are written into files that are read and run."""
 _KNOB = re.compile(r"[a-z][a-z0-9_]{0,99}")
 _CSV_DIGEST = "trials_csv"
 """Attribute of the Parquet file: SHA-256 of the CSV file that was written with it."""
@@ -73,7 +73,7 @@ def load_trials(paths: Path | Sequence[Path]) -> pd.DataFrame:
         `attrs["reference_points"]` the runs to the reference points of their hypervolume.
 
     Raises:
-        InputError: If a folder is missing, is no run folder, or its table cannot be read.
+        InputError: If a folder is missing, is not a run folder, or its table cannot be read.
     """
     several = [paths] if isinstance(paths, str | os.PathLike) else list(paths)
     if not several:
@@ -287,7 +287,7 @@ def _read(path: FilePath, defaults: Mapping[str, Any]) -> pd.DataFrame:
     """The table of one file, with every column.
 
     Raises:
-        ValueError: If it is none.
+        ValueError: If the file is not such a table.
         OSError: If it cannot be read.
     """
     raw = pd.read_parquet(path) if path.suffix == ".parquet" else _read_csv(path)

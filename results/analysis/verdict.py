@@ -1,4 +1,4 @@
-"""What the errors of one run may be said to show: computed once from its table, its manifest and its errors."""
+"""What the errors of one run show: computed once from its table, its manifest and its errors."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -67,9 +67,9 @@ class Verdict:
         return steps_of(row, self.manifest)
 
     def may_be_accurate(self, row: pd.Series) -> bool:
-        """Whether a lower error of this row is no mere effect of more optimizer steps in as many windows.
+        """Whether a lower error of this row is more than an effect of more optimizer steps in as many windows.
 
-        Whole runs always may. Of projected rows those may whose steps are at most the reference's, or whose error
+        True of whole runs. True of a projected row if its steps are at most the reference's, or if its error
         after as many steps as the reference made is telling.
         """
         if not bool(row["is_projected"]) or self.reference_steps is None:
@@ -100,7 +100,7 @@ def judge(
         main: Its rows of the main fidelity.
         reference: The row that errors are compared with; empty while there is none.
         manifest: Its manifest.
-        errors: Its error trainings, where errors were measured apart; else the rows themselves are the trainings.
+        errors: Its error trainings, where errors were measured apart; otherwise the rows themselves are the trainings.
     """
     seed = manifest.get("seed")
     chosen_by = int(seed) if isinstance(seed, int) else None

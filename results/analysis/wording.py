@@ -42,7 +42,7 @@ def change_words(change: float, deviation: float) -> str:
 
 
 def difference_words(change: float, difference: Difference | None) -> str:
-    """A change of error in percent with its interval and what may be said of it.
+    """A change of error in percent with its interval and what can be said about it.
 
     Returns:
         Such as `+0.4 % (95 % interval −0.9 to +1.7 %: no worse than 2 %)`, or `+1.3 % (not shown)` where no repeats

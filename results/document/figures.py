@@ -219,7 +219,7 @@ def _broken(names: list[str]) -> str:
 
 
 def _label_place(row: pd.Series, evidence: Evidence) -> str:
-    """Where a point's label goes: below the front nothing lies; at the edges it turns inwards."""
+    """Where a point's label goes: below the front, where there is nothing; at the edges it turns inwards."""
     logs = np.log(evidence.configurations[SECONDS_PER_EPOCH].to_numpy(dtype=float))
     place = (math.log(row[SECONDS_PER_EPOCH]) - logs.min()) / max(float(np.ptp(logs)), 1e-9)
     side = "left" if place > 0.2 else "right"
@@ -229,7 +229,7 @@ def _label_place(row: pd.Series, evidence: Evidence) -> str:
 
 
 def _control_lines(evidence: Evidence) -> tuple[list[Figure], list[Figure]]:
-    """A dotted line for every control, and its name; lines that lie too close for two names share one label."""
+    """A dotted line for every control, and its name; lines that are too close for two names share one label."""
     line = {"color": "var(--muted)", "width": 1, "dash": "dot"}
     named = sorted((float(control["val_mse"]), str(control["name"])) for control in evidence.controls)
     shapes = [

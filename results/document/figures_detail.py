@@ -18,7 +18,7 @@ PARTS = ("start-up", "compile", "train", "validate and test")
 
 
 LEGEND_ROOM = 260
-"""Least height of a plot whose legend stands in four lines on a phone: plotly gives a legend half of it, pixels."""
+"""Least height of a plot whose legend has four lines on a phone: plotly gives a legend half of it, pixels."""
 
 
 def lever_figure(levers: pd.DataFrame) -> Figure:

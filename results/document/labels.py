@@ -1,4 +1,4 @@
-"""Places the names of points in a plot so that none lies over another, even on a phone."""
+"""Places the names of points in a plot so that none covers another, even on a phone."""
 
 import math
 from collections.abc import Sequence
@@ -18,7 +18,7 @@ PLACES = (
     "top center",
     "bottom center",
 )
-"""Where a name may stand, as plotly calls it."""
+"""Positions of a name, as plotly calls them."""
 
 Box = tuple[float, float, float, float]
 
@@ -38,7 +38,7 @@ class Labels:
         self._taken: list[Box] = []
 
     def place(self, row: pd.Series, text: str, preferred: str) -> str:
-        """The place of one point's name: the preferred one, or the first that is free; else where least is covered."""
+        """The place of one point's name: the preferred one, the first that is free, or where least is covered."""
         x = (math.log(float(row[SECONDS_PER_EPOCH])) - self._left) / self._width * WIDTH
         y = (float(row[VAL_MSE]) - self._low) / self._height * HEIGHT
         boxes = {place: box_of(x, y, text, place) for place in (preferred, *PLACES)}

@@ -69,7 +69,7 @@ def build_report(folder: RunFolder) -> Path:
         The report's path.
 
     Raises:
-        InputError: If the folder is no run folder, or cannot be read.
+        InputError: If the folder is not a run folder, or cannot be read.
         OSError: If the disk refuses.
     """
     evidence = gather(folder)

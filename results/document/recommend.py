@@ -37,7 +37,7 @@ def write_recommendation(folder: RunFolder, recommendation: Recommendation, mani
         manifest: The run's manifest.
 
     Raises:
-        InputError: If the manifest lacks what a command is made of, or a knob is no setting of a run.
+        InputError: If the manifest lacks a part of the command, or a knob is not a setting of a run.
         OSError: If the disk refuses.
     """
     if not recommendation.picks:
@@ -73,7 +73,7 @@ def run_config_of(row: pd.Series, manifest: Mapping[str, Any]) -> dict[str, Any]
         Every setting by name; those that shorten a trial are back at their defaults.
 
     Raises:
-        InputError: If a knob is no setting of a run.
+        InputError: If a knob is not a setting of a run.
     """
     defaults = manifest["run_defaults"]
     knobs = {knob_name(name): row[name] for name in knob_columns(row.index) if pd.notna(row[name])}
@@ -89,10 +89,10 @@ def run_config_of(row: pd.Series, manifest: Mapping[str, Any]) -> dict[str, Any]
 
 
 def _require_known(config: Mapping[str, Any], defaults: Mapping[str, Any]) -> None:
-    """Refuse names that are no settings: a run folder may be another's, and names become part of a script.
+    """Refuse names that are not settings: a run folder may be somebody else's, and names become part of a script.
 
     Raises:
-        InputError: With these names.
+        InputError: If there are any; it names them.
     """
     known = {field.name for field in dataclasses.fields(RunConfig)}
     foreign = sorted(name for name in config if name not in known and config[name] != defaults.get(name))

@@ -11,14 +11,14 @@ from timellm.contract.files import replace_files
 from timellm.contract.layout import RunFolder
 
 LIBRARY = "plotly.min.js"
-"""The drawing library, once beside the plots."""
+"""The drawing library, a single file beside the plots."""
 
 
 def write_plots(folder: RunFolder, figures: dict[str, dict[str, Any]]) -> None:
     """Write plots/NAME.html for every figure, and the library they share.
 
     Raises:
-        ValueError: If a figure is none that plotly knows.
+        ValueError: If plotly does not know a figure.
         OSError: If the disk refuses.
     """
     contents: dict[Path, str | bytes] = {}
