@@ -85,7 +85,7 @@ def _run(prepared: "Preparation", terminal: "Terminal", interrupts: Interrupts, 
         raise
     except KeyboardInterrupt:
         ended = Ended(is_interrupted=True)
-    except Exception as error:  # whatever it is, what was measured is worth a table and a report
+    except Exception as error:  # any error: what was measured still deserves a table and a report
         ended = Ended(failure=error_words(error))
     if not folder.lock.exists():
         ended.failure = ended.failure or f"{folder.path} was deleted while the search ran"

@@ -215,7 +215,7 @@ class Session:
         )
 
     def _earlier_plan(self) -> Plan | None:
-        """The plan of an earlier session; None if there is none.
+        """The plan of an earlier session, or None.
 
         Raises:
             InputError: If the manifest holds one that no search has written.

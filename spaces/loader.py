@@ -54,7 +54,7 @@ def _text(path: Path) -> str:
     """The text of a file, without the mark that some editors put at its beginning.
 
     Raises:
-        InputError: If it is no ordinary file, such as a pipe or a device that never ends, or is far too long.
+        InputError: If it is not an ordinary file, such as a pipe or a device that never ends, or is far too long.
     """
     if path.exists() and not path.is_file():
         raise InputError(f"A space is read from an ordinary file, but {path} is none.")

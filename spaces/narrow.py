@@ -13,7 +13,7 @@ def parse_settings(texts: Sequence[str]) -> dict[str, tuple[Value, ...]]:
     """Values by knob, from texts such as `batch_size=32,64`.
 
     Args:
-        texts: What stood behind each `--set`.
+        texts: What followed each `--set`.
 
     Raises:
         InputError: With every problem at once: no equals sign, an unknown knob, a value it cannot have, a knob twice.

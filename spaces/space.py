@@ -101,7 +101,7 @@ class Space:
     fixed: Mapping[str, Value] = field(default_factory=dict)
     """Settings of every trial."""
     knobs: tuple[Knob, ...] = ()
-    """What the search varies; a knob stands behind those that its `when` names."""
+    """What the search varies; a knob comes after those that its `when` names."""
     baseline: Mapping[str, Value] = field(default_factory=dict)
     """The reference: a value of every knob."""
     plans: Mapping[str, Mapping[str, Value]] = field(default_factory=dict)

@@ -1,4 +1,4 @@
-"""What becomes of a run that has ended: a plan, a row, or a run that follows."""
+"""What a run that has ended leads to: a plan, a row, or another run."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -58,10 +58,10 @@ class Endings:
         self._retiming = Retiming()
 
     def take(self, run: Run, outcome: Mapping[str, Any], seconds: float) -> None:
-        """Take what came of a run.
+        """Take the outcome of a run.
 
         Args:
-            run: It is no longer among those that are out.
+            run: The run; it is no longer among the running ones.
             outcome: The worker's result.
             seconds: Its wall clock.
 

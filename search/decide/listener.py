@@ -1,4 +1,4 @@
-"""What the loop of a search tells whoever shows it and keeps its manifest."""
+"""What the loop of a search tells those who show it and keep its manifest."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, Protocol

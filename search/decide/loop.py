@@ -170,7 +170,7 @@ class Loop:
         return self._now.plan.clocks if self._now.plan is not None else self._planner.clocks
 
     def next(self) -> Job | None:
-        """The next job; None if there is none now, and for good if none is running."""
+        """The next job; None if there is none at the moment, or, if nothing is running, none at all."""
         if self.stop_reason:
             return None
         plan = self._now.plan
@@ -199,7 +199,7 @@ class Loop:
         return bool(job.rungs)
 
     def seconds_per_epoch(self, job: Job) -> float | None:
-        """The time that is known of a job's trial, for a scheduler that judges its error."""
+        """The known time of a job's trial, for a scheduler that judges its error."""
         trial = self._now.running[job.run_dir].trial
         return trial.timing.get("seconds_per_epoch") if trial and trial.timing else None
 
@@ -210,7 +210,7 @@ class Loop:
         return self._limits.deadline + self._expected(self._now.running[job.run_dir])
 
     def _opening(self) -> Run:
-        """The run that the plan is made from: the baseline's timing is that of its trial, a probe is none."""
+        """The run that the plan is made from: the timing of the baseline's trial, or a probe outside any trial."""
         if self._planner.clocks == "together":
             return self._runs.probe()
         proposal = self._study.propose()

@@ -36,7 +36,7 @@ class Run:
     """A run and its job.
 
     Attributes:
-        kind: What it is for: a probe and a control are no trial's; again is a second timing, seed a further error.
+        kind: Its purpose. A probe and a control belong to no trial; again is a second timing, seed a further error.
         job: What its worker does.
         config: The settings whose numbers it finds, at the search's fidelity; the job may compute them another way.
         trial: The trial that ends with it; None where none does.
@@ -90,14 +90,14 @@ class Runs:
         return self._made("control", config, self._folder.path / "control", clock, PROBE_STEPS)
 
     def together(self, trial: Trial, plan: Plan) -> Run:
-        """A run for both numbers; of a trial that has a row it is the second, for its timing."""
+        """A run for both time and error; if the trial already has a row, a second run for its timing."""
         if trial.first_row is not None:
             return self._made("together", trial.config, retimed_folder(trial.folder).path, "together", trial=trial)
         rungs = self._rungs(trial, plan)
         return self._made("together", trial.config, trial.folder.path, "together", trial=trial, rungs=rungs)
 
     def timing(self, trial: Trial) -> Run:
-        """A timing: the windows it reads are as many as its steps need, whatever the fidelity."""
+        """A timing: it reads as many windows as its steps need and does not depend on the fidelity."""
         steps, config = MIN_TIMED_STEPS, trial.config
         kind: Kind = "time" if trial.timing is None else "again"
         if trial.proposal.source == BASELINE and self._is_too_long(config):

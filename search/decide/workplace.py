@@ -18,7 +18,7 @@ class Workplace:
         timing_seconds: Bound on the steady steps of a timing, seconds.
         launch: What it takes to start a run on several devices; None on one.
         devices: Devices that a trial trains on together.
-        order_seed: Seed of the windows that errors are trained on, the same whatever seed a training has.
+        order_seed: Seed of the windows that errors are trained on, the same for every seed of a training.
         is_causal: Whether the language model's prompts can be reused.
     """
 

@@ -9,7 +9,7 @@ from timellm.contract.errors import error_words
 from timellm.contract.layout import RunFolder
 
 SHARE, HEAD_START = 0.02, 1.0
-"""Most of a search's time that may go into reports while it runs; seconds on top, for the first ones."""
+"""Largest share of a search's time for reports while it runs; seconds in addition, for the first reports."""
 
 
 class LiveReport:
@@ -47,7 +47,7 @@ class LiveReport:
                 warnings.simplefilter("ignore")
                 self._build(self._folder)
             self._problem = None
-        except Exception as error:  # whatever it is, the trials are worth more than a picture of them
+        except Exception as error:  # any error: the trials are worth more than a picture of them
             self._warn(error_words(error))
         self._spent += self._clock() - start
 

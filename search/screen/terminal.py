@@ -107,7 +107,7 @@ class Terminal:
                     self.say(f"{row['trial_id']}: {row['error']}")
 
     def summary(self, title: str, rows: Sequence[Mapping[str, Any]], sentences: Sequence[str]) -> None:
-        """Print some rows of the trials table and what they come to; on a terminal no more than fits one screen.
+        """Print some rows of the trials table and their conclusions; on a terminal no more than fits one screen.
 
         Args:
             title: Of the table.
@@ -194,7 +194,7 @@ class Terminal:
 
 
 def _console() -> Console:
-    """Standard output; 140 columns wide where it is no terminal."""
+    """Standard output; 140 columns wide where it is not a terminal."""
     output = _Output(sys.stdout)
     return Console(file=cast(IO[str], output), highlight=False, width=None if output.isatty() else _WIDTH)
 
@@ -253,7 +253,7 @@ def _progress(limits: Limits, trials: int) -> str:
 
 
 def _line(cells: Sequence[str]) -> str:
-    """One line of the table, for output that is no terminal."""
+    """One line of the table, for output that is not a terminal."""
     return "  ".join(f"{cell:<{width}}" for cell, width in zip(cells, _WIDTHS, strict=True)).rstrip()
 
 

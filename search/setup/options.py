@@ -115,7 +115,7 @@ def seconds_of(text: str) -> float:
     """Seconds of a duration such as 90, 90s, 10m or 1h30m.
 
     Raises:
-        ValueError: If it is none.
+        ValueError: If the text is not a duration.
     """
     if not _DURATION.fullmatch(text):
         raise ValueError(text)

@@ -84,7 +84,7 @@ def run_folder(options: Options) -> RunFolder:
     """The folder of a new run, or of the one that is resumed.
 
     Raises:
-        InputError: If the name is none, is taken without --resume, or is not there to be resumed.
+        InputError: If the name is not valid, is taken without --resume, or does not exist with --resume.
     """
     if options.name is not None and options.resume is not None and options.name != options.resume:
         raise InputError(f"--name and --resume must agree, got {options.name} and {options.resume}. Drop --name.")
@@ -205,7 +205,7 @@ def _with_defaults_of(options: Options, space: Space) -> Options:
 
 
 def _task(options: Options) -> dict[str, Any]:
-    """Data, language model and seed as settings of a run; paths are absolute, for workers run in another folder."""
+    """Data, language model and seed as settings of a run; paths are absolute, because workers run in another folder."""
     names = ("data", "root_path", "data_path", "features", "target", "llm_model", "llm_path", "seed")
     task = {name: getattr(options, name) for name in names}
     for name in ("root_path", "llm_path"):

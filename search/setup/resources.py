@@ -71,7 +71,7 @@ def plan_resources(
     devices: int = 1,
     on_cluster: bool = False,
 ) -> TrialResources:
-    """Share a machine among trials: one per device unless the user insists, for neighbours disturb the clock.
+    """Share a machine among trials: one per device unless the user insists, because neighbours disturb the clock.
 
     Args:
         cores: CPU cores of the machine.
@@ -81,7 +81,7 @@ def plan_resources(
         gpus_per_trial: GPUs of a trial, as asked for.
         max_memory_gib: Memory limit of a process, as asked for.
         devices: Processes of a trial, each on a GPU, or on a share of the cores.
-        on_cluster: Whether other machines have devices too, of which `share_cluster` will know.
+        on_cluster: Whether other machines have devices too, which `share_cluster` will count.
 
     Raises:
         InputError: If more is asked for than there is.

@@ -33,7 +33,7 @@ _LOCKS: dict[Path, int] = {}
 
 
 def earlier_options(options: Options, given: set[str], folder: RunFolder) -> Options:
-    """The options of a resumed search: those it was started with, but for what is given anew.
+    """The options of a resumed search: those it was started with, except the ones that are given again.
 
     Args:
         options: The command line.

@@ -31,8 +31,8 @@ _ENVIRONMENT = {
     "TUNE_MAX_PENDING_TRIALS_PG": "1",
     "TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S": "0",
 }
-"""Ray's own memory monitor is off, for it would kill the process that watches a worker, and workers have a limit; its
-processes have the ordinary priority, for a trial's clock must not depend on what else is nice."""
+"""Ray's own memory monitor is off: it would kill the process that watches a worker, and workers have a limit. Ray's
+processes have ordinary priority, because a trial's clock must not depend on the niceness of other processes."""
 
 _ALONE = {"RAY_AUTH_MODE": "token", "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}
 """Of a Ray on this machine alone: its processes ask each other for a token, and listen on 127.0.0.1, which Ray
@@ -205,7 +205,7 @@ def check_address(address: str) -> None:
     """Make sure that somebody answers at a cluster's address: Ray itself would wait for ever.
 
     Raises:
-        InputError: If the address is none, or nobody answers.
+        InputError: If it is not an address, or nobody answers.
     """
     if address == "auto":
         return

@@ -21,7 +21,7 @@ from timellm.contract.job import Job
 from timellm.contract.layout import TrialFolder
 
 SECONDS_TO_NOTICE = 30.0
-"""A job that should have been ended this long ago, and of which nothing was heard, is given up, and Ray with it."""
+"""A job that should have been ended this long ago, but did not report its end, is given up, and Ray with it."""
 SECONDS_TO_STOP_NOW = 15.0
 """The same after a second Ctrl-C, which kills workers."""
 

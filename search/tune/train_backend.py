@@ -27,8 +27,8 @@ class DevicesConfig(BackendConfig):
 class DevicesTrainer(DataParallelTrainer):
     """Runs one function per device.
 
-    Ray removes a trial's placement group when its launcher is gone. Ray Train has an actor do it too that outlives the
-    launcher, and waits for ever where there is no dashboard to ask: it is left out.
+    Ray removes a trial's placement group when its launcher is gone. Ray Train has an actor for this too, which outlives
+    the launcher and waits for ever if there is no dashboard to ask; that actor is left out.
     """
 
     def _create_default_callbacks(self) -> list[Any]:

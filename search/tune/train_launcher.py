@@ -1,7 +1,7 @@
 """A training on several devices: `python -m search.tune.train_launcher JOB.json` stands in for a worker.
 
 It joins the running Ray and lets Ray Train reserve one bundle of the cluster per device and start a process in each
-(`search.tune.train_rank`). Whatever ends one process ends all, and one of them says how the trial ended. If this
+(`search.tune.train_rank`). If one process ends, all end, and one of them says how the trial ended. If this
 launcher is killed, Ray ends its actors, and each worker dies with its actor.
 """
 
@@ -125,7 +125,7 @@ def _join_ray(launch: Launch) -> None:
 
 
 def _interrupt(folder: Path) -> None:
-    """Ask the first process to end in good order; where there is none yet, there is nothing to wait for."""
+    """Ask the first process to end in good order; if there is none yet, end at once."""
     if not TrialFolder(folder).events.exists():
         os._exit(ExitStatus.INTERRUPTED)
     (folder / INTERRUPT_FILE).touch()
@@ -140,7 +140,7 @@ def _outcome(folder: Path, rank: int) -> dict[str, Any] | None:
 
 
 def _clear(folder: Path, devices: int) -> None:
-    """Remove what is of no use behind a trial, and of the folders of an earlier attempt those of so many devices."""
+    """Remove what is useless after a trial, and the folders that an earlier attempt left for so many devices."""
     for path in (folder / INTERRUPT_FILE, *folder.glob("outcome*.json")):
         with contextlib.suppress(OSError):
             path.unlink(missing_ok=True)

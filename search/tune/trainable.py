@@ -16,14 +16,14 @@ from timellm.contract.job import Job
 from timellm.contract.layout import TrialFolder
 
 STOP_FILE = "stop"
-"""File in a trial's folder that ends the trial: it holds a reason, behind `now:` if it may not take its time."""
+"""File in a trial's folder that ends the trial. It holds a reason, after `now:` if the trial must end at once."""
 NOW = "now:"
 
 OUTCOME = "outcome"
-"""Key of a trial's last report: the worker's whole result as JSON text, for Tune flattens what is nested."""
+"""Key of a trial's last report: the worker's whole result as JSON text, because Tune flattens what is nested."""
 
 IS_CONTENDED = "is_contended"
-"""Key of every report: 1 where other load has been seen, for a trial that the scheduler stops; else 0."""
+"""Key of every report: 1 if other load has been seen, otherwise 0. It serves trials that the scheduler stops."""
 
 _SECONDS_BETWEEN_LOOKS = 0.1
 

@@ -50,7 +50,7 @@ class WorkerSettings:
     trial_timeout: float | None = None
     """Seconds after which a worker counts as hung; None for never."""
     server: tuple[str, ...] | None = None
-    """Program that forks workers, for those on one device; None starts each by `command`."""
+    """Program that forks workers on one device; if None, each is started by `command`."""
 
     def to_dict(self) -> dict[str, Any]:
         """Every field, as JSON types."""
@@ -120,7 +120,7 @@ class WorkerProcess:
         return self._load.quality(self.pid)
 
     def new_events(self) -> list[dict[str, Any]]:
-        """Events since the last call, in order; to be called often, for the load of others is watched here too."""
+        """Events since the last call, in order; call it often, because the load of others is watched here too."""
         events = self._read_events()
         if any(event.get("event") == "training" for event in events) and self._process.poll() is None:
             self._load.begin(self.pid)

@@ -1,4 +1,4 @@
-"""The cheapest way to compute the same numbers: what an error is trained on, whatever its trial's time is about."""
+"""The cheapest way to compute the same numbers: what an error is trained on, however its trial is timed."""
 
 import functools
 from typing import Any
@@ -15,7 +15,7 @@ _CHEAPER: tuple[dict[str, Any], ...] = (
     {"attention": "sdpa"},
     {"prompt_prefix": "reuse"},
 )
-"""Changes that make a run cheaper, or no dearer where only its error counts; each is made if the numbers stay."""
+"""Changes that make a run cheaper, or no dearer if only its error counts; each is made if the numbers stay."""
 
 
 @functools.lru_cache(maxsize=4096)
@@ -27,8 +27,8 @@ def cheapest(config: RunConfig, *, is_causal: bool = True) -> RunConfig:
         is_causal: Whether the language model reads from left to right, so that its prompts can be reused.
 
     Returns:
-        The settings with whatever may be changed without changing a number; those of an optimizer's kernel are fixed to
-        what they were, because their default follows the prompt prefix.
+        The settings with every change that leaves the numbers alone; the choice of the optimizer's kernel is fixed to
+        what it was, because its default depends on the prompt prefix.
     """
     found = config
     for change in _CHEAPER:

@@ -35,7 +35,7 @@ class Confirmation:
         return (self._count + 1) * REPEATS if self._count else 0
 
     def next(self) -> Proposal | None:
-        """The next confirmation; None if there is none left."""
+        """The next confirmation; None if none is left."""
         if self._queue is None:
             self._queue = self._plan()
         while self._queue:

@@ -29,7 +29,7 @@ def controls_of(result: Mapping[str, Any]) -> list[dict[str, Any]]:
     """Name and validation MSE of each control, from the result of a run with `control_config`.
 
     Args:
-        result: The worker's result; the naive forecasts stand in it whatever became of the training.
+        result: The worker's result; it holds the naive forecasts even if the training failed.
     """
     naive = [{"name": name, "val_mse": error} for name, error in (result.get("naive_mse") or {}).items()]
     if result["state"] != State.COMPLETE or result.get("val_mse") is None:

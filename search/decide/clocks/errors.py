@@ -30,7 +30,7 @@ class ErrorBook:
         self._by_key = {numbers_key(one.config): one for one in self._trainings if one.state in _KNOWN}
 
     def known(self, config: RunConfig) -> ErrorTraining | None:
-        """The training whose error a run has, because numbers, seed and fidelity are the same; None if there is none.
+        """The training whose error a run has, because numbers, seed and fidelity are the same; or None.
 
         Args:
             config: The run's settings at its fidelity.

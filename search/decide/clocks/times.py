@@ -16,7 +16,7 @@ class TimeBook:
         self._by_key: dict[str, tuple[str, Outcome]] = {}
 
     def known(self, config: RunConfig) -> tuple[str, Outcome] | None:
-        """The trial that was timed with settings of the same time, and what was measured; None if there is none."""
+        """The trial that was timed with settings of the same time, and what was measured; or None."""
         return self._by_key.get(times_key(config.to_dict()))
 
     def add(self, trial_id: str, config: RunConfig, values: Mapping[str, Any]) -> None:

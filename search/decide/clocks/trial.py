@@ -109,12 +109,12 @@ class Trial:
         return self.without_error(State.FAILED, f"The training of its error failed: {outcome.get('error')}")
 
     def without_error(self, state: State, reason: str, outcome: Outcome | None = None) -> dict[str, Any]:
-        """The outcome of a trial that has its time alone.
+        """The outcome of a trial that only has a time.
 
         Args:
             state: How it ended.
             reason: Why there is no error, one line.
-            outcome: What an error training that did not come to its end left behind.
+            outcome: What an unfinished error training left behind.
         """
         known = outcome or {}
         names = ("val_mse", "val_mae", "train_samples", "val_samples")

@@ -45,7 +45,7 @@ class Objective:
     def values(self, row: Mapping[str, Any]) -> list[float] | None:
         """The objectives of a row that has them; None for any other.
 
-        The joint one is the joint score but for a constant, so it needs no baseline.
+        The joint objective differs from the joint score only by a constant, so it needs no baseline.
         """
         if row.get("state") not in (State.COMPLETE, State.STOPPED_EARLY):
             return None

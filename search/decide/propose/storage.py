@@ -13,7 +13,7 @@ _SECONDS_TO_WAIT = 60
 
 
 def set_damaged_aside(path: Path) -> str | None:
-    """Move a study's file that is none out of the way, so that it is rebuilt from the table.
+    """Move a file that is not a sound study out of the way, so that the study is rebuilt from the table.
 
     Returns:
         What was done, in words; None if the file is sound.

@@ -196,19 +196,19 @@ class SearchStudy:
         return Proposal(trial_id=trial_id, source=source, settings=settings)
 
     def new_trial_id(self) -> str:
-        """A name for a trial that is none of the study's, such as a confirmation."""
+        """A name for a trial outside the study, such as a confirmation."""
         self._next_number += 1
         return f"t{self._next_number - 1:04d}"
 
     def inform(self, rows: Iterable[Mapping[str, Any]], run: str) -> int:
-        """Let the sampler learn from trials of another search; they are no trials of this one.
+        """Let the sampler learn from trials of another search; they do not become trials of this one.
 
         Args:
             rows: Rows of its table, at the fidelity of this search.
             run: Its name.
 
         Returns:
-            How many of them have objectives and lie in this space.
+            How many of them have objectives and are in this space.
         """
         count = 0
         for row in rows:

@@ -16,7 +16,7 @@ TIMED_STEPS = 5
 FEWEST_STEPS = 4
 """Steady steps that it takes at least."""
 VALIDATED_BATCHES = 3
-"""Batches that a timing validates, for the time of a validation."""
+"""Batches that a timing validates, to measure the time of a validation."""
 SECONDS_AROUND = 1.0
 """Between the end of a run and the start of the next."""
 FIRST_STARTUP = 10.0
