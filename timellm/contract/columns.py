@@ -44,7 +44,7 @@ CONTENDED = "contended"
 BASELINE = "baseline"
 SAMPLER = "sampler"
 CONFIRM = "confirm"
-"""Sources that are no plan's name."""
+"""Sources that are not the name of a plan."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

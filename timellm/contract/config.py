@@ -1,4 +1,4 @@
-"""The configuration of one training run: every default of the product stands here, once."""
+"""The configuration of one training run: every default of the product, in one place."""
 
 import dataclasses
 import json
@@ -228,7 +228,7 @@ class RunConfig:
 
     @property
     def keeps_gradients(self) -> bool:
-        """Whether gradients must lie in memory of their own: CUDA graphs overwrite theirs at the next micro batch."""
+        """Whether gradients need memory of their own: CUDA graphs overwrite theirs at the next micro batch."""
         return self.step_graph or (
             self.accumulation_steps > 1 and self.compile_mode in ("reduce-overhead", "max-autotune")
         )
@@ -240,7 +240,7 @@ class RunConfig:
 
     @property
     def patches(self) -> int:
-        """Patch tokens of a window: one more than fit, for the replicated end."""
+        """Patch tokens of a window: one more than fit, because the end is replicated."""
         return (self.seq_len - self.patch_len) // self.stride + 2
 
     @property

@@ -27,7 +27,7 @@ class ShareSplit:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class MonthSplit:
-    """Borders after months of 30 days, whatever follows them."""
+    """Borders after months of 30 days; rows after them are not used."""
 
     train: int = 12
     """Months that are trained on."""
@@ -64,7 +64,7 @@ class DataSet:
     split: ShareSplit | MonthSplit = ShareSplit()
     """Borders of training, validation and test."""
     file_name: str | None = None
-    """Its file's published name, where none is given; None if there is none."""
+    """The published name of its file, used if none is given; None if it has none."""
     is_embedded: bool = False
     """Whether it comes with a package; `timellm.data.embedded` then knows how it is read."""
     target: str | None = None

@@ -121,7 +121,7 @@ class Declaration:
     """Of numbers and times, what it does not change."""
 
     def limit_problem(self, value: float) -> str | None:
-        """Which limit a number passes, as the end of a sentence; None if none."""
+        """Which limit a number exceeds, as the end of a sentence; None if none."""
         return next((problem for limit in self.limits if (problem := limit.problem(value))), None)
 
 

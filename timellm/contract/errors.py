@@ -67,7 +67,7 @@ def first_line(error: object, otherwise: str = "") -> str:
 
 
 def last_line(text: object, otherwise: str = "") -> str:
-    """The last line that says anything: of a traceback, what went wrong.
+    """The last line that says anything; in a traceback, it says what went wrong.
 
     Args:
         text: An exception, or what a process has printed.

@@ -17,7 +17,7 @@ def replace_files(contents: Mapping[Path, str | bytes]) -> None:
     """Replace files, each in one step; if writing any of them fails, all keep their old content.
 
     Args:
-        contents: What each file shall hold: text (written as UTF-8) or bytes. Folders are created.
+        contents: What each file is to hold: text (written as UTF-8) or bytes. Folders are created.
 
     Raises:
         OSError: If the disk refuses.
@@ -46,7 +46,7 @@ def replaced(path: Path) -> Iterator[Path]:
 
 
 def move_into_place(temporary: Path, path: Path) -> None:
-    """Give a file or folder that was written beside it a name, in place of what had it."""
+    """Give a temporary file or folder its final name, in place of what had that name."""
     if temporary.is_dir() and path.exists():
         shutil.rmtree(path)
     temporary.replace(path)

@@ -55,7 +55,7 @@ class Job:
     min_timed_steps: int = MIN_TIMED_STEPS
     """Optimizer steps that the timing is over at least."""
     max_timing_seconds: float = 60.0
-    """Bound on the steady steps of a time job, seconds: beyond it a wide interval takes no further steps."""
+    """Bound on the steady steps of a time job, seconds: after that, a wide interval takes no further steps."""
     rungs: tuple[int, ...] = ()
     """Training windows seen after which the worker validates besides the ends of epochs."""
     launch: Launch | None = None
@@ -89,7 +89,7 @@ class Job:
         """The inverse of `to_json`; a file of an earlier version, without the newer fields, takes their defaults.
 
         Raises:
-            InputError: If the text is no job, or has a field that jobs do not have.
+            InputError: If the text is not a job, or has a field that jobs do not have.
         """
         try:
             values = json.loads(text)
@@ -102,7 +102,7 @@ class Job:
         """The inverse of `to_dict`.
 
         Raises:
-            InputError: If it is no dict, or has a field that jobs do not have.
+            InputError: If it is not a dict, or has a field that jobs do not have.
         """
         values = _checked(cls, values, "A job")
         values["rungs"] = tuple(values.get("rungs") or ())
@@ -124,7 +124,7 @@ class Ended:
 
 
 def _checked(kind: type, values: Any, what: str) -> dict[str, Any]:
-    """The fields of a dataclass, all of which it has and none of which is missing."""
+    """The fields of a dataclass from a dict, with none unknown and none missing that has no default."""
     if not isinstance(values, dict):
         raise InputError(f"{what} must be a JSON object, got {type(values).__name__}.")
     fields = {each.name: each for each in dataclasses.fields(kind)}

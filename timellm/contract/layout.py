@@ -96,7 +96,7 @@ class RunFolder:
 
     @property
     def recommended_command(self) -> Path:
-        """The balanced recommendation as a command."""
+        """The headline as a command: the balanced pick, or exact where errors are not telling."""
         return self.recommended / COMMAND
 
     @property

@@ -1,4 +1,4 @@
-"""Holds a manifest against the types of its keys, because a run folder may be another's, edited or cut off."""
+"""Checks the types of a manifest's keys, because a run folder may be somebody else's, edited or cut off."""
 
 import math
 import re

@@ -16,7 +16,7 @@ from timellm.contract.config import SETTINGS, RunConfig
 from timellm.contract.declarations import SAME_NUMBERS, SAME_TIMES
 
 WAYS = frozenset(name for name, declared in SETTINGS.items() if SAME_NUMBERS.what in declared.unchanged)
-"""Settings that choose a way to compute the same numbers, but for rounding; `_exceptions` says when one does not."""
+"""Settings that choose a way to compute the same numbers, except for rounding; `_exceptions` says when one does not."""
 
 TIMELESS = frozenset(name for name, declared in SETTINGS.items() if SAME_TIMES.what in declared.unchanged)
 """Settings that change no time."""
@@ -77,7 +77,7 @@ def times_key(settings: Mapping[str, Any]) -> str:
 
 
 def same_numbers(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
-    """Whether two runs have equal errors, but for rounding, because they only differ in how they compute."""
+    """Whether two runs have equal errors, except for rounding, because they only differ in how they compute."""
     return numbers_of(one) == numbers_of(other)
 
 

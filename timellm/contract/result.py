@@ -58,7 +58,7 @@ class RunResult:
     data_wait_percent: float | None = None
     """Share of the steady steps' time in which the device waited for its batches, percent."""
     mean_device_utilisation_percent: float | None = None
-    """Mean of the samples, about one a second behind the first steps: time in which the GPU ran a kernel; on a CPU, the
+    """Mean of the samples, about one a second after the first steps: time in which the GPU ran a kernel; on a CPU, the
     share of its cores that the run used."""
     max_device_utilisation_percent: float | None = None
     """Highest of those samples."""
@@ -89,7 +89,7 @@ class RunResult:
     val_samples: int | None = None
     """Validation windows that val_mse is over."""
     timed_steps: int | None = None
-    """Steady optimizer steps behind the timing."""
+    """Steady optimizer steps that the timing is based on."""
     trainable_parameters: int | None = None
     """Parameters that the optimizer sees."""
     total_parameters: int | None = None

@@ -3,7 +3,7 @@
 import math
 
 MISSING = "–"
-"""Stands where there is no value."""
+"""Shown where there is no value."""
 
 
 def seconds_words(seconds: float | None) -> str:

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 LARGEST_BUCKET = 500_000_000
-"""Elements of a bucket by DeepSpeed's default: 1.9 GiB of a GPU's memory, whatever is trained."""
+"""Elements of a bucket by DeepSpeed's default: 1.9 GiB of a GPU's memory, however little is trained."""
 
 BUCKET_MULTIPLE = 16
 """Elements that a bucket is rounded up to: DeepSpeed refuses one that is not aligned."""

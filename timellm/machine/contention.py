@@ -1,4 +1,4 @@
-"""Notices other load on the CPU and the GPUs while a worker is timed: its clock is then not to be trusted."""
+"""Notices other load on the CPU and the GPUs while a worker is timed: its clock cannot be trusted then."""
 
 import resource
 import time
@@ -32,7 +32,7 @@ class LoadWatch:
         self._gpu.begin()
 
     def look(self, pid: int) -> None:
-        """To be called often while the worker runs: a GPU tells only of its last moments."""
+        """Call it often while the worker runs: a GPU reports only its last moments."""
         self._gpu.look(pid)
 
     def quality(self, pid: int) -> str:

@@ -1,4 +1,4 @@
-"""What CUDA's error messages mean for a user: some are memory that ended, the others have a remedy of their own."""
+"""What CUDA's error messages mean for a user: some mean that memory ran out, the others have a remedy of their own."""
 
 from timellm.contract.columns import State
 from timellm.contract.errors import first_line

@@ -18,7 +18,7 @@ class GpuWatch:
     """Adds up what processes other than a worker's use of its GPUs. It sees nothing where NVML is not there.
 
     Where the driver does not tell how much a process computes, as on a slice of a GPU, every other process that holds
-    the GPU counts as busy. Where it hides the worker's own processes behind other numbers, as in some containers, those
+    the GPU counts as busy. Where it gives the worker's own processes other ids, as in some containers, those processes
     count as others that held the GPU before the worker.
 
     Args:
@@ -88,7 +88,7 @@ def gpus_of(device: str, environment: Mapping[str, str]) -> list[str]:
 
     Args:
         device: The run's: cpu, cuda or cuda:N.
-        environment: Its environment; the GPUs that Ray has given to a trial stand in CUDA_VISIBLE_DEVICES.
+        environment: Its environment; CUDA_VISIBLE_DEVICES names the GPUs that Ray has given to a trial.
     """
     kind, _, number = device.partition(":")
     if kind != "cuda":

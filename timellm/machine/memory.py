@@ -81,7 +81,7 @@ class MemoryWatch:
 class ResidentMemory:
     """Resident memory of a process and what its children hold beside it: a forked child shares most of its pages.
 
-    What is a child's alone is told by walking all its pages, milliseconds in which it and the training stand still:
+    A child's own share takes a walk over all its pages, milliseconds in which it and the training stand still:
     ten times a second, two loader workers slowed the training down by a fifth. So what the children hold is read
     seldom enough to cost a fraction of a percent, and the last reading counts until the next.
 

@@ -8,7 +8,7 @@ class NvmlMissingError(Exception):
 
 
 def start_nvml() -> ModuleType:
-    """NVML, ready to be asked. Each start wants one `nvmlShutdown`, or the end of the process.
+    """NVML, ready for questions. Each start needs one `nvmlShutdown`, or the end of the process.
 
     Raises:
         NvmlMissingError: If its package, its library or an NVIDIA driver is missing.

@@ -1,4 +1,4 @@
-"""Readings that are taken again and again beside the training, and the processes that they are of."""
+"""Readings that are taken again and again during the training, and the processes that they concern."""
 
 import contextlib
 import threading

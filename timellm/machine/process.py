@@ -33,7 +33,7 @@ def world_size() -> int:
 
 
 def _number(name: str, default: int) -> int:
-    """A launcher's variable; what is no number counts as none, and is refused where a command starts."""
+    """A launcher's variable as a number; other text counts as not set, and is refused where a command starts."""
     text = os.environ.get(name, "").strip()
     return int(text) if text.isdecimal() else default
 
@@ -57,7 +57,7 @@ def leave_process_group() -> None:
 def restart_with_environment() -> None:
     """Start this command again with the allocator's settings, so that it trains as fast as a search's trial.
 
-    Does nothing where they are set, whatever their values, and where the C library is not glibc.
+    Does nothing if any of them is set, to whichever value, or if the C library is not glibc.
     """
     if sys.platform != "linux" or any(name in os.environ for name in ALLOCATOR):
         return
