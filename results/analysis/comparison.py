@@ -27,7 +27,7 @@ from timellm.contract.layout import RunFolder
 Path = str | os.PathLike[str]
 
 TASK_SETTINGS = ("data", "features", "seq_len", "pred_len", "percent", "llm_model", "llm_weights")
-"""Settings of a run without which two runs solve different tasks; paths may differ where checksums agree."""
+"""Settings that two runs of the same task share; paths may differ where checksums agree."""
 
 
 def compare(run_a: Path, run_b: Path) -> pd.DataFrame:

@@ -20,7 +20,7 @@ TREES, DEPTH = 16, 8
 """Size of the forests of fANOVA; its time grows with the square of a tree's leaves."""
 
 MAX_CHOICES = 12
-"""Values of a number up to which it is a set of choices, as spaces list them."""
+"""Most distinct values of a number that is treated as a set of choices, as spaces list them."""
 
 Evaluator = Literal["fanova", "ped-anova"]
 _EVALUATORS = {"fanova": "fANOVA", "ped-anova": "PED-ANOVA"}
@@ -102,7 +102,7 @@ def _study() -> optuna.Study:
 
 
 def _parameter(column: pd.Series) -> tuple[optuna.distributions.BaseDistribution, list[Any]]:
-    """A knob as Optuna's distribution and its values: many numbers as a range, all else, also missing, as choices."""
+    """A knob as Optuna's distribution and its values: many numbers as a range, the rest (also missing values) as choices."""
     is_range = column.nunique() > MAX_CHOICES and column.notna().all()
     if is_range and pd.api.types.is_numeric_dtype(column.dtype):
         numbers = column.to_numpy(dtype=float)

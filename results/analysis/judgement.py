@@ -21,7 +21,7 @@ TOLERANCE = 0.02
 """Share by which an error may be higher and still counts as no worse."""
 
 CONFIDENCE = 0.975
-"""How sure each end of a difference's interval is; both together make an interval of 95 %. Candidates that were chosen
+"""Confidence of each end of a difference's interval; both together make 95 %. Candidates that were chosen
 by their error make it a little too narrow: "no worse" is then wrong in 3 to 4 % at worst (benchmarks/judgement.md)."""
 
 MIN_STEPS = 32

@@ -234,7 +234,7 @@ _WORDS: dict[Kind, str] = {
 
 
 def _load_one(folder: RunFolder, manifest: Mapping[str, Any]) -> pd.DataFrame:
-    """The table of a folder; where its two files were not written together, the one that was changed last.
+    """The table of a folder; if its two files were not written together, the one that was changed last.
 
     Raises:
         InputError: If neither file can be read.

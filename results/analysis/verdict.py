@@ -98,7 +98,7 @@ def judge(
 
     Args:
         main: Its rows of the main fidelity.
-        reference: The row that errors are compared with; empty while there is none.
+        reference: The row with which errors are compared; empty if there is none yet.
         manifest: Its manifest.
         errors: Its error trainings, where errors were measured apart; otherwise the rows themselves are the trainings.
     """
@@ -149,7 +149,7 @@ def naive_errors(manifest: Mapping[str, Any]) -> dict[str, float]:
 
 
 def settings_of(row: pd.Series, manifest: Mapping[str, Any]) -> dict[str, Any]:
-    """Every setting that a row was run with, as the types of a run's settings.
+    """Every setting that a row was run with, in the types of a run's settings.
 
     Args:
         row: A row of the trials table.

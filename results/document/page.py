@@ -56,7 +56,7 @@ SHORT_TITLES = {
 }
 
 POLICY = "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; img-src data: blob:"
-"""Content security policy: nothing outside the file may be loaded."""
+"""Content security policy: nothing outside the file can be loaded."""
 
 
 def build_report(folder: RunFolder) -> Path:

@@ -1,4 +1,4 @@
-"""The configuration of one training run: every default of the product, in one place."""
+"""The configuration of one training run: every default of the product stands in this one place."""
 
 import dataclasses
 import json

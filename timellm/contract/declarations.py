@@ -21,7 +21,7 @@ FEATURES = {
     "deepspeed": "the deepspeed package",
     "causal": "a language model that reads from left to right (gpt2, llama)",
 }
-"""What a value of a setting may need of the machine or the language model, and its name in a sentence."""
+"""What a value of a setting may need from the machine or the language model, and its name in a sentence."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,7 +116,7 @@ class Declaration:
     limits: tuple[Limit, ...]
     """Limits of a number."""
     use: Searched | Fixable | None
-    """What a search space may do with it; None for nothing."""
+    """What a search space may do with it; None if nothing."""
     unchanged: frozenset[str]
     """Of numbers and times, what it does not change."""
 

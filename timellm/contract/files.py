@@ -38,7 +38,7 @@ def replaced(path: Path) -> Iterator[Path]:
         path: Its name; a file or folder of that name is replaced. Its folder is created.
 
     Yields:
-        A name beside it where nothing is yet. What is left there by a block that fails is removed.
+        A free name beside it. What a failing block leaves there is removed.
     """
     with _staged(path) as temporary:
         yield temporary
@@ -59,7 +59,7 @@ def temporary_name(path: Path) -> Path:
 
 @contextlib.contextmanager
 def _staged(path: Path) -> Iterator[Path]:
-    """A free name beside a path; what is there in the end is removed."""
+    """A free name beside a path; at the end, what is there is removed."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = temporary_name(path)
     try:

@@ -88,7 +88,7 @@ def _exceptions(values: Mapping[str, Any]) -> set[str]:
         found |= {"eval_batch_size", "prompt_prefix"}
     if values["backbone_dropout"]:  # fused attention draws other masks
         found |= {"attention", "gradient_checkpointing"}
-    if values["compile_mode"] != "off" and _draws_masks(values):  # what is compiled decides the order of its draws
+    if values["compile_mode"] != "off" and _draws_masks(values):  # compiled code decides the order of its own draws
         found |= {"attention", "gradient_checkpointing", "offload_optimizer", "prompt_prefix"}
     if values["deepspeed_config"] or values["precision"] == "fp16":  # its clipping, its own loss scaling
         found.add("offload_optimizer")

@@ -67,11 +67,11 @@ class RunResult:
     max_device_memory_gib: float | None = None
     """Highest sample of it."""
     mean_device_power_watts: float | None = None
-    """Mean power of the GPU; not known of a CPU."""
+    """Mean power of the GPU; unknown on a CPU."""
     max_device_power_watts: float | None = None
     """Highest sample of it."""
     mean_device_temperature_celsius: float | None = None
-    """Mean temperature of the GPU; not known of a CPU."""
+    """Mean temperature of the GPU; unknown on a CPU."""
     max_device_temperature_celsius: float | None = None
     """Highest sample of it."""
     mean_cpu_utilisation_percent: float | None = None
@@ -85,7 +85,7 @@ class RunResult:
     epochs: float | None = None
     """Passes over the training windows that were done."""
     train_samples: int | None = None
-    """Training windows the run was given: all of the data set's, or as many as it was asked to be limited to."""
+    """Training windows of the run: all of the data set's, or the number it was limited to."""
     val_samples: int | None = None
     """Validation windows that val_mse is over."""
     timed_steps: int | None = None

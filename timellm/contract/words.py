@@ -18,7 +18,7 @@ def seconds_words(seconds: float | None) -> str:
 
 
 def duration_words(seconds: float) -> str:
-    """A duration that is not known to a part of a second: `43 s`, `3 min 20 s`, `2 h 05 min`."""
+    """A duration whose parts of a second do not matter: `43 s`, `3 min 20 s`, `2 h 05 min`."""
     minutes, rest = divmod(round(seconds), 60)
     if minutes < 1:
         return f"{rest} s"

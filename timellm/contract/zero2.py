@@ -1,4 +1,4 @@
-"""The DeepSpeed JSON that a run's settings ask for: of the run itself, and beside a recommended command."""
+"""The DeepSpeed JSON for a run's settings, used by the run itself and written beside a recommended command."""
 
 from collections.abc import Mapping
 from typing import Any

@@ -80,7 +80,7 @@ def own_seconds(pid: int) -> float:
 
 
 def _tree_seconds(pid: int) -> float:
-    """CPU time of a process and its children, those they have waited for included; 0 once it is gone."""
+    """CPU time of a process and its children, including those they have waited for; 0 once it is gone."""
     try:
         root = psutil.Process(pid)
         tree = [root, *descendants(root)]

@@ -47,7 +47,7 @@ PACKAGES = (
 
 
 def choose_device(config: RunConfig) -> torch.device:
-    """The device of a run, checked against its precision, and made the process's own.
+    """The device of a run, checked against its precision and made the current device of the process.
 
     Each process of several takes the GPU of its local rank. A GPU becomes torch's current one before anything is put
     there: batches, events and Accelerate go to the current one. `auto` warns where a GPU is there that torch cannot
@@ -142,7 +142,7 @@ def _precision_problem(precision: str, device: torch.device) -> str | None:
 
 
 def seed_everything(seed: int) -> None:
-    """Seed weights and dropout; the order of windows has generators of its own."""
+    """Seed weights and dropout; the order of windows has its own generators."""
     random.seed(seed)
     np.random.seed(seed % 2**32)
     torch.manual_seed(seed)

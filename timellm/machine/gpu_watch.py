@@ -101,7 +101,7 @@ def gpus_of(device: str, environment: Mapping[str, str]) -> list[str]:
 
 @functools.cache
 def _nvml() -> Any:
-    """NVML, ready to be asked; None where its library or an NVIDIA driver is missing."""
+    """NVML, ready for questions; None where its library or an NVIDIA driver is missing."""
     try:
         return start_nvml()
     except NvmlMissingError:

@@ -96,7 +96,7 @@ def without_launcher_settings() -> Iterator[None]:
 
 
 def _asked(environment: Mapping[str, str]) -> dict[str, tuple[Any, str]]:
-    """Settings a launcher asks for, each with what asked."""
+    """Settings that a launcher asks for, each with the name of what asked."""
     asked: dict[str, tuple[Any, str]] = {}
     precision = environment.get("ACCELERATE_MIXED_PRECISION", "no").lower()
     if precision not in _PRECISIONS:

@@ -50,7 +50,7 @@ class MemoryWatch:
     def __enter__(self) -> "MemoryWatch":
         """Start reading."""
         if self._device.type == "cuda":
-            torch.cuda.init()  # before its start there are no figures to reset
+            torch.cuda.init()  # before CUDA is initialised there are no figures to reset
             torch.cuda.reset_peak_memory_stats(self._device)
         self._periodic.__enter__()
         return self

@@ -4,7 +4,7 @@ from types import ModuleType
 
 
 class NvmlMissingError(Exception):
-    """NVML cannot be asked; the message says why, without a full stop."""
+    """NVML is not available; the message says why, without a full stop."""
 
 
 def start_nvml() -> ModuleType:
