@@ -12,7 +12,7 @@ __all__ = ["search"]
 
 
 def __getattr__(name: str) -> Any:
-    """Load the public face when it is asked for (PEP 562)."""
+    """Load a public name when it is first used (PEP 562)."""
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     from search.api import search

@@ -114,7 +114,7 @@ def _conclude(
     """Finish table, manifest and report however the search ended.
 
     Returns:
-        Whether anything usable came out, and what went wrong here.
+        Whether there is a usable result, and what went wrong here.
     """
     from search.screen.finish import finish
 

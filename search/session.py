@@ -94,7 +94,7 @@ class Screen:
         self._terminal.say(f"Without a language model, validation MSE: {listed or 'not measured'}.")
 
     def note(self, text: str, *, is_kept: bool) -> None:
-        """Print a note about a trial; the manifest keeps it where it tells how a row came about."""
+        """Print a note about a trial; the manifest keeps it if it explains a row."""
         self._terminal.say(text)
         if is_kept:
             self._manifest.values["notes"].append(text)

@@ -53,7 +53,7 @@ class KnobType:
         return next((problem for limit in self.limits if (problem := limit.problem(value))), None)
 
     def parse(self, text: str) -> Value:
-        """The value that a command line spells; text that spells none is returned as it is."""
+        """The value that a text on the command line means; text without such a meaning is returned as it is."""
         if self.kind == "boolean":
             return {"true": True, "false": False}.get(text.lower(), text)
         if self.kind in ("whole", "number"):

@@ -78,7 +78,7 @@ def narrow(space: Space, settings: Mapping[str, tuple[Value, ...]]) -> Space:
 
 
 def _narrowed(knob: Knob, values: tuple[Value, ...]) -> Knob:
-    """The knob with these values; what was asked for by name is tried where it can be, although it may not pay."""
+    """The knob with these values; values that the user named are tried if possible, although they may not pay."""
     needs = {value: kept for value, listed in knob.needs.items() if (kept := _hard(listed))}
     return dataclasses.replace(knob, values=values, low=None, high=None, log=False, is_whole=False, needs=needs)
 

@@ -27,7 +27,7 @@ class Knob:
     when: Mapping[str, tuple[Value, ...]] = field(default_factory=dict)
     """The knob counts only where these knobs have one of these values; elsewhere it has the baseline's value."""
     needs: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
-    """Features of the machine that a value needs, by the value's text, beyond those of `spaces.knobs`."""
+    """Features of the machine that a value needs, by the value's text, in addition to those of `spaces.knobs`."""
 
     @property
     def ends(self) -> tuple[float, float] | None:

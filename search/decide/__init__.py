@@ -1,1 +1,1 @@
-"""What is tried next and what became of it. Knows nothing of Ray."""
+"""What is tried next, and the outcome. Knows nothing of Ray."""

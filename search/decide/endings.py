@@ -23,7 +23,7 @@ from timellm.contract.numbers import numbers_key
 
 
 class Endings:
-    """Takes what came of runs.
+    """Takes the outcomes of runs.
 
     Args:
         now: Where the search stands.
@@ -101,7 +101,7 @@ class Endings:
         return run.kind == "probe" or (run.trial is not None and run.trial.proposal.source == BASELINE)
 
     def _take_plan(self, plan: Plan) -> None:
-        if self._now.stop_reason:  # what an interrupted measurement leaves is a guess, not to be kept
+        if self._now.stop_reason:  # an interrupted measurement leaves a guess, which is not kept
             return
         self._now.plan = plan
         self._budget.planned_seconds = plan.trial_seconds
@@ -167,7 +167,7 @@ class Endings:
         self._now.queue.extend(("error", one) for one in same)
 
     def _take_both(self, run: Run, outcome: Mapping[str, Any]) -> None:
-        """A run for both numbers has ended; the study is told once, after a second timing if there is one."""
+        """A run for both time and error has ended; the study is told once, after a second timing if there is one."""
         trial = _of(run)
         if trial.first_row is None:
             if outcome["state"] == State.COMPLETE:

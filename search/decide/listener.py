@@ -22,7 +22,7 @@ class Listener(Protocol):
         """
 
     def row(self, row: Mapping[str, Any] | None, rows: Sequence[Mapping[str, Any]]) -> None:
-        """A row has been written, and the study been told.
+        """A row has been written, and the study has been told.
 
         Args:
             row: The row; None where only the noise of errors is known better now.
@@ -33,9 +33,9 @@ class Listener(Protocol):
         """The forecasts without a language model have been measured."""
 
     def note(self, text: str, *, is_kept: bool) -> None:
-        """Something about a trial is to be said.
+        """There is something to say about a trial.
 
         Args:
             text: A sentence.
-            is_kept: Whether it tells how a row came about, so that the manifest keeps it.
+            is_kept: Whether it explains a row, so that the manifest keeps it.
         """

@@ -1,6 +1,6 @@
 """The loop of a search: which run is next, and what has become of the last one.
 
-It knows nothing of Ray, of processes or of a terminal: `next` hands out a job, `ended` takes what came of it. With
+It knows nothing of Ray, of processes or of a terminal: `next` hands out a job, `ended` takes its outcome. With
 clocks apart a trial is a timing, as configured, and an error training on the cheapest path with the same numbers; a
 time or an error that is known already is taken.
 """
@@ -298,7 +298,7 @@ class Loop:
     # What has become of it
 
     def ended(self, job: Job, outcome: Mapping[str, Any]) -> None:
-        """Take what came of a job.
+        """Take the outcome of a job.
 
         Args:
             job: One that `next` returned.
@@ -326,7 +326,7 @@ class Loop:
         return [run.job for run in self._now.running.values()]
 
     def close(self) -> None:
-        """Give a row to every trial that has a time but was never told more."""
+        """Give a row to every trial that has a time but no outcome yet."""
         reason = self.stop_reason or "The search ended before the trial did."
         for trial in [*(trial for _, trial in self._now.queue), *self._now.waiting]:
             if trial.first_row is not None:

@@ -1,4 +1,4 @@
-"""Writes what a search finds out: rows, errors, and what the study is told."""
+"""Writes the results of a search: rows, errors, and what the study is told."""
 
 from collections.abc import Callable, Mapping
 from typing import Any

@@ -136,7 +136,7 @@ class Runs:
         return cheapest(config, is_causal=self._workplace.is_causal)
 
     def _is_too_long(self, config: RunConfig) -> bool:
-        """Whether the baseline's timing would take too much of the time, as far as the machine's speed tells."""
+        """Whether the baseline's timing would take too much of the time, judged by the machine's speed."""
         budget = self._limits.budget_seconds
         return budget is not None and self._costs.steps_seconds(config) > BASELINE_TOO_LONG * budget
 

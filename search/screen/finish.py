@@ -15,14 +15,14 @@ from timellm.contract.layout import RunFolder
 
 
 def finish(folder: RunFolder, terminal: Terminal) -> bool:
-    """Write recommendations and report, and print what came out.
+    """Write recommendations and report, and print the result.
 
     Args:
         folder: The run folder, with its table and manifest.
         terminal: Where to print.
 
     Returns:
-        Whether anything usable came out: a complete trial.
+        Whether there is a usable result: a complete trial.
 
     Raises:
         OSError: If the disk refuses.

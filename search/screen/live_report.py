@@ -15,8 +15,8 @@ SHARE, HEAD_START = 0.02, 1.0
 class LiveReport:
     """Keeps report.html and recommended/ of a running search up to date.
 
-    It is rebuilt after a row was written, in the process that hands out trials: where one trial runs at a time none is
-    trained meanwhile. What a report takes grows with the table, so all of them together have a share of the search's
+    It is rebuilt after a row was written, in the process that hands out trials: if one trial runs at a time, none is
+    trained meanwhile. A report takes longer as the table grows, so all of them together have a share of the search's
     time, and a report that would pass it is left out.
 
     Args:
@@ -38,7 +38,7 @@ class LiveReport:
         self._problem: str | None = None
 
     def refresh(self) -> None:
-        """Rebuild the report if there is time for it; what goes wrong is said once and never ends a search."""
+        """Rebuild the report if there is time for it; a problem is reported once and never ends a search."""
         start = self._clock()
         if self._spent > HEAD_START + SHARE * (start - self._began):
             return

@@ -237,7 +237,7 @@ class _Output:
         try:
             act(self._stream)
         except (OSError, ValueError):
-            with contextlib.suppress(OSError, ValueError):  # or else the interpreter fails on it when it ends
+            with contextlib.suppress(OSError, ValueError):  # otherwise the interpreter fails on it when it ends
                 os.dup2(os.open(os.devnull, os.O_WRONLY), self._stream.fileno())
             self._stream = None
 

@@ -86,7 +86,7 @@ def with_earlier_features(facts: Mapping[str, Any], manifest: Mapping[str, Any])
 
     Args:
         facts: From `FactFinder.facts`.
-        manifest: That of the search; one from before features were kept tells nothing.
+        manifest: That of the search; an old one without features adds nothing.
     """
     earlier = manifest.get("features")
     if earlier is None:

@@ -34,11 +34,11 @@ class Preparation:
         options: The command line, completed with what the space changes the default of.
         folder: The run folder.
         space: The resolved space.
-        config: Settings of every run; the space's knobs stand at their defaults in it.
+        config: Settings of every run; the space's knobs have their defaults in it.
         facts: What the machine, the data and the language model are.
         resources: What a trial may use.
         notes: The changes that the machine made necessary.
-        warm_rows: Rows of an earlier run that the sampler shall learn from.
+        warm_rows: Rows of an earlier run from which the sampler learns.
     """
 
     options: Options

@@ -14,7 +14,7 @@ MEMORY_SHARE = 0.9
 
 
 _WATCHING = {"memory": 1.0}
-"""Bundle of an actor that only watches a trial, one byte: Ray accepts none that is empty."""
+"""Bundle of an actor that only watches a trial, one byte, because Ray does not accept an empty one."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -41,7 +41,7 @@ class TrialResources:
         return self.cores if is_on_cpu else min(1 + config.num_workers, self.cores)
 
     def request(self, config: RunConfig) -> dict[str, float]:
-        """The bundle that Ray Tune reserves for a trial: next to nothing where Ray Train reserves one per device."""
+        """The bundle that Ray Tune reserves for a trial: almost nothing if Ray Train reserves one per device."""
         return dict(_WATCHING) if self.devices > 1 else self.bundle(config)
 
     def bundle(self, config: RunConfig) -> dict[str, float]:

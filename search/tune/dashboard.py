@@ -45,7 +45,7 @@ _NEEDED = {"HF_TOKEN", "HUGGING_FACE_HUB_TOKEN", "RAY_AUTH_TOKEN"}
 """Secrets that a search needs itself: for gated language models, and for Ray."""
 
 _VITAL = {"raylet": "raylet (it runs this machine's trials)", "gcs_server": "GCS (it knows what runs where)"}
-"""Processes of a Ray that was started here without which nothing goes on."""
+"""Processes of a Ray that was started here which a search cannot do without."""
 
 _SECONDS_TO_ANSWER = 10
 _OBJECT_STORE_BYTES = 100 * 2**20
@@ -67,7 +67,7 @@ class Ray:
 
 
 def set_environment(address: str | None = None) -> None:
-    """Ray's settings, where the user has not made them; to be called before ray is imported.
+    """Ray's settings, unless the user has made them. Call this before ray is imported.
 
     Args:
         address: Address of a cluster, whose settings are its own; None for a Ray on this machine alone.
@@ -153,7 +153,7 @@ def stop_ray() -> None:
 
     node = getattr(ray._private.worker, "_global_node", None)
     session = Path(node.get_session_dir_path()) if node is not None and node.is_head() else None
-    if node is not None and dead_process() is not None:  # what is left of it would be asked, and waited for
+    if node is not None and dead_process() is not None:  # otherwise what is left of it would be asked and waited for
         node.kill_all_processes(check_alive=False)
     ray.shutdown()
     if session is not None and session.name.startswith("session_"):

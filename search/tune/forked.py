@@ -137,7 +137,7 @@ class ForkServer:
 
 
 class ForkedProcess:
-    """A forked worker, to be asked and told what a `subprocess.Popen` is."""
+    """A forked worker, with the interface of a `subprocess.Popen`."""
 
     def __init__(self, server: ForkServer, pid: int) -> None:
         self._server, self.pid = server, pid
@@ -162,7 +162,7 @@ class ForkedProcess:
 class ForkServers:
     """The servers of this process, one for each environment.
 
-    A server that cannot be had, or would not fork, is not asked for again: workers are then started by exec.
+    A server that could not be started, or did not fork, is not tried again: workers are then started by exec.
     """
 
     def __init__(self) -> None:

@@ -27,14 +27,14 @@ SECONDS_TO_STOP_NOW = 15.0
 
 
 class LoopSearcher(Searcher):
-    """Hands the jobs of a loop to Tune, and what came of them back.
+    """Hands the jobs of a loop to Tune, and their outcomes back to the loop.
 
     Args:
         loop: The search.
         trials: Folder of all trials; a job outside of it is named after its own folder.
         worker: How the worker of a run is started.
         request: What Ray reserves for a run.
-        dead: What of Ray has died, in words; None while nothing has.
+        dead: Which part of Ray has died, in words; None while none has.
     """
 
     def __init__(
@@ -199,7 +199,7 @@ class LoopSearcher(Searcher):
 
 
 def _is_full(folder: Path) -> bool:
-    """Whether nothing can be written any more where a folder is, or was."""
+    """Whether nothing can be written any more at a folder's place."""
     try:
         return shutil.disk_usage(folder).free < FULL_BYTES
     except OSError:

@@ -1,4 +1,4 @@
-"""A training on several devices: `python -m search.tune.train_launcher JOB.json` stands in for a worker.
+"""A training on several devices: `python -m search.tune.train_launcher JOB.json` takes the place of a worker.
 
 It joins the running Ray and lets Ray Train reserve one bundle of the cluster per device and start a process in each
 (`search.tune.train_rank`). If one process ends, all end, and one of them says how the trial ended. If this
@@ -26,7 +26,7 @@ from timellm.contract.layout import TrialFolder
 
 _RAY_TRAIN_FOLDER = "ray_train"
 _OF_A_PROCESS = ("rank", "began_at", "ended_at", "has_result")
-"""What is known of a process beside its result."""
+"""What is known about a process besides its result."""
 
 
 def main(arguments: list[str]) -> int:

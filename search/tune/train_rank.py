@@ -100,7 +100,7 @@ def _follow(worker: WorkerProcess, folder: Path, rank: int) -> dict[str, Any]:
 
 @contextlib.contextmanager
 def _reserved_port() -> Iterator[int]:
-    """A port that nobody else is given meanwhile, but that the worker may listen on.
+    """A port that nobody else gets meanwhile, but on which the worker can listen.
 
     Linux lets two sockets have one port if both allow it and only one of them listens.
     """

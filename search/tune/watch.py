@@ -20,8 +20,8 @@ class Watch:
 
     Args:
         problem: What is broken, in words; None while nothing is. Called in a thread of its own.
-        is_busy: Whether something is being written that must not be cut short; it is asked again later.
-        seconds_between_looks: How often both are asked.
+        is_busy: Whether something is being written that must not be cut short; it is called again later.
+        seconds_between_looks: How often both are called.
     """
 
     def __init__(

@@ -28,10 +28,10 @@ WORKER_COMMAND = (sys.executable, "-m", "timellm.worker")
 """Command that trains; the path of a job file follows."""
 
 LAUNCHER_COMMAND = (sys.executable, "-m", "search.tune.train_launcher")
-"""Command that stands in for it where a trial has several devices."""
+"""Command that takes its place if a trial has several devices."""
 
 SECONDS_TO_STOP = 60.0
-"""A worker that was asked to end and has not after this long is killed."""
+"""A worker that was asked to end and has not ended after this time is killed."""
 
 FULL_BYTES = 2**16
 """A disk with less room than this is full."""
@@ -274,7 +274,7 @@ def _event(line: bytes) -> dict[str, Any] | None:
 
 
 def _read_result(folder: TrialFolder) -> dict[str, Any] | None:
-    """The worker's own result; None if it left none that can be read."""
+    """The worker's own result; None if it left no readable one."""
     try:
         result = json.loads(folder.result.read_text())
     except (OSError, ValueError):
@@ -290,7 +290,7 @@ def _last_line(log: Path) -> str:
 
 
 def _oom_kills() -> int:
-    """How often the kernel has killed a process for lack of memory: in this control group, or else at all."""
+    """How often the kernel has killed a process for lack of memory, in this control group or else on the machine."""
     for path, key in (("/sys/fs/cgroup/memory.events", "oom_kill"), ("/proc/vmstat", "oom_kill")):
         try:
             words = dict(line.split(maxsplit=1) for line in Path(path).read_text().splitlines())

@@ -1,1 +1,1 @@
-"""Time and error apart: what is measured of a trial, what is known already, and what is measured again."""
+"""Time and error apart: what of a trial is measured, what is known already, and what is measured again."""

@@ -1,4 +1,4 @@
-"""Forecasts without a language model, beside which the front is shown."""
+"""Forecasts without a language model, shown beside the front."""
 
 from collections.abc import Mapping
 from typing import Any

@@ -102,7 +102,7 @@ def _finite(value: Any) -> float | None:
 
 
 def _steps(config: RunConfig, outcome: Mapping[str, Any]) -> int | None:
-    """Optimizer steps of a training that came to its end."""
+    """Optimizer steps of a finished training."""
     if outcome.get("steps") is not None:
         return int(outcome["steps"])
     if outcome["state"] != State.COMPLETE or config.train_samples is None:

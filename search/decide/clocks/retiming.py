@@ -12,15 +12,15 @@ _FOLDER = "retimed"
 class Retiming:
     """Decides which trials are timed again and which of the two timings counts.
 
-    Load that stays would double the price of every trial: after a second timing that was disturbed too, none is made
-    until a trial comes out clean by itself.
+    Lasting load would double the cost of every trial, so after a second timing that was disturbed too, none is made
+    until the first timing of a trial is clean.
     """
 
     def __init__(self) -> None:
         self._pays = True
 
     def is_wanted(self, row: Mapping[str, Any]) -> bool:
-        """Whether a trial shall be timed again.
+        """Whether a trial is to be timed again.
 
         Args:
             row: Its first row.

@@ -45,7 +45,7 @@ def missing(
     is_trained: Callable[[RunConfig], bool],
     seeds: Sequence[int],
 ) -> list[tuple[str, RunConfig]]:
-    """The error trainings that are still to be made, the most wanted first: trial and settings.
+    """The error trainings that remain, the most useful first: trial and settings.
 
     Args:
         rows: The table.

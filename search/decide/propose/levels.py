@@ -22,7 +22,7 @@ class Levels:
 
     Args:
         space: The resolved space.
-        defaults: Settings of every run, from `RunConfig.to_dict`: they tell which knobs decide numbers.
+        defaults: Settings of every run, from `RunConfig.to_dict`: they show which knobs decide numbers.
         seed: Of the draws among sets of numbers.
     """
 
@@ -34,13 +34,13 @@ class Levels:
         self._made = {REUSE: 0, SEARCH: 0}
 
     def next(self, rows: Sequence[Mapping[str, Any]], share: float = 0.5) -> Iterable[tuple[str, dict[str, Value]]]:
-        """Restrictions of the next proposal, best first: the level, and the knobs that stand fixed.
+        """Restrictions of the next proposal, best first: the level, and the knobs that are fixed.
 
-        A set of numbers may have no untried way left, and no set of numbers may be left: then the next one holds.
+        If a set of numbers has no untried way left, or if no set of numbers is left, the next restriction applies.
 
         Args:
             rows: Rows with an error and a time.
-            share: Share of the proposals that shall search numbers, at most half.
+            share: Share of the proposals that search numbers, at most half.
         """
         sets = self._sets(rows)
         reuse = [(REUSE, fixed) for fixed in sets] if self.ways else []

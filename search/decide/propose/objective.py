@@ -28,7 +28,7 @@ _LEAST_EXCESS = 0.05
 
 @dataclass(frozen=True, slots=True)
 class Objective:
-    """The objectives of a search and what the study is told of a trial."""
+    """The objectives of a search and what the study is told about a trial."""
 
     kind: Literal["pareto", "joint"] = "pareto"
     """pareto: val_mse and seconds_per_epoch; joint: the logarithm of the first plus a share of the second's."""
@@ -55,7 +55,7 @@ class Objective:
         return self._told(found)
 
     def worst(self, seen: list[list[float]]) -> list[float]:
-        """What is told for a trial without objectives: the worst values seen, each on its own."""
+        """The values reported for a trial without objectives: the worst seen, of each objective by itself."""
         if seen:
             return [max(values) for values in zip(*seen, strict=True)]
         return self._told(_FIRST_WORST)

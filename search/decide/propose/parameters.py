@@ -18,7 +18,7 @@ from spaces.knobs import Value
 class Parameter:
     """One knob as Optuna sees it.
 
-    Numbers in a list keep their order: evenly spaced whole numbers stand for themselves, others are searched by
+    Numbers in a list keep their order: evenly spaced whole numbers are searched as they are, others by
     their position in the list, so that 8, 16, 32 are neighbours.
     """
 

@@ -107,7 +107,7 @@ class Proposals:
             return f"{most} trials have been run"
         if plan.clocks == "together":
             is_time = self.budget.has_time(self.reserve(plan))
-        else:  # what does not fit is refused one by one
+        else:  # trials that do not fit are refused one by one
             shortest = self.costs.timing_seconds(self.costs.way(self.baseline)) / 2
             is_time = self.budget.fits(shortest + self.reserve(plan))
         if is_time:

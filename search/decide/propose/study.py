@@ -1,4 +1,4 @@
-"""The Optuna study of a search: what to try next, and what came of it. Knows nothing of Ray."""
+"""The Optuna study of a search: what to try next, and how trials ended. Knows nothing of Ray."""
 
 import contextlib
 import copy
@@ -29,13 +29,13 @@ Refusal = Callable[[Settings, str], str | None]
 _PATIENCE = 8
 """Suggestions in a row that are known or excluded before an untried configuration is drawn at random."""
 _PATIENCE_WITHIN = 3
-"""The same where some knobs stand fixed: few configurations are left then."""
+"""The same if some knobs are fixed: few configurations are left then."""
 _DRAWS = 2000
 _FEW = 500
 """Configurations that are listed rather than drawn."""
 _COUNTABLE = 200_000
 _SECONDS_TO_LEAVE = 2
-"""How long a database that somebody else writes is waited for, and one that somebody reads at the end."""
+"""How long to wait for a database that somebody else is writing, and for one that is being read at the end."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +72,7 @@ class StudyOptions:
         sampler: The Optuna sampler.
         objective: What is minimised.
         limit_gib: Memory limit of a trial, the constraint that the sampler learns; None for none.
-        refusal: Why settings of a source cannot be run, or None; asked before anything is proposed.
+        refusal: Why settings of a source cannot be run, or None; it is called before anything is proposed.
         seed: Seed of the draws made when the sampler repeats itself.
     """
 
@@ -135,7 +135,7 @@ class SearchStudy:
 
         Args:
             fixed: Knobs that the sampler leaves as they are.
-            refusal: Why settings of a source are not tried now, or None; asked beside the study's own.
+            refusal: Why settings of a source are not tried now, or None; it is called in addition to the study's own.
 
         Returns:
             The proposal; None if every configuration with these values has been tried or is refused.
@@ -226,7 +226,7 @@ class SearchStudy:
         return count
 
     def close(self) -> None:
-        """Leave one ordinary file, if nobody else reads it: what was written ahead is moved into it."""
+        """Leave one ordinary file, if nobody else reads it: the write-ahead log is merged into it."""
         if self._storage is None or self._options.storage is None:
             return
         with contextlib.suppress(Exception):  # a reader, a full disk: it is as whole as it gets
@@ -297,7 +297,7 @@ class SearchStudy:
             self._enqueue(settings, trial_id=trial_id, source=source)
 
     def _add_finished(self, frozen: optuna.trial.FrozenTrial, row: Mapping[str, Any]) -> None:
-        """Add a trial whose row was written but whose end the study was not told."""
+        """Add a trial that has a row but that the study does not know to have ended."""
         values = self._options.objective.values(row) or self._options.objective.worst(self._seen_values)
         attributes = {**frozen.user_attrs, "state": str(row["state"])}
         self._add(settings_of(row, self._space), values, row, attributes)
@@ -326,7 +326,7 @@ class SearchStudy:
             return optuna.samplers.PartialFixedSampler(encoded, sampler)
 
     def _untried(self, fixed: Settings, refusal: Refusal) -> Settings | None:
-        """Settings that were neither tried nor refused, drawn at random; None if there are none."""
+        """Settings that were neither tried nor refused, drawn at random, or None."""
         knobs = [_fixed_to(knob, fixed) for knob in self._space.knobs]
         space = dataclasses.replace(self._space, knobs=tuple(knobs))
         drawn = {knob.name: Parameter(knob, knob.name, self._parameters[knob.name].distribution) for knob in knobs}
@@ -375,7 +375,7 @@ def is_unfinished(row: Mapping[str, Any]) -> bool:
 
 
 def _fixed_to(knob: Knob, fixed: Settings) -> Knob:
-    """A knob with one value left, where it stands fixed."""
+    """A knob with one value left, if it is fixed."""
     if knob.name not in fixed:
         return knob
     return dataclasses.replace(knob, values=(fixed[knob.name],), low=None, high=None, log=False, is_whole=False)

@@ -43,7 +43,7 @@ class Budget:
         return left is None or left - reserve > (self.expected_seconds() or 0.0) / 2
 
     def expected_seconds(self) -> float | None:
-        """Length of the next trial: the median of the sampler's complete ones, or else what the plan expects."""
+        """Length of the next trial: the median of the sampler's complete ones, or what the plan expects."""
         complete = self._ledger.complete()
         own = [row["total_seconds"] for row in complete if row["source"] == SAMPLER and row["total_seconds"]]
         every = [row["total_seconds"] for row in complete if row["total_seconds"]]

@@ -108,7 +108,7 @@ class RunCosts:
         return sum(self._samples(path, fidelity)) * self._work.prompt_gflop(path) / self._rate(path)
 
     def control_seconds(self, fidelity: Fidelity) -> float:
-        """The control without a language model: next to nothing but its start."""
+        """The control without a language model: hardly more than its start."""
         steps = math.ceil((fidelity.train_samples or self._windows["train"]) / 32)
         return self._startup(None) + 0.02 * steps + SECONDS_AROUND
 
@@ -159,7 +159,7 @@ class RunCosts:
         return (statistics.median(plain) if plain else FIRST_STARTUP) + _MORE_STARTUP[offload]
 
     def _rate(self, config: RunConfig) -> float:
-        """Operations per second of a run, in 1e9: of runs like it, or else of others, scaled."""
+        """Operations per second of a run, in 1e9: that of runs like it, or that of others, scaled."""
         prefix, precision = config.prompt_prefix, config.precision
         if found := self._rates.get((prefix, precision)):
             return statistics.median(found)

@@ -1,4 +1,4 @@
-"""Makes the plan of a search from what is asked for and what has been measured."""
+"""Makes the plan of a search from the user's options and what has been measured."""
 
 import random
 from collections.abc import Mapping, Sequence
@@ -33,7 +33,7 @@ def choose_clocks(asked: str | None, fidelity: Literal["auto", "full"] | int, bu
         budget: The time budget, seconds; without one `auto` is the whole training.
 
     Raises:
-        InputError: If a whole training run shall be two.
+        InputError: If a whole training run is to be split in two.
     """
     is_whole = fidelity == "full" or (fidelity == "auto" and budget is None)
     if asked == "apart" and is_whole:
@@ -79,7 +79,7 @@ class Planner:
     devices: int = 1
 
     def without_measurement(self) -> Plan | None:
-        """The plan that needs none; None where the baseline must be measured first."""
+        """The plan that needs no measurement; None where the baseline must be measured first."""
         if self.clocks == "apart":
             return None
         if self.asked != "auto":
@@ -128,7 +128,7 @@ class Planner:
         return self.estimate(costs, seconds)
 
     def estimate(self, costs: RunCosts, seconds: float) -> Plan:
-        """The plan of a search with two clocks, as far as what is known of costs tells.
+        """The plan of a search with two clocks, from what is known about costs.
 
         Args:
             costs: What runs cost.
@@ -161,7 +161,7 @@ class Planner:
         )
 
     def _whole(self, outcome: Mapping[str, Any], available: float) -> Plan | None:
-        """The plan of whole training runs, where a dozen of them fit."""
+        """The plan of whole training runs, if a dozen of them fit."""
         validation = outcome.get("validation_seconds")
         if not validation or not outcome.get("startup_seconds"):
             return None

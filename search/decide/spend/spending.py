@@ -21,7 +21,7 @@ SAMPLED_TOO_LONG = 0.05
 BASELINE_TOO_LONG = 0.25
 """Share of the budget beyond which the baseline is timed with fewer steps."""
 MOST_SAMPLES = 8192
-"""Training windows of an error at most where `auto` chooses: more trials tell more than longer ones beyond it."""
+"""Most training windows of an error that `auto` chooses: beyond that, more trials tell more than longer ones."""
 FULLNESS = 0.85
 """Share of the time that is planned for: costs are predicted."""
 ANYHOW = 0.2
@@ -107,7 +107,7 @@ class TimeSpent:
         self.seconds = dict.fromkeys(KINDS, 0.0) | dict(seconds)
 
     def add(self, kind: str, seconds: float, outcome: Mapping[str, Any]) -> None:
-        """Count a run; prompts that an error training computed first stand on their own."""
+        """Count a run; prompts that an error training was the first to compute are counted separately."""
         memory = outcome.get("prompt_memory") or {}
         prompts = min(seconds, float(memory.get("seconds") or 0.0)) if kind in ("errors", "seeds") else 0.0
         self.seconds["prompts"] += prompts
@@ -127,7 +127,7 @@ def too_long(costs: RunCosts, config: RunConfig, budget: float | None, share: fl
     """Why a trial is hopeless: its warm-up and timed steps alone would take too much of the time; None if it is not.
 
     Args:
-        costs: With the baseline's timing at least; before that nothing is called hopeless.
+        costs: With at least the baseline's timing; without it nothing is called hopeless.
         config: The trial's settings.
         budget: The whole time budget, seconds; None for none.
         share: Of the budget that is too much.
