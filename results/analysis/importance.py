@@ -102,7 +102,7 @@ def _study() -> optuna.Study:
 
 
 def _parameter(column: pd.Series) -> tuple[optuna.distributions.BaseDistribution, list[Any]]:
-    """A knob as Optuna's distribution and its values: many numbers as a range, the rest (also missing values) as choices."""
+    """A knob as Optuna's distribution and its values: many numbers as a range, the rest and missing ones as choices."""
     is_range = column.nunique() > MAX_CHOICES and column.notna().all()
     if is_range and pd.api.types.is_numeric_dtype(column.dtype):
         numbers = column.to_numpy(dtype=float)
