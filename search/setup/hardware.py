@@ -143,7 +143,7 @@ def _fast_on_gpu(capability: tuple[int, int]) -> set[str]:
 
 
 def _slowdown(device: str) -> dict[str, float]:
-    """Time of a matrix product in bf16, relative to fp32: without matrix units for it a CPU is not faster, or slower."""
+    """Time of a matrix product in bf16, relative to fp32: a CPU without matrix units is not faster, or slower."""
     import torch
 
     from timellm.model.rounding import slowdown
