@@ -16,6 +16,7 @@ NAMES = (
     "projection",
     "overhead",
     "order_effect",
+    "forked",
     "search_efficiency",
     "quality",
     "intervals",
