@@ -95,7 +95,11 @@ def load_errors(path: RunFolder | Path) -> tuple[ErrorTraining, ...]:
 
 
 def repeats_of(errors: Iterable[ErrorTraining]) -> dict[str, dict[int, float]]:
-    """Validation MSE by set of numbers and seed; of two trainings with one seed the later counts."""
+    """Validation MSE by set of numbers and seed; of two trainings with one seed the later counts.
+
+    Args:
+        errors: Trainings of one fidelity.
+    """
     repeats: dict[str, dict[int, float]] = {}
     for error in errors:
         if error.is_usable and error.val_mse is not None:
@@ -104,8 +108,11 @@ def repeats_of(errors: Iterable[ErrorTraining]) -> dict[str, dict[int, float]]:
 
 
 def set_key(settings: Mapping[str, Any]) -> str:
-    """The key of a set of numbers without its seed: equal for trainings that repeat each other."""
-    return numbers_key({**settings, "seed": 0})
+    """The key of a set of numbers without seed and fidelity: equal for trainings of one fidelity that are repeats.
+
+    A row's own settings are those of a whole training; its fidelity is in columns of their own.
+    """
+    return numbers_key({**settings, "seed": 0, "train_samples": None, "val_samples": None})
 
 
 def _parsed(line: str) -> ErrorTraining | None:

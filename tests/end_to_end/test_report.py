@@ -8,6 +8,7 @@ import sys
 import pytest
 
 from results import load_trials
+from results.analysis.evidence import gather
 from results.analysis.importance import varied_knobs
 from tests.results.chromium import browser, chromium_or_skip
 from tests.results.report_page import accessibility_problems, front_points, hover_over_front, overflowing_plots
@@ -41,6 +42,15 @@ def test_the_report_of_a_real_search_works_offline_in_a_browser(searched, tmp_pa
     assert too_wide == 0
     assert page.errors == []
     assert requests == [searched.folder.report.resolve().as_uri()]
+
+
+def test_every_complete_trial_of_a_real_search_is_shown_with_the_training_of_its_error(searched):
+    evidence = gather(searched.folder)
+
+    trainings = {row["trial_id"]: evidence.recommendation.verdict.training(row) for _, row in evidence.main.iterrows()}
+    complete = evidence.main[(evidence.main["state"] == "complete").to_numpy()]
+    assert [trainings[row["trial_id"]].val_mse for _, row in complete.iterrows()] == list(complete["val_mse"])
+    assert {"learning", "examples"} <= set(re.findall(r'id="(\w+)"', searched.folder.report.read_text()))
 
 
 @pytest.mark.parametrize("pick", PICKS)

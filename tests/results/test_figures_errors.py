@@ -9,6 +9,9 @@ from results.document.page import build_report
 from results.document.standalone import resolve_colours
 from tests.results.synthetic import make_rows, make_run
 
+FIDELITY = {"train_samples": 32_000, "val_samples": 5_000}
+"""Of the trainings, as a search writes it into their settings; the run's own settings are of a whole training."""
+
 
 @pytest.fixture
 def folder(tmp_path):
@@ -25,8 +28,8 @@ def folder(tmp_path):
         series = {"history": [0.0] * 8, "truth": [1.0] * 4, "forecast": [0.9] * 4, "naive": [0.5] * 4}
         examples = [{"window": index, "channel": "<temp>", **series, "naive_name": "last value"} for index in range(4)]
         lines.append(
-            {"trial_id": row["trial_id"], "numbers": "x", "config": {**config, **knobs}, "seed": 2021, "steps": 1000}
-            | {"train_samples": 32_000, "val_samples": 5_000, "val_mse": row["val_mse"], "state": "complete"}
+            {"trial_id": row["trial_id"], "numbers": "x", "config": {**config, **knobs, **FIDELITY}, "seed": 2021}
+            | {**FIDELITY, "steps": 1000, "val_mse": row["val_mse"], "state": "complete"}
             | {"curve": curve, "examples": examples}
         )
     folder.errors.write_text("".join(json.dumps(line) + "\n" for line in lines))
