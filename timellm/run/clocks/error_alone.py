@@ -83,7 +83,7 @@ class ErrorTraining:
         if is_last:
             if len(self._curve_windows):
                 self._add_point(parts.mse())
-            self.examples = parts.examples(self._running.prepared.data)
+            self.examples = parts.examples(self._running.prepared.data, self._validation)
         self._on_scores(scores)
 
     def _add_point(self, mse: float) -> None:
@@ -127,10 +127,15 @@ class _Parts:
         """Mean squared error over the windows of the curve."""
         return self._squared / self._values
 
-    def examples(self, data: SeriesData) -> list[dict[str, Any]]:
-        """History, truth, forecast and the best naive forecast of the shown windows, in scaled units."""
+    def examples(self, data: SeriesData, validated: Tensor) -> list[dict[str, Any]]:
+        """History, truth, forecast and naive forecast of the shown windows, in scaled units.
+
+        Args:
+            data: The data set.
+            validated: The run's validation windows, which say what naive forecast is the best.
+        """
         split = data.validation
-        errors = naive_errors(split, self._shown, data.frequency)
+        errors = naive_errors(split, validated, data.frequency)
         name = min(errors, key=lambda label: errors[label])
         naive = naive_forecasts(data.frequency, split.seq_len)[name]
         histories, truths = split.gather(self._shown)
