@@ -94,11 +94,11 @@ def _run(prepared: "Preparation", terminal: "Terminal", interrupts: Interrupts, 
     is_usable, problem = _conclude(prepared, manifest, ledger, terminal, ended, interrupts)
     failure = ended.failure or problem
     if failure:
-        print(f"The search broke off: {failure}. Mend that and go on with --resume {folder.name}.", file=sys.stderr)
+        print(f"The search broke off: {failure}. Fix this, then continue with --resume {folder.name}.", file=sys.stderr)
     if ended.is_interrupted:
         return ExitStatus.INTERRUPTED
     if ended.refusal and not failure:
-        print(f"{ended.refusal} Mend that and go on with --resume {folder.name}.", file=sys.stderr)
+        print(f"{ended.refusal} Fix this, then continue with --resume {folder.name}.", file=sys.stderr)
         return ExitStatus.WRONG
     return ExitStatus.DONE if is_usable and not failure else ExitStatus.NOTHING
 

@@ -34,7 +34,7 @@ from timellm.contract.config import RunConfig
 from timellm.contract.errors import InputError
 from timellm.contract.job import Launch
 
-INTERRUPTED = "The search was interrupted by the user. Go on with --resume."
+INTERRUPTED = "The search was interrupted by the user. Continue with --resume."
 
 
 @dataclass

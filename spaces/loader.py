@@ -57,7 +57,7 @@ def _text(path: Path) -> str:
         InputError: If it is not an ordinary file, such as a pipe or a device that never ends, or is far too long.
     """
     if path.exists() and not path.is_file():
-        raise InputError(f"A space is read from an ordinary file, but {path} is none.")
+        raise InputError(f"A space is read from an ordinary file, but {path} is not one.")
     if path.stat().st_size > _MOST_BYTES:
         raise InputError(f"A space must be at most {_MOST_BYTES} bytes long, got {path.stat().st_size} in {path}.")
     return path.read_text(encoding="utf-8-sig")

@@ -109,14 +109,14 @@ def _fixed_problems(fixed: Mapping[str, Value], hardware: Hardware) -> list[str]
             problems.append(f"{name} {value_text(value)} needs {' and '.join(lacking)}, which is not there.")
         limit = hardware.limit(name)
         if limit and name != "num_workers" and isinstance(value, int) and value > limit[0]:
-            problems.append(f"{name} must be at most {limit[0]}, for {limit[1]}, got {value}.")
+            problems.append(f"{name} must be at most {limit[0]}, because {limit[1]}, got {value}.")
     return problems
 
 
 def _capped(name: str, value: Value, hardware: Hardware, notes: list[str]) -> Value:
     limit = hardware.limit(name)
     if limit and isinstance(value, int) and value > limit[0]:
-        notes.append(f"{name}: {value} becomes {limit[0]}, for {limit[1]}.")
+        notes.append(f"{name}: {value} becomes {limit[0]}, because {limit[1]}.")
         return limit[0]
     return value
 
@@ -128,7 +128,7 @@ def _left(knob: Knob, hardware: Hardware) -> tuple[Knob, list[str]]:
     if knob.ends:
         if not limit or knob.ends[1] <= limit[0]:
             return knob, []
-        notes = [f"{knob.name}: the range ends at {limit[0]}, for {limit[1]}."]
+        notes = [f"{knob.name}: the range ends at {limit[0]}, because {limit[1]}."]
         if knob.ends[0] >= limit[0]:
             return dataclasses.replace(knob, low=None, high=None, log=False, is_whole=False, values=(limit[0],)), notes
         return dataclasses.replace(knob, high=limit[0]), notes
@@ -139,11 +139,11 @@ def _left(knob: Knob, hardware: Hardware) -> tuple[Knob, list[str]]:
     if limit and above and above == values and knob.name != "num_workers":
         return dataclasses.replace(knob, values=()), [
             *notes,
-            f"{knob.name} must be at most {limit[0]}, for {limit[1]}.",
+            f"{knob.name} must be at most {limit[0]}, because {limit[1]}.",
         ]
     if limit and above:
         verb = "becomes" if len(above) == 1 else "become"
-        notes.append(f"{knob.name}: {_listed(above)} {verb} {limit[0]}, for {limit[1]}.")
+        notes.append(f"{knob.name}: {_listed(above)} {verb} {limit[0]}, because {limit[1]}.")
     return dataclasses.replace(knob, values=_limited(knob.name, values, hardware)), notes
 
 
@@ -188,7 +188,7 @@ def _fitted(
             if not knob.holds(old):
                 limit = hardware.limit(knob.name)
                 reason = limit[1] if limit and isinstance(old, int) and old > limit[0] else "it is the nearest left"
-                move = f"{knob.name} {value_text(old)} becomes {value_text(new)}, for {reason}."
+                move = f"{knob.name} {value_text(old)} becomes {value_text(new)}, because {reason}."
                 moves.setdefault(move, []).append(who)
     return fitted, [f"{', '.join(who)}: {move}" for move, who in moves.items()]
 
@@ -219,7 +219,7 @@ def _distinct(space: Space, notes: list[str]) -> Space:
         key = tuple(sorted(settings.items()))
         reason = space.exclusion(settings)
         if key in seen:
-            notes.append(f"{name} is not run on its own, for here it is the same as {seen[key]}.")
+            notes.append(f"{name} is not run on its own, because here it is the same as {seen[key]}.")
         elif reason and name != "baseline":
             notes.append(f"{name} is not run: {reason}")
         elif name != "baseline":

@@ -230,7 +230,7 @@ def _expanded(what: str, path: str) -> Path:
     try:
         return Path(path).expanduser()
     except RuntimeError:
-        raise InputError(f"{what} must begin with the name of a user behind ~, got {path}. Write it out.") from None
+        raise InputError(f"{what} must have the name of a user after ~, got {path}. Write it out.") from None
 
 
 def _checkable(space: Space) -> dict[str, Any]:

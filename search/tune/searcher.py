@@ -143,7 +143,7 @@ class LoopSearcher(Searcher):
     def break_off(self, failure: str) -> None:
         """End the search for what has gone wrong with it."""
         self.failure = failure
-        self.stop(f"The search broke off: {failure}. Go on with --resume.", now=True)
+        self.stop(f"The search broke off: {failure}. Continue with --resume.", now=True)
 
     def close(self) -> None:
         """Give an end to every job that Tune has left without one."""

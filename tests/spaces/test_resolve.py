@@ -22,12 +22,12 @@ def test_what_the_machine_lacks_is_left_out_and_said():
     assert "precision: bf16 is left out, because it needs a device that computes in bf16" in text
     assert "offload_optimizer: cpu is left out, because it needs a C++ compiler (g++" in text
     assert "compile_mode: default, reduce-overhead are left out, because they need" in text
-    assert "num_workers: 4, 8, 10, 16 become 2, for this machine has 2 cores." in text
+    assert "num_workers: 4, 8, 10, 16 become 2, because this machine has 2 cores." in text
     assert (
-        "baseline, reuse-fp32, plan-a, plan-b, reuse: llm_layers 6 becomes 4, for the language model has 4 layers."
+        "baseline, reuse-fp32, plan-a, plan-b, reuse: llm_layers 6 becomes 4, because the language model has 4 layers."
         in text
     )
-    assert "plan-a, plan-b: num_workers 8 becomes 2, for this machine has 2 cores." in text
+    assert "plan-a, plan-b: num_workers 8 becomes 2, because this machine has 2 cores." in text
 
 
 def test_a_server_runs_the_guides_baseline_as_it_is():
@@ -99,7 +99,7 @@ def test_set_does_not_bring_back_what_the_device_cannot_do_at_all():
 def test_a_plan_that_becomes_the_baseline_is_dropped_and_said():
     space, notes = resolve(load_space("smoke"), Hardware(cores=2, features=frozenset({"causal"})))
     assert "plan-a" not in space.plans
-    assert "plan-a is not run on its own, for here it is the same as baseline." in notes
+    assert "plan-a is not run on its own, because here it is the same as baseline." in notes
 
 
 def test_a_language_model_that_reads_both_ways_recomputes():
@@ -112,7 +112,7 @@ def test_a_fixed_setting_that_cannot_be_is_refused():
     with pytest.raises(InputError, match=r"precision can be used.*fp16 is left out.*llm_layers must be at most 4"):
         resolve(space, LAPTOP)
     wide = narrow(load_space("smoke"), parse_settings(["d_ff=1024"]))
-    with pytest.raises(InputError, match=r"d_ff must be at most 576, for the language model's hidden size is 576"):
+    with pytest.raises(InputError, match=r"d_ff must be at most 576, because the language model's hidden size is 576"):
         resolve(wide, LAPTOP)
 
 
@@ -125,7 +125,7 @@ def test_set_fixes_narrows_and_adds_knobs_for_every_trial():
     assert space.fixed["train_epochs"] == 1
     assert space.baseline["batch_size"] == 64
     assert space.settings(space.plans["plan-b"])["llm_layers"] == 2
-    assert "baseline, reuse-fp32, reuse: batch_size 32 becomes 64, for it is the nearest left." in notes
+    assert "baseline, reuse-fp32, reuse: batch_size 32 becomes 64, because it is the nearest left." in notes
 
 
 @pytest.mark.parametrize(

@@ -113,7 +113,7 @@ def _unpack(content: bytes, packed: str, path: Path) -> bytes:
             f"The data file {path} begins as {packed} and must be whole, got one that is cut off or damaged "
             f"({error}). Copy or download it again."
         ) from error
-    except (RuntimeError, NotImplementedError) as error:  # encrypted, or packed in a way that is not known here
+    except (RuntimeError, NotImplementedError) as error:  # what zipfile raises for encryption or a method it lacks
         raise InputError(f"The data file {path} cannot be unpacked ({error}). Unpack it first.") from error
     except MemoryError as error:
         raise InputError(f"The data file {path} does not fit in memory once unpacked. Check what it holds.") from error

@@ -124,7 +124,7 @@ def _refuse_others(reading: _Reading, block: dict[str, Any], known: Iterable[str
             continue
         close = difflib.get_close_matches(key, names, n=1, cutoff=0.75)
         advice = f"Did you mean {close[0]}?" if close else "Remove it."
-        reading.refuse(f"{prefix}{key} is no setting of DeepSpeed. {advice}")
+        reading.refuse(f"{prefix}{key} is not a setting of DeepSpeed. {advice}")
 
 
 def _check_scalars(reading: _Reading) -> None:
