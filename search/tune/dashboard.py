@@ -137,9 +137,7 @@ def start_ray(*, cores: int, gpus: int, address: str | None, dashboard: bool) ->
 
 def dead_process() -> str | None:
     """Which of the processes that Ray cannot do without has died, in words; None while all live, or are elsewhere."""
-    import ray
-
-    node = getattr(ray._private.worker, "_global_node", None)
+    node = _node()
     for kind, name in _VITAL.items():
         for started in list(node.all_processes.get(kind, ())) if node is not None else ():
             if (status := started.process.poll()) is not None:
@@ -151,7 +149,7 @@ def stop_ray() -> None:
     """End Ray, and remove what it leaves in the temporary folder if it was started here."""
     import ray
 
-    node = getattr(ray._private.worker, "_global_node", None)
+    node = _node()
     session = Path(node.get_session_dir_path()) if node is not None and node.is_head() else None
     if node is not None and dead_process() is not None:  # otherwise what is left of it would be asked and waited for
         node.kill_all_processes(check_alive=False)
@@ -244,11 +242,16 @@ def _start(cores: int, gpus: int, dashboard: bool) -> Any:
     )
 
 
-def _claim() -> None:
-    """Mark the session folder as this search's, and remove the temporary folders of searches that were killed."""
+def _node() -> Any:
+    """The node that Ray runs in this process; None before its start and after its end."""
     import ray
 
-    node = getattr(ray._private.worker, "_global_node", None)
+    return getattr(ray._private.worker, "_global_node", None)
+
+
+def _claim() -> None:
+    """Mark the session folder as this search's, and remove the temporary folders of searches that were killed."""
+    node = _node()
     if node is not None and node.is_head():
         session = Path(node.get_session_dir_path())
         claim(session)

@@ -22,7 +22,8 @@ SERVER_COMMAND = (sys.executable, "-m", "timellm.fork_server")
 _SECONDS_TO_IMPORT = 120.0
 _SECONDS_TO_FORK = 20.0
 _MOST_SERVERS = 2
-"""Environments whose servers are kept: each holds what it has imported in memory."""
+"""Environments whose servers are kept: each holds what it has imported in memory. The oldest one is ended, and the
+workers it still has with it: an actor has one worker at a time."""
 _READ_BYTES = 2**16
 
 

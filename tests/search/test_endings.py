@@ -42,7 +42,7 @@ def test_a_refused_baseline_is_one_line_and_status_2(command, capsys):
     status, folder = command(lambda folder, interrupts: Ended(refusal="The baseline cannot be trained: no weights."))
     assert status == 2
     said = capsys.readouterr().err
-    assert said == "The baseline cannot be trained: no weights. Mend that and go on with --resume n.\n"
+    assert said == "The baseline cannot be trained: no weights. Fix this, then continue with --resume n.\n"
     assert folder.read_manifest()["status"] == "interrupted"
 
 
@@ -97,33 +97,39 @@ def test_a_search_whose_baseline_is_refused_ends_and_goes_on_once_that_is_mended
     assert list(load_trials(folder.path)["state"]) == ["complete", "complete"]
 
 
-@pytest.mark.slow
-def test_a_terminal_that_hangs_up_ends_a_search_in_good_order(tmp_path):
-    process = start(tmp_path, "--name", "hup", "--fidelity", "64", "--num_trials", "3", seconds=3)
-    folder = RunFolder(tmp_path / "hup")
+def disturbed(tmp_path, name, disturb, seconds) -> tuple[int, str]:
+    """Exit status and stderr of a search that something is done to once it trains.
+
+    Args:
+        disturb: Takes the search's process and its run folder.
+    """
+    process = start(tmp_path, "--name", name, "--fidelity", "64", "--num_trials", "3", seconds=seconds)
+    folder = RunFolder(tmp_path / name)
     try:
         wait_for(lambda: list(workers(folder.path)) or process.poll() is not None)
-        process.send_signal(signal.SIGHUP)
+        disturb(process, folder)
         _, errors = process.communicate(timeout=120)
     finally:
         kill_tree(process.pid)
-    assert process.returncode == 130, errors
+    return process.returncode, errors
+
+
+@pytest.mark.slow
+def test_a_terminal_that_hangs_up_ends_a_search_in_good_order(tmp_path):
+    status, errors = disturbed(tmp_path, "hup", lambda process, folder: process.send_signal(signal.SIGHUP), seconds=3)
+    assert status == 130, errors
     assert "Traceback" not in errors
-    assert folder.read_manifest()["status"] == "interrupted"
-    assert set(load_trials(folder.path)["state"]) <= {"complete", "interrupted"}
+    assert RunFolder(tmp_path / "hup").read_manifest()["status"] == "interrupted"
+    assert set(load_trials(tmp_path / "hup")["state"]) <= {"complete", "interrupted"}
     wait_for(lambda: not list(processes(tmp_path)), 30)
 
 
 @pytest.mark.slow
 def test_a_search_whose_folder_is_deleted_ends_in_one_line_and_not_with_status_0(tmp_path):
-    process = start(tmp_path, "--name", "gone", "--fidelity", "64", "--num_trials", "3", seconds=2)
-    folder = RunFolder(tmp_path / "gone")
-    try:
-        wait_for(lambda: list(workers(folder.path)) or process.poll() is not None)
+    def delete(process, folder):
         shutil.rmtree(folder.path, ignore_errors=True)
-        _, errors = process.communicate(timeout=120)
-    finally:
-        kill_tree(process.pid)
-    assert process.returncode == 1, errors
+
+    status, errors = disturbed(tmp_path, "gone", delete, seconds=2)
+    assert status == 1, errors
     (line,) = errors.splitlines()
     assert "deleted" in line
