@@ -9,6 +9,8 @@ import torch
 from tests.timellm.tiny_runs import options, tiny_config
 from timellm.contract.errors import InputError
 from timellm.contract.result import RunResult
+from timellm.data.naive import naive_errors
+from timellm.run.clocks import error_alone
 from timellm.run.clocks.error_alone import curve_size, ends_of_steps, spread
 from timellm.run.stepping import STEPS_PER_LOOK, Stepper
 from timellm.run.training import TrainingRun
@@ -66,8 +68,16 @@ def test_a_curve_is_over_the_same_windows_from_its_start_to_its_end(folder, tmp_
     assert every.val_mse == alone.val_mse, "validations on the way change no number"
 
 
-def test_examples_hold_what_a_plot_of_a_forecast_needs(folder, tmp_path):
+def test_examples_hold_what_a_plot_of_a_forecast_needs(folder, tmp_path, monkeypatch):
+    weighed = []
+
+    def errors_of(split, windows, frequency):
+        weighed.append(len(windows))
+        return naive_errors(split, windows, frequency)
+
+    monkeypatch.setattr(error_alone, "naive_errors", errors_of)
     alone = run(folder, tmp_path, "error")
+    assert weighed == [alone.val_samples], "the best naive forecast is that of all validated windows"
     assert len(alone.examples) == 4
     assert len({example["window"] for example in alone.examples}) == 4
     for example in alone.examples:
