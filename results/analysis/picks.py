@@ -14,7 +14,7 @@ from results.analysis.pareto import average_repeats, joint_score, reference_rows
 from results.analysis.ratios import Ratio, mse_change, speedup_ratio
 from results.analysis.reference import baseline_lack, reference_name
 from results.analysis.verdict import Verdict, judge
-from results.analysis.wording import NOT_TELLING, difference_words, multiple, signed, weight_words
+from results.analysis.wording import error_change_words, multiple, signed, weight_words
 from timellm.contract.columns import BASELINE, CONTENDED, SECONDS_PER_EPOCH, VAL_MSE, knob_columns, knob_name
 from timellm.contract.words import seconds_words
 
@@ -70,9 +70,9 @@ class Pick:
     @property
     def error_words(self) -> str:
         """What can be said about its error: `the same numbers`, or the change with its interval and word."""
-        if self.has_same_numbers:
-            return "the same numbers"
-        return difference_words(self.mse_change, self.difference) if self.is_telling else NOT_TELLING
+        return error_change_words(
+            self.mse_change, self.difference, is_same=self.has_same_numbers, is_telling=self.is_telling
+        )
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -36,11 +36,6 @@ def signed(value: float) -> str:
     return "0.000" if abs(value) < 0.0005 else f"{value:+.3f}".replace("-", "−")
 
 
-def change_words(change: float, deviation: float) -> str:
-    """A change and its spread over seeds, both in percent: `+1.3 % ± 0.4 %`."""
-    return f"{percent(change)} ± {deviation:.1f} %" if math.isfinite(deviation) else percent(change)
-
-
 def difference_words(change: float, difference: Difference | None) -> str:
     """A change of error in percent with its interval and what can be said about it.
 
@@ -53,6 +48,20 @@ def difference_words(change: float, difference: Difference | None) -> str:
     low, high = (100 * (end - 1) for end in (difference.low, difference.high))
     interval = f"95 % interval {percent(low).removesuffix(' %')} to {percent(high)}"
     return f"{percent(difference.percent)} ({interval}: {difference.word})"
+
+
+def error_change_words(change: float, difference: Difference | None, *, is_same: bool, is_telling: bool) -> str:
+    """What can be said about an error beside the reference's.
+
+    Args:
+        change: In percent.
+        difference: Over the seeds that both were trained with; None where they share none.
+        is_same: Whether both have the same numbers.
+        is_telling: Whether errors tell anything.
+    """
+    if is_same:
+        return "the same numbers"
+    return difference_words(change, difference) if is_telling else NOT_TELLING
 
 
 def weight_words(weight: float) -> str:

@@ -9,7 +9,7 @@ from results.analysis.effects import NOT_ENOUGH
 from results.analysis.evidence import Evidence
 from results.analysis.guide import expected_of_lever, expected_of_plan
 from results.analysis.ratios import mse_change, speedup_ratio
-from results.analysis.wording import change_words, factor, percent, signed
+from results.analysis.wording import NOT_TELLING, error_change_words, factor, percent, signed
 from results.document.answer import state_words
 from results.document.figures import (
     MAX_LINES,
@@ -103,12 +103,13 @@ def levers_section(evidence: Evidence) -> Section:
         figures["levers"] = lever_figure(levers)
         note = "Paired: trials that differ in this lever alone. Modelled: a linear model of all levers."
         label = f"Speed-up of {len(levers)} levers with 95 % intervals; the table of this plot lists them."
+        is_telling = evidence.recommendation.verdict.telling.holds
         rows = [
             [
                 row.label,
                 _interval(row.speedup, row.low, row.high, "×"),
                 row.expected.words if row.expected else MISSING,
-                percent(row.mse_percent),
+                percent(row.mse_percent) if is_telling else NOT_TELLING,
                 f"{row.method}, {row.pairs} pairs" if row.method == "paired" else row.method,
             ]
             for row in levers.itertuples()
@@ -251,7 +252,7 @@ def _interval(value: float, low: float, high: float, unit: str) -> str:
 
 
 def _plan_rows(evidence: Evidence) -> list[list[Child]]:
-    reference = evidence.recommendation.reference
+    reference, verdict = evidence.recommendation.reference, evidence.recommendation.verdict
     rows: list[list[Child]] = []
     if reference.empty:
         return rows
@@ -264,7 +265,12 @@ def _plan_rows(evidence: Evidence) -> list[list[Child]]:
                 str(row["source"]),
                 _interval(ratio.value, ratio.low, ratio.high, "×"),
                 expected.words if expected else MISSING,
-                change_words(*mse_change(row, reference)),
+                error_change_words(
+                    mse_change(row, reference)[0],
+                    verdict.difference(row),
+                    is_same=verdict.key(row) == verdict.reference,
+                    is_telling=verdict.telling.holds,
+                ),
                 MISSING if pd.isna(row["peak_memory_gib"]) else f"{row['peak_memory_gib']:.1f}",
             ]
         )

@@ -2,8 +2,9 @@ import math
 
 import pytest
 
+from results.analysis.judgement import Difference, Word
 from results.analysis.ratios import Ratio
-from results.analysis.wording import change_words, factor, multiple, percent, signed, weight_words
+from results.analysis.wording import NOT_TELLING, error_change_words, factor, multiple, percent, signed, weight_words
 from timellm.contract.words import seconds_words
 
 
@@ -29,10 +30,22 @@ def test_factors_have_three_figures(value, words):
     assert factor(value) == words
 
 
-def test_changes_have_a_sign_and_a_spread_if_it_is_known():
+@pytest.mark.parametrize(
+    ("is_same", "is_telling", "words"),
+    [
+        (False, True, "+1.3 % (95 % interval −0.9 to +3.5 %: not shown)"),
+        (False, False, NOT_TELLING),
+        (True, False, "the same numbers"),
+    ],
+)
+def test_a_change_of_error_is_named_where_errors_tell_something(is_same, is_telling, words):
+    found = Difference(ratio=1.0126, low=0.991, high=1.035, seeds=(2021, 2022), word=Word.NOT_SHOWN)
+    assert error_change_words(9.0, found, is_same=is_same, is_telling=is_telling) == words
+
+
+def test_changes_have_a_sign():
     assert percent(-0.42) == "−0.4 %"
-    assert change_words(1.26, 0.4) == "+1.3 % ± 0.4 %"
-    assert change_words(1.26, math.nan) == "+1.3 %"
+    assert error_change_words(1.26, None, is_same=False, is_telling=True) == "+1.3 % (not shown)"
     assert percent(math.nan) == "–"
     assert (signed(0.0001), signed(-0.0712), signed(0.05)) == ("0.000", "−0.071", "+0.050")
 
