@@ -50,7 +50,10 @@ def test_every_complete_trial_of_a_real_search_is_shown_with_the_training_of_its
     trainings = {row["trial_id"]: evidence.recommendation.verdict.training(row) for _, row in evidence.main.iterrows()}
     complete = evidence.main[(evidence.main["state"] == "complete").to_numpy()]
     assert [trainings[row["trial_id"]].val_mse for _, row in complete.iterrows()] == list(complete["val_mse"])
-    assert {"learning", "examples"} <= set(re.findall(r'id="(\w+)"', searched.folder.report.read_text()))
+    sections = set(re.findall(r'id="(\w+)"', searched.folder.report.read_text()))
+    assert "examples" in sections
+    has_curves = any(trainings[trial].curve for trial in complete["trial_id"])  # a short training has none
+    assert ("learning" in sections) == has_curves
 
 
 @pytest.mark.parametrize("pick", PICKS)

@@ -46,6 +46,25 @@ def test_a_refused_baseline_is_one_line_and_status_2(command, capsys):
     assert folder.read_manifest()["status"] == "interrupted"
 
 
+@pytest.fixture
+def hang_up():
+    """SIGHUP as a shell leaves it, however these tests were started; gives a handler to set."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    yield lambda handler: signal.signal(signal.SIGHUP, handler)
+    signal.signal(signal.SIGHUP, before)
+
+
+def test_a_search_under_nohup_outlives_its_terminal(command, hang_up):
+    hang_up(signal.SIG_IGN)
+
+    def play(folder, interrupts):
+        signal.raise_signal(signal.SIGHUP)
+        return Ended(is_interrupted=interrupts.count > 0)
+
+    assert command(play)[1].read_manifest()["status"] != "interrupted"
+
+
+@pytest.mark.usefixtures("hang_up")
 @pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGTERM, signal.SIGINT])
 def test_signals_end_a_search_in_good_order(command, number):
     reasons = []
