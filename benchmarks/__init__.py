@@ -26,5 +26,6 @@ NAMES = (
     "first_search",
     "robustness",
     "fidelity",
+    "recipe",
 )
 """Every benchmark, each in the module of its name."""
