@@ -1,14 +1,15 @@
 """Opens a run folder: a new one, or an earlier one that is gone on with."""
 
 import dataclasses
-import fcntl
-import os
+import errno
 import re
 import sys
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
+
+import filelock
 
 from search.decide.ledger import Ledger
 from search.decide.propose.storage import set_damaged_aside
@@ -28,8 +29,10 @@ _OF_THE_MACHINE = {"runs_dir", "name", "resume", "address", "dashboard", "dry_ru
 
 
 _TRIAL_ID = re.compile(r"t\d{1,9}")
-_LOCKS: dict[Path, int] = {}
-"""Open files whose locks keep other searches out, by run folder."""
+_LOCKS: dict[Path, filelock.BaseFileLock] = {}
+"""Locks that keep other searches out, by run folder."""
+_NO_LOCKS = {errno.ENOSYS, errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EINVAL}
+"""What a file system without locks answers."""
 
 
 def earlier_options(options: Options, given: set[str], folder: RunFolder) -> Options:
@@ -135,20 +138,20 @@ def lock(folder: RunFolder) -> None:
     Raises:
         InputError: If another search runs there.
     """
-    earlier = _LOCKS.pop(folder.path, None)
-    if earlier is not None:
-        os.close(earlier)
-    descriptor = os.open(folder.lock, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC)
+    if (earlier := _LOCKS.pop(folder.path, None)) is not None:
+        earlier.release()
+    # A lock of the kernel ends with its process, killed or not; a marker file in its place could outlive it.
+    held = filelock.FileLock(folder.lock, blocking=False, thread_local=False, fallback_to_soft=False)
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        os.close(descriptor)
+        held.acquire()
+    except filelock.Timeout:
         raise InputError(
             f"A run folder belongs to one search, but another one runs in {folder.path}. Wait for it, or end it first."
         ) from None
-    except OSError:
-        pass  # a file system without locks
-    _LOCKS[folder.path] = descriptor
+    except OSError as error:
+        if error.errno not in _NO_LOCKS:
+            raise
+    _LOCKS[folder.path] = held
 
 
 def _require_same(earlier: Mapping[str, Any], prepared: Preparation) -> None:

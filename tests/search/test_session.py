@@ -1,5 +1,8 @@
 """What surrounds the loop of a search: its folder, and the start of Ray."""
 
+import errno
+import subprocess
+import sys
 from types import SimpleNamespace
 
 import pytest
@@ -11,17 +14,48 @@ from search.tune import dashboard
 from timellm.contract.errors import InputError
 from timellm.contract.layout import RunFolder
 
+HOLDER = """
+import sys, time
+from pathlib import Path
+from search.setup.resumption import lock
+from timellm.contract.layout import RunFolder
+lock(RunFolder(Path(sys.argv[1])))
+print("locked", flush=True)
+time.sleep(600)
+"""
+"""A process that holds a run folder until it is killed."""
 
-def test_a_run_folder_belongs_to_one_search(tmp_path):
-    import fcntl
 
+def test_a_run_folder_belongs_to_one_search_until_that_is_killed(tmp_path):
     folder = RunFolder(tmp_path)
-    with folder.lock.open("w") as other:
-        fcntl.flock(other, fcntl.LOCK_EX)
-        with pytest.raises(InputError, match="belongs to one search, but another one runs in"):
-            lock(folder)
+    with subprocess.Popen([sys.executable, "-c", HOLDER, str(tmp_path)], stdout=subprocess.PIPE, text=True) as holder:
+        try:
+            assert holder.stdout.readline() == "locked\n"
+            with pytest.raises(InputError, match="belongs to one search, but another one runs in"):
+                lock(folder)
+        finally:
+            holder.kill()
     lock(folder)
     lock(folder)  # by the same process
+
+
+@pytest.mark.parametrize("number", [errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP])
+def test_a_file_system_without_locks_is_no_error_and_leaves_no_marker(tmp_path, monkeypatch, number):
+    def refuse(descriptor, operation):
+        raise OSError(number, "no locks here")
+
+    monkeypatch.setattr("fcntl.flock", refuse)
+    for _ in range(2):
+        lock(RunFolder(tmp_path))
+    assert [path.name for path in tmp_path.iterdir()] == [".lock"]
+    assert not (tmp_path / ".lock").read_bytes()
+
+
+def test_a_lock_that_cannot_be_opened_is_an_error(tmp_path):
+    folder = RunFolder(tmp_path)
+    folder.lock.mkdir()
+    with pytest.raises(OSError, match=r"\.lock"):
+        lock(folder)
 
 
 def test_a_name_whose_search_never_began_is_free_again(tmp_path):
