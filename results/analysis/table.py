@@ -266,7 +266,8 @@ def _load_one(folder: RunFolder, manifest: Mapping[str, Any]) -> pd.DataFrame:
 def _is_unchanged(folder: RunFolder, frame: pd.DataFrame) -> bool:
     """Whether the CSV file is the one that a table from the Parquet file was written with."""
     try:
-        return frame.attrs.get(_CSV_DIGEST) == hashlib.sha256(folder.trials_csv.read_bytes()).hexdigest()
+        with folder.trials_csv.open("rb") as file:
+            return frame.attrs.get(_CSV_DIGEST) == hashlib.file_digest(file, "sha256").hexdigest()
     except OSError:
         return False
 

@@ -117,7 +117,8 @@ def _complete(settings: Mapping[str, Any]) -> dict[str, Any]:
 def _content(path: str) -> str:
     """A digest of a file; its path where it cannot be read."""
     try:
-        return hashlib.sha256(Path(path).expanduser().read_bytes()).hexdigest()
+        with Path(path).expanduser().open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
     except OSError:
         return path
 
