@@ -13,12 +13,15 @@ import optuna
 import scipy.stats
 
 from benchmarks.factorial import Conditions, Factorial, Key, Recorded, Validation, is_complete
-from search.decide.clocks.halving import Halving
+from search.decide.clocks.schedulers import SCHEDULERS, Scheduler
 from search.decide.propose.samplers import make_sampler
 from search.decide.propose.study import Proposal, SearchStudy, StudyOptions
+from search.decide.spend.fidelity import Fidelity
 from search.setup.manifest import REFERENCE_MSE, REFERENCE_SECONDS
 from spaces import Space
 from timellm.contract.columns import SAMPLER, SECONDS_PER_EPOCH, VAL_MSE, State
+from timellm.contract.config import RunConfig
+from timellm.contract.errors import InputError
 
 MakeSampler = Callable[[str, Space, int], optuna.samplers.BaseSampler]
 
@@ -134,17 +137,20 @@ class Replay:
 
         Args:
             sampler: Name of the sampler.
-            scheduler: moasha or none.
+            scheduler: Name of the scheduler.
             seed: Of the sampler.
             needed: Share of the hypervolume without which a search is not worth going on: it ends when the trials that
                 were stopped have put it out of reach.
             most_seconds: Wall clock at which it ends, start-ups included.
+
+        Raises:
+            InputError: If the table was not recorded at a rung of the scheduler.
         """
         space = self.table.space
         study = SearchStudy(
             space, StudyOptions(name="replay", sampler=self.make_sampler(sampler, space, seed), seed=seed)
         )
-        halving = Halving(self.conditions.rungs) if scheduler == "moasha" else None
+        stopper = self._scheduler(scheduler)
         steps: list[Step] = []
         points: list[tuple[float, float]] = []
         untried = {key: objectives(run.last) for key, run in self.recorded.items() if is_complete(run)}
@@ -158,7 +164,7 @@ class Replay:
             key = self.table.key(proposal.settings)
             run = self.recorded[key]
             untried.pop(key, None)
-            reached = _last_validation(proposal, run, halving)
+            reached = _last_validation(proposal, run, stopper)
             is_whole = reached is run.last
             study.finish(proposal.trial_id, _row(proposal, run, reached))
             if is_whole and is_complete(run):
@@ -169,6 +175,20 @@ class Replay:
                 break
         return Replayed(steps, thinking / max(1, len(steps)))
 
+    def _scheduler(self, name: str) -> Scheduler:
+        """A new scheduler, planned for runs like the table's."""
+        space, recorded = self.table.space, self.conditions
+        fidelity = Fidelity.of_samples(recorded.train_samples)
+        baseline = fidelity.apply(RunConfig.from_dict(space.settings(space.baseline)))
+        scheduler = SCHEDULERS[name]()
+        rungs = scheduler.plan(fidelity, baseline, recorded.train_samples)
+        if lacking := sorted(set(rungs) - set(recorded.rungs)):
+            raise InputError(
+                f"The table must be recorded at every rung of {name}, but it has none at "
+                f"{', '.join(map(str, lacking))} windows. Record it again with benchmarks.record_factorial."
+            )
+        return scheduler
+
 
 def objectives(validation: Validation) -> tuple[float, float]:
     """Error and seconds per epoch of a validation that has both."""
@@ -177,13 +197,13 @@ def objectives(validation: Validation) -> tuple[float, float]:
     return validation.val_mse, validation.seconds_per_epoch
 
 
-def _last_validation(proposal: Proposal, run: Recorded, halving: Halving | None) -> Validation:
+def _last_validation(proposal: Proposal, run: Recorded, scheduler: Scheduler) -> Validation:
     """Where a trial ends: at the end of its run, or where the scheduler stops it, which spares the first trials."""
-    if halving is None or proposal.source != SAMPLER:
+    if proposal.source != SAMPLER:
         return run.last
     for validation in run.validations[:-1]:
         is_measured = validation.val_mse is not None and validation.seconds_per_epoch is not None
-        if is_measured and not halving.passes(proposal.trial_id, validation.samples, objectives(validation)):
+        if is_measured and not scheduler.passes(proposal.trial_id, validation.samples, objectives(validation)):
             return validation
     return run.last
 

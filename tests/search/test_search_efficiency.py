@@ -9,6 +9,7 @@ from benchmarks.record_factorial import missing, record, run_config
 from benchmarks.replay import Hypervolume
 from benchmarks.search_efficiency import SearchEfficiency, load_replay, median_of, ratio_of_medians
 from search.decide.clocks.halving import rungs_of
+from search.decide.clocks.schedulers import NoScheduler
 from search.decide.spend.fidelity import Fidelity
 from spaces import load_space
 from tests.timellm.tiny_runs import tiny_config
@@ -131,6 +132,25 @@ def test_a_trial_that_is_stopped_costs_less_and_adds_no_hypervolume(made, space_
     assert stopped
     assert 0 not in stopped
     assert all(steps[number].share == steps[number - 1].share for number in stopped)
+
+
+@pytest.mark.parametrize(("rungs", "refusal"), [((64,), None), ((64, 96), "none at 96 windows. Record it again")])
+def test_a_scheduler_of_the_registry_is_replayed_at_the_rungs_it_plans(made, space_path, monkeypatch, rungs, refusal):
+    class Strict(NoScheduler):
+        def plan(self, fidelity, config, train_windows):
+            assert fidelity.train_samples == CONDITIONS.train_samples
+            return rungs
+
+        def passes(self, trial_id, samples, values):
+            return samples not in rungs
+
+    monkeypatch.setattr("benchmarks.replay.SCHEDULERS", {"strict": Strict})
+    replay = replay_to(1.01, made, space_path)
+    if refusal:
+        with pytest.raises(InputError, match=refusal):
+            replay.run("random", "strict", seed=0)
+    else:
+        assert [step.is_complete for step in replay.run("random", "strict", seed=0).steps].count(True) == 1
 
 
 def test_the_whole_table_has_all_of_the_hypervolume(made):
