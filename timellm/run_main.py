@@ -126,19 +126,20 @@ def _train(config, arguments) -> int:  # type: ignore[no-untyped-def]
         (folder / "config.json").write_text(json.dumps(saved, indent=2) + "\n")
         is_named = arguments.checkpoint is not None and repeat == 0
         checkpoint = Path(arguments.checkpoint) if is_named else TrialFolder(folder).checkpoint
-        history = History(folder) if is_first else None
+        history, progress = History(folder) if is_first else None, ProgressPrinter()
         options = RunOptions(
             folder=folder,
             checkpoint=checkpoint.absolute(),
             init_from=Path(arguments.init_from) if arguments.init_from else None,
             saves_forecasts=arguments.save_forecasts,
             is_profiled=arguments.profile and repeat == 0,
-            on_event=_told(ProgressPrinter(this), history) if history is not None else lambda event: None,
+            on_event=_told(progress, history) if history is not None else lambda event: None,
             should_stop=should_stop,
         )
         try:
             result = TrainingRun(this, options).run()
         finally:
+            progress.close()
             if history is not None:
                 history.close()
         result.write(TrialFolder(folder).result)

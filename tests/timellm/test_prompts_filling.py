@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from tests.timellm.tiny_runs import tiny_config
+from timellm import progress
 from timellm.contract.errors import InputError
 from timellm.data import EpochOrders, load_data, training_order
 from timellm.prompts import filling
@@ -18,10 +19,10 @@ CHUNK = [[1, 2, 3]] * 10
 
 def test_progress_says_what_is_done_and_how_long_the_rest_takes(tmp_path, monkeypatch, capsys):
     clock = itertools.count(step=10)
-    monkeypatch.setattr(filling.time, "monotonic", lambda: float(next(clock)))
+    monkeypatch.setattr(progress.time, "monotonic", lambda: float(next(clock)))
     assert len(list(watched([CHUNK] * 10, 100, 2, tmp_path))) == 10
     lines = capsys.readouterr().err.splitlines()
-    assert lines[0] == "tokenising prompts: 20 of 100 (20 %), 1 min 20 s left"
+    assert lines[0] == "tokenising prompts: 10 of 100 (10 %), 1 min 30 s left"
     assert len(lines) < 6
 
 

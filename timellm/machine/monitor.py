@@ -144,7 +144,7 @@ class _ProcessLoad:
 class _Gpu:
     """One GPU as its driver sees it (NVML); a figure that the card does not give is left out.
 
-    `torch.cuda.utilization` and its like ask NVML too, but by the card's number: they do not know slices of a card (MIG).
+    `torch.cuda.utilization` and its like ask NVML too, but by a card's number: they do not know slices of one (MIG).
     """
 
     def __init__(self, nvml: ModuleType, handle: Any) -> None:

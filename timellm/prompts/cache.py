@@ -1,5 +1,6 @@
 """Token ids on disk: written once, whole or not at all, and read as a memory map."""
 
+import contextlib
 import json
 import logging
 import shutil
@@ -69,7 +70,9 @@ def load_or_build(
             found = _open(folder)
             if found is not None:
                 return found
-            _write(folder, watched(chunks(), prompts, np.dtype(dtype).itemsize, folder.parent), dtype, pad_id)
+            ids = watched(chunks(), prompts, np.dtype(dtype).itemsize, folder.parent)
+            with contextlib.closing(ids):
+                _write(folder, ids, dtype, pad_id)
     except OSError as error:
         raise InputError(
             f"The prompt cache {folder.parent} must be writable, got: {error.strerror or error}. "

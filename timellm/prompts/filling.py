@@ -1,15 +1,13 @@
 """Watches prompts being tokenised: what is done, how long the rest takes, and whether it fits on the disk."""
 
 import shutil
-import sys
-import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable
 from pathlib import Path
 
 from timellm.contract.errors import InputError
-from timellm.contract.words import duration_words
+from timellm.progress import ProgressBar
 
-QUIET_SECONDS, EVERY_SECONDS = 5.0, 15.0
+QUIET_SECONDS, SECONDS_BETWEEN_LINES = 5.0, 15.0
 """Nothing is said in the first seconds; then a line at most this often."""
 _COPIES = 2
 """Ids are written one after the other first, and then padded beside that."""
@@ -21,7 +19,7 @@ _SPARE_BYTES = 1 << 28
 
 def watched(
     chunks: Iterable[list[list[int]]], prompts: int | None, bytes_per_id: int, folder: Path
-) -> Iterator[list[list[int]]]:
+) -> Generator[list[list[int]], None, None]:
     """The same chunks; progress goes to stderr, and the disk is looked at after the first.
 
     Args:
@@ -33,23 +31,18 @@ def watched(
     Raises:
         InputError: If they will not fit.
     """
-    started = said = time.monotonic()
     done = 0
-    for chunk in chunks:
-        if done == 0 and prompts:
-            ids = sum(map(len, chunk)) / max(1, len(chunk))
-            _check_disk(folder, prompts, bytes_while_written(prompts, ids, bytes_per_id))
-        done += len(chunk)
-        yield chunk
-        now = time.monotonic()
-        if prompts and done < prompts and now - started > QUIET_SECONDS and now - said > EVERY_SECONDS:
-            said = now
-            left = (now - started) * (prompts - done) / done
-            print(
-                f"tokenising prompts: {done:,} of {prompts:,} ({100 * done // prompts} %), {duration_words(left)} left",
-                file=sys.stderr,
-                flush=True,
-            )
+    with ProgressBar(
+        prompts or 0, quiet_seconds=QUIET_SECONDS, seconds_between_lines=SECONDS_BETWEEN_LINES
+    ) as progress:
+        for chunk in chunks:
+            if done == 0 and prompts:
+                ids = sum(map(len, chunk)) / max(1, len(chunk))
+                _check_disk(folder, prompts, bytes_while_written(prompts, ids, bytes_per_id))
+            done += len(chunk)
+            yield chunk
+            if prompts and 0 < done < prompts:
+                progress.show(done, f"tokenising prompts: {done:,} of {prompts:,} ({100 * done // prompts} %)")
 
 
 def bytes_on_disk(prompts: int, ids: float, bytes_per_id: int) -> float:
