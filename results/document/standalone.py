@@ -1,5 +1,6 @@
 """Writes each plot of a report as a file of its own, in plots/."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ LIBRARY = "plotly.min.js"
 """The drawing library, a single file beside the plots."""
 
 
-def write_plots(folder: RunFolder, figures: dict[str, dict[str, Any]]) -> None:
+def write_plots(folder: RunFolder, figures: Mapping[str, Mapping[str, Any]]) -> None:
     """Write plots/NAME.html for every figure, and the library they share.
 
     Raises:
@@ -23,7 +24,7 @@ def write_plots(folder: RunFolder, figures: dict[str, dict[str, Any]]) -> None:
     """
     contents: dict[Path, str | bytes] = {}
     for name, figure in figures.items():
-        drawn = go.Figure(resolve_colours(figure))
+        drawn = go.Figure(resolve_colours(dict(figure)))
         drawn.update_layout(paper_bgcolor=LIGHT["surface"])
         contents[folder.plots / f"{name}.html"] = drawn.to_html(
             include_plotlyjs=LIBRARY, config={"displaylogo": False, "responsive": True}

@@ -1,6 +1,7 @@
 """Run folders made up for tests: a manifest and rows with planted effects, no training."""
 
 import itertools
+import json
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -32,6 +33,10 @@ FAILURES: tuple[tuple[str, str], ...] = (
     ("interrupted", "The time budget ended before the trial."),
     ("stopped_early", "Stopped at rung 2: worse than its peers."),
 )
+
+
+FIDELITY = {"train_samples": 32_000, "val_samples": 5_000}
+"""Of the rows and their trainings; the run's own settings are of a whole training."""
 
 
 def make_manifest(**changes: Any) -> dict[str, Any]:
@@ -108,8 +113,7 @@ def make_row(number: int, knobs: dict[str, Any], rng: np.random.Generator, **cha
         "total_seconds": 20 + seconds * 2.4,
         "peak_memory_gib": 1.5 + knobs["batch_size"] / 32,
         "epochs": 2.0,
-        "train_samples": 32_000,
-        "val_samples": 5_000,
+        **FIDELITY,
         "trainable_parameters": 50_890_000,
         "total_parameters": 132_800_000,
         "timing_quality": "clean" if number % 9 else "contended",
@@ -163,3 +167,22 @@ def make_run(path: Path, rows: list[dict[str, Any]] | None = None, **manifest: A
     folder.write_manifest(make_manifest(name=folder.name, **manifest))
     write_trials(folder, add_scores(make_rows() if rows is None else rows))
     return folder
+
+
+def make_errors(folder: RunFolder, rows: list[dict[str, Any]]) -> None:
+    """Trainings that measured the complete rows' errors apart, as a search writes them into errors.jsonl."""
+    config = folder.read_manifest()["run_config"]
+    lines = []
+    for row in rows:
+        if row["val_mse"] is None:
+            continue
+        knobs = {name.removeprefix("config/"): value for name, value in row.items() if name.startswith("config/")}
+        curve = [{"step": step, "samples": 32 * step, "val_mse": row["val_mse"] + 1 / step} for step in (100, 1000)]
+        series = {"history": [0.0] * 8, "truth": [1.0] * 4, "forecast": [0.9] * 4, "naive": [0.5] * 4}
+        examples = [{"window": index, "channel": "<temp>", **series, "naive_name": "last value"} for index in range(4)]
+        lines.append(
+            {"trial_id": row["trial_id"], "numbers": "x", "config": {**config, **knobs, **FIDELITY}, "seed": 2021}
+            | {**FIDELITY, "steps": 1000, "val_mse": row["val_mse"], "state": "complete"}
+            | {"curve": curve, "examples": examples}
+        )
+    folder.errors.write_text("".join(json.dumps(line) + "\n" for line in lines))

@@ -7,10 +7,7 @@ from results.analysis.evidence import gather
 from results.document.figures_errors import curve_points, curves_figure, example_rows, examples_figure
 from results.document.page import build_report
 from results.document.standalone import resolve_colours
-from tests.results.synthetic import make_rows, make_run
-
-FIDELITY = {"train_samples": 32_000, "val_samples": 5_000}
-"""Of the trainings, as a search writes it into their settings; the run's own settings are of a whole training."""
+from tests.results.synthetic import make_errors, make_rows, make_run
 
 
 @pytest.fixture
@@ -18,21 +15,7 @@ def folder(tmp_path):
     """A run whose errors were measured apart."""
     rows = make_rows(12, failures=False)
     folder = make_run(tmp_path / "t1", rows)
-    config = folder.read_manifest()["run_config"]
-    lines = []
-    for row in rows:
-        knobs = {name.removeprefix("config/"): value for name, value in row.items() if name.startswith("config/")}
-        curve = [
-            {"step": step, "samples": 32 * step, "val_mse": row["val_mse"] + 1 / step} for step in (100, 500, 1000)
-        ]
-        series = {"history": [0.0] * 8, "truth": [1.0] * 4, "forecast": [0.9] * 4, "naive": [0.5] * 4}
-        examples = [{"window": index, "channel": "<temp>", **series, "naive_name": "last value"} for index in range(4)]
-        lines.append(
-            {"trial_id": row["trial_id"], "numbers": "x", "config": {**config, **knobs, **FIDELITY}, "seed": 2021}
-            | {**FIDELITY, "steps": 1000, "val_mse": row["val_mse"], "state": "complete"}
-            | {"curve": curve, "examples": examples}
-        )
-    folder.errors.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    make_errors(folder, rows)
     return folder
 
 

@@ -14,11 +14,6 @@ def translucent(colour: str, opacity: float) -> str:
     return f"rgba({red},{green},{blue},{opacity:g})"
 
 
-def style_variables(colours: Mapping[str, str]) -> str:
-    """Colours as CSS variables: `--ink: #1b1f24;` and so on, one a line."""
-    return "\n".join(f"--{name}: {value};" for name, value in colours.items())
-
-
 LIGHT: Mapping[str, str] = {
     "page": "#f7f7f5",
     "surface": "#ffffff",
