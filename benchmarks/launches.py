@@ -131,7 +131,8 @@ def as_on_a_gpu() -> Iterator[None]:
         mock.patch.object(WindowBatches, "__init__", with_table),
         mock.patch.object(LeanDropout, "forward", lambda self, x: _dropout(x, self.p, self.training)),
         mock.patch.object(F, "dropout", _dropout),
-        mock.patch("timellm.model.layers.is_fused", return_value=True),
+        mock.patch("timellm.model.devices.launches_kernels", return_value=True),
+        mock.patch("timellm.model.devices.product_in_fp32", _product_in_fp32),
         mock.patch("timellm.model.layers.fused_attention", _fused_attention),
         mock.patch.object(Stepper, "_loss_to_report", return_value=None),  # on a GPU, about once a second
         mock.patch.object(DeviceTable, "numbers", _on_host(DeviceTable.numbers)),
@@ -150,6 +151,13 @@ def _dropout(x: Tensor, p: float = 0.5, training: bool = True, inplace: bool = F
 def _fused_attention(queries: Tensor, keys: Tensor, values: Tensor, dropout: float) -> Tensor:
     """One kernel, as on a GPU, where it drops out too."""
     return fused_attention(queries, keys, values, 0.0)
+
+
+def _product_in_fp32(left: Tensor, right: Tensor) -> Tensor:
+    """One kernel, as on a GPU, where the product itself may be of another type than its operands."""
+    product = torch.mm(left, right)
+    with _disable_current_modes():
+        return product.float()
 
 
 def _on_host(work: Callable[..., Any]) -> Callable[..., Any]:

@@ -21,6 +21,9 @@ from timellm.model.activations import gelu_tanh
 Rotary = tuple[Tensor, Tensor] | None
 """Cosine and sine of each position [rows, 1, tokens, head_dim]; None where positions are added to the input."""
 
+TANH_GELU = ("gelu_new", "gelu_pytorch_tanh")
+"""Names that transformers has for GELU by the tanh formula."""
+
 
 class FrozenBlocks(ABC):
     """The blocks of one frozen decoder, by index.
@@ -78,7 +81,13 @@ class FrozenBlocks(ABC):
 
 
 class GPT2Blocks(FrozenBlocks):
-    """Blocks of a transformers GPT2Model."""
+    """Blocks of a transformers GPT2Model.
+
+    Attributes:
+        heads: Number of heads.
+        inner_width: Width of the feed-forward network.
+        has_tanh_gelu: Whether its activation is GELU by the tanh formula.
+    """
 
     def __init__(self, model: PreTrainedModel, compute_dtype: torch.dtype) -> None:
         super().__init__(compute_dtype)
@@ -87,8 +96,11 @@ class GPT2Blocks(FrozenBlocks):
         self.count = len(self._blocks)
         self.groups = 1
         self.scales = [block.attn.scaling for block in self._blocks]
-        self._heads = model.config.num_attention_heads
+        self.heads = model.config.num_attention_heads
+        self.inner_width = self._blocks[0].mlp.c_fc.weight.shape[1]
+        self.has_tanh_gelu = model.config.activation_function in TANH_GELU
         self._activation = _activation(model.config.activation_function)
+        self._zeros: Tensor | None = None
 
     def place(self, embeddings: Tensor, positions: Tensor) -> tuple[Tensor, Rotary]:
         """Add learnt position embeddings."""
@@ -99,7 +111,7 @@ class GPT2Blocks(FrozenBlocks):
         block = self._blocks[index]
         normed = self._norm(block.ln_1, hidden)
         joint = self._operand(_conv1d(block.attn.c_attn, normed), normed.dtype)
-        queries, keys, values = (_split_heads(part, self._heads) for part in joint.chunk(3, dim=-1))
+        queries, keys, values = (_split_heads(part, self.heads) for part in joint.chunk(3, dim=-1))
         return queries, keys, values
 
     def keys_values(self, index: int, hidden: Tensor, rotary: Rotary) -> tuple[Tensor, Tensor]:
@@ -109,7 +121,7 @@ class GPT2Blocks(FrozenBlocks):
         normed = self._norm(block.ln_1, hidden)
         joint = torch.addmm(bias, normed.flatten(0, 1), weight).view(*normed.shape[:2], -1)
         joint = self._operand(joint, normed.dtype)
-        keys, values = (_split_heads(part, self._heads) for part in joint.chunk(2, dim=-1))
+        keys, values = (_split_heads(part, self.heads) for part in joint.chunk(2, dim=-1))
         return keys, values
 
     def finish(self, index: int, hidden: Tensor, attended: Tensor) -> Tensor:
@@ -122,7 +134,30 @@ class GPT2Blocks(FrozenBlocks):
 
     def final_norm(self, hidden: Tensor) -> Tensor:
         """Layer norm."""
-        return self._norm(self._model.ln_f, hidden)
+        return self._norm(self.last_norm, hidden)
+
+    @property
+    def last_norm(self) -> Any:
+        """The norm after the last block."""
+        return self._model.ln_f
+
+    def block(self, index: int) -> Any:
+        """A block of the transformers model."""
+        return self._blocks[index]
+
+    def positions(self) -> Tensor:
+        """The learnt position embeddings [positions, hidden], fp32."""
+        return self._fp32(self._model.wpe.weight)
+
+    def norm_weights(self, norm: Any) -> tuple[Tensor, Tensor]:
+        """A norm's weight and bias, fp32."""
+        return self._fp32(norm.weight), self._fp32(norm.bias)
+
+    def zeros_for(self, shape: tuple[int, ...]) -> Tensor:
+        """Zeros in fp32 whose first features a step may overwrite: they are kept for the next step of this shape."""
+        if self._zeros is None or self._zeros.shape != shape or self._zeros.device != self.last_norm.weight.device:
+            self._zeros = torch.zeros(shape, device=self.last_norm.weight.device)
+        return self._zeros
 
     def _norm(self, norm: Any, hidden: Tensor) -> Tensor:
         """Normalised in fp32, returned as an operand."""
@@ -221,6 +256,6 @@ def _activation(name: str) -> Any:
     """One kernel where transformers takes several."""
     from transformers.activations import ACT2FN
 
-    if name in ("gelu_new", "gelu_pytorch_tanh"):
+    if name in TANH_GELU:
         return gelu_tanh
     return F.silu if name == "silu" else ACT2FN[name]

@@ -7,6 +7,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from timellm.model import devices
+
 REPROGRAMMING_DROPOUT = 0.1
 """Published Time-LLM fixes the dropout of this attention, whatever the run's dropout is."""
 
@@ -102,11 +104,6 @@ class LeanDropout(nn.Dropout):
         return x * kept.to(x.dtype).mul_(2**16 / (2**16 - dropped))
 
 
-def is_fused(queries: Tensor) -> bool:
-    """Whether the reprogramming attention is one kernel: on a GPU; a CPU's has no dropout of its own."""
-    return queries.device.type == "cuda"
-
-
 def fused_attention(queries: Tensor, keys: Tensor, values: Tensor, dropout: float) -> Tensor:
     """Attention of heads [n_heads, rows, d_ff] as one kernel, of the weights' dropout too; scaled as usual."""
     heads = (each.unsqueeze(0) for each in (queries, keys, values))
@@ -143,7 +140,7 @@ class ReprogrammingLayer(nn.Module):
         windows, count, _ = patches.shape
         queries = self._heads(self.query_projection(patches.flatten(0, 1)))  # [n_heads, windows*patches, d_ff]
         dropout = self.dropout.p if self.training else 0.0
-        if is_fused(queries):
+        if devices.launches_kernels(queries.device):  # a CPU's one kernel has no dropout of its own
             mixed = fused_attention(queries, keys, values, dropout)
         else:
             scores = queries @ keys.transpose(1, 2) * self.d_ff**-0.5  # [n_heads, windows*patches, prototypes]

@@ -92,7 +92,7 @@ def remember(
     before = prefix.tokens if prefix else 0
     positions = torch.arange(before, before + tokens, device=embeddings.device).unsqueeze(0)
     hidden, rotary = blocks.place(embeddings, positions)
-    mask = _causal_mask(before, tokens, embeddings.dtype, embeddings.device)
+    mask = causal_mask(before, tokens, embeddings.dtype, embeddings.device)
     kept: list[KeysValues] = []
     for index in range(blocks.count - 1):
         queries, keys, values = blocks.project(index, hidden, rotary)
@@ -179,21 +179,22 @@ def _mask_of_patches(
     tokens: int, patches: int, lengths: Tensor | None, dtype: torch.dtype, device: torch.device
 ) -> Tensor:
     """What is added to the patches' scores [rows or 1, 1, patches, keys]: 0 for a row's prompt and earlier patches."""
-    causal = _causal_mask(tokens, patches, dtype, device)
+    causal = causal_mask(tokens, patches, dtype, device)
     if lengths is None:
         return causal
     is_padding = _places_in_prompt(tokens, patches, device) >= lengths.view(-1, 1, 1, 1)
     return causal.masked_fill(is_padding, float("-inf"))
 
 
-def _causal_mask(before: int, tokens: int, dtype: torch.dtype, device: torch.device) -> Tensor:
+def causal_mask(before: int, tokens: int, dtype: torch.dtype, device: torch.device) -> Tensor:
     """What is added to scores [1, 1, tokens, before + tokens]: 0 where a key is visible, minus infinity elsewhere."""
     return (_new_causal_mask if torch.compiler.is_compiling() else _kept_causal_mask)(before, tokens, dtype, device)
 
 
 def _new_causal_mask(before: int, tokens: int, dtype: torch.dtype, device: torch.device) -> Tensor:
     visible = torch.ones(tokens, before + tokens, dtype=torch.bool, device=device).tril(before)
-    return torch.zeros(visible.shape, dtype=dtype, device=device).masked_fill_(~visible, float("-inf"))[None, None]
+    mask = torch.zeros(tokens, -(-(before + tokens) // 8) * 8, dtype=dtype, device=device)[:, : before + tokens]
+    return mask.masked_fill_(~visible, float("-inf"))[None, None]  # a GPU's kernels copy rows that are not aligned
 
 
 _kept_causal_mask = functools.lru_cache(maxsize=64)(_new_causal_mask)

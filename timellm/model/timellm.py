@@ -12,6 +12,7 @@ from torch.nn import functional as F
 from transformers import PreTrainedModel
 
 from timellm.contract.config import RunConfig
+from timellm.model import one_pass
 from timellm.model.checkpointing import RunBlock, checkpoint_on_device, checkpoint_on_host, run_as_it_is
 from timellm.model.frozen import frozen_blocks
 from timellm.model.layers import FlattenHead, PatchEmbedding, ReprogrammingLayer, normalize_window, restore_scale
@@ -162,16 +163,19 @@ class TimeLLM(nn.Module):
                 words = self.reprogramming_layer(embedded, keys, values)  # [windows, patches, hidden]
             hidden = self._read(words, prompt)
             with part("head"), self._types():
-                forecast = self.output_projection(hidden[..., : self.config.d_ff])
+                features = hidden if hidden.shape[-1] <= self.config.d_ff else hidden[..., : self.config.d_ff]
+                forecast = self.output_projection(features)
         return restore_scale(forecast, mean, inverse_std)
 
     def _read(self, words: Tensor, prompt: PromptBatch) -> Tensor:
         if self.config.prompt_prefix == "recompute":
             return self._read_recomputed(words, prompt)
+        is_checkpointed = self.config.gradient_checkpointing and torch.is_grad_enabled()
+        if not is_checkpointed and one_pass.suits(self._blocks, self.config.attention, words.device):
+            return self._read_in_one_pass(words, prompt)
         with part("prompt"):
             memory = self._prompt_memory(prompt)
         shared = self._prefix.tokens if self._prefix else 0
-        is_checkpointed = self.config.gradient_checkpointing and torch.is_grad_enabled()
         with part("backbone"):
             return read_patches(
                 self._blocks,
@@ -180,6 +184,21 @@ class TimeLLM(nn.Module):
                 None if prompt.lengths is None else prompt.lengths + shared,
                 attention=self.config.attention,
                 run_block=self._checkpoint if is_checkpointed else run_as_it_is,
+            )
+
+    def _read_in_one_pass(self, words: Tensor, prompt: PromptBatch) -> Tensor:
+        """The patches' features that the head reads, of prompt and patches together."""
+        own: Tensor | PromptMemory | None = None
+        if prompt.ids.shape[1]:
+            own = prompt.memory or F.embedding(prompt.ids, self.word_embeddings)
+        with part("backbone"):
+            return one_pass.read_window(
+                self._blocks,
+                words.to(self.word_embeddings.dtype),
+                own,
+                None if own is None else self._prefix,
+                None if own is None else prompt.lengths,
+                self.config.d_ff,
             )
 
     def _prompt_memory(self, prompt: PromptBatch) -> PromptMemory | None:
