@@ -1,9 +1,7 @@
 """Reads a run folder: the trials table, its Pareto front, the report and the recommended configuration.
 
-`layout` names the files of a run folder, `columns` the columns of its table, `table` writes and loads it; `pareto`,
-`importance`, `effects` and `comparison` draw conclusions; `errors`, `judgement` and
-`verdict` say what errors show; `picks` and `recommend` choose settings and write them as
-commands; `page` builds the report out of `answer`, `sections` and `figures`. `report.py` is the command line.
+`analysis` loads the table and draws conclusions from it; `document` writes the report and the recommended settings.
+`report.py` is the command line, `schema` the table's Arrow schema.
 """
 
 import importlib

@@ -6,6 +6,7 @@ from pathlib import Path
 from results.analysis.evidence import Evidence, gather
 from results.document.answer import answer, headline, live
 from results.document.parts import Section
+from results.document.plots.standalone import write_plots
 from results.document.recommend import write_recommendation
 from results.document.rendering import render
 from results.document.sections.errors import curves_section, examples_section
@@ -13,7 +14,6 @@ from results.document.sections.facts import print_section, time_section
 from results.document.sections.knobs import importance_section, levers_section
 from results.document.sections.trade import front_section, growth_section, parallel_section
 from results.document.sections.trials import failures_section, trials_section
-from results.document.standalone import write_plots
 from timellm.contract.colours import DARK, LIGHT
 from timellm.contract.files import write_atomically
 from timellm.contract.layout import RunFolder

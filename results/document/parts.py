@@ -26,7 +26,7 @@ class Table:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Plot:
+class PlotBox:
     """A plot's place on the page."""
 
     name: str
@@ -49,7 +49,7 @@ class Section:
     """Its name in the navigation."""
     title: str
     words: str = ""
-    plot: Plot | None = None
+    plot: PlotBox | None = None
     table: Table | None = None
 
 

@@ -6,10 +6,10 @@ import plotly.graph_objects as go
 import pytest
 
 from results.analysis.evidence import gather
-from results.document.figures import MAX_POINTS, pareto_figure
 from results.document.page import build_report
-from results.document.sections.knobs import lever_table
-from results.document.standalone import resolve_colours
+from results.document.plots.front import MAX_POINTS, draw_front, front_plot
+from results.document.plots.levers import levers_plot
+from results.document.plots.standalone import resolve_colours
 from tests.results.synthetic import confirm, make_rows, make_run
 from timellm.contract.colours import DARK, LIGHT
 from timellm.contract.errors import InputError
@@ -105,11 +105,11 @@ def test_failures_come_with_remedies(report):
 
 
 def test_levers_stand_beside_the_guides_expectation(folder, report):
-    levers = lever_table(gather(folder)).set_index("label")
+    levers = {lever.name: lever for lever in levers_plot(gather(folder)).levers}
 
-    assert levers.loc["precision fp32 → bf16", "speedup"] == pytest.approx(2.0, rel=0.03)
-    assert levers.loc["precision fp32 → bf16", "expected"].words == "1.5 to 3×"
-    assert levers.loc["prompt_prefix recompute → reuse", "expected"] is None
+    assert levers["precision fp32 → bf16"].speedup == pytest.approx(2.0, rel=0.03)
+    assert levers["precision fp32 → bf16"].expected.words == "1.5 to 3×"
+    assert levers["prompt_prefix recompute → reuse"].expected is None
     assert "2 to 3.7×" in report  # plan A
 
 
@@ -239,7 +239,8 @@ def test_controls_that_lie_close_share_a_label(tmp_path):
         {"name": "window mean", "val_mse": 0.43}, {"name": "last value", "val_mse": 0.4301},
         {"name": "last day", "val_mse": 0.9},
     ]  # fmt: skip
-    layout = pareto_figure(gather(make_run(tmp_path / "t1", make_rows(20), controls=controls)))["layout"]
+    evidence = gather(make_run(tmp_path / "t1", make_rows(20), controls=controls))
+    layout = draw_front(front_plot(evidence))["layout"]
     assert [label["text"] for label in layout["annotations"]] == ["window mean, last value", "last day"]
     assert len(layout["shapes"]) == 3
 
@@ -264,7 +265,7 @@ def test_a_table_of_many_trials_is_cut_and_says_so(tmp_path):
 
     assert "1,800 trials" in text
     assert "Shown are the 500 with the best joint score" in text
-    assert len(pareto_figure(gather(folder))["data"][0]["x"]) == MAX_POINTS
+    assert len(front_plot(gather(folder)).others) == MAX_POINTS
 
 
 def test_plots_are_files_of_their_own_that_share_the_library(folder):

@@ -7,8 +7,8 @@ from typing import ClassVar
 import pandas as pd
 
 from results.analysis.evidence import Evidence
-from results.document.figures_detail import MAX_BARS, PARTS, breakdown_figure, breakdown_rows, time_parts
-from results.document.parts import Plot, Section, Table
+from results.document.parts import PlotBox, Section, Table
+from results.document.plots.breakdown import MAX_BARS, PARTS, BreakdownPlot, breakdown_plot, draw_breakdown
 from timellm.contract.columns import CONTENDED
 from timellm.contract.words import seconds_words
 
@@ -30,30 +30,33 @@ class PrintSection(Section):
 
 def time_section(evidence: Evidence) -> Section:
     """Where the wall clock of the trials went."""
-    anchor, link, title = "time", "Time", "Where the time went"
-    timed = evidence.trials[evidence.trials["total_seconds"].notna().to_numpy()]
-    if timed.empty:
+    anchor, link, title, plot = "time", "Time", "Where the time went", breakdown_plot(evidence)
+    if not plot.trials:
         return Section(anchor=anchor, link=link, title=title, words="No trial was timed.")
-    totals = time_parts(timed).sum()
-    whole = max(float(totals.sum()), 1e-9)
-    shares = ", ".join(f"{part} {100 * totals[part] / whole:.0f} %" for part in PARTS)
-    words = f"{len(timed):,} trials took {seconds_words(whole)} together: {shares}."
-    shown = breakdown_rows(evidence)
-    if len(shown) < len(timed):
+    whole = max(sum(plot.totals), 1e-9)
+    shares = ", ".join(f"{part} {100 * total / whole:.0f} %" for part, total in zip(PARTS, plot.totals, strict=True))
+    words = f"{plot.timed:,} trials took {seconds_words(whole)} together: {shares}."
+    if len(plot.trials) < plot.timed:
         words += f" Drawn are the last {MAX_BARS}."
-    label = f"Stacked bars: where the time of {len(shown)} trials went; the table of this plot lists it."
-    table = Table(
+    label = f"Stacked bars: where the time of {len(plot.trials)} trials went; the table of this plot lists it."
+    return Section(
+        anchor=anchor,
+        link=link,
+        title=title,
+        words=words,
+        plot=PlotBox(name="time", label=label, figure=draw_breakdown(plot)),
+        table=_time_table(plot),
+    )
+
+
+def _time_table(plot: BreakdownPlot) -> Table:
+    return Table(
         caption="Time of each trial by part",
         summary="The times as a table",
         heads=["Trial", *PARTS],
-        rows=[
-            [str(trial), *(seconds_words(value) for value in values)]
-            for trial, values in zip(shown["trial_id"], time_parts(shown).to_numpy().tolist(), strict=True)
-        ],
-        numeric=range(1, 5),
+        rows=[[trial.trial_id, *map(seconds_words, trial.seconds)] for trial in plot.trials],
+        numeric=range(1, len(PARTS) + 1),
     )
-    plot = Plot(name="time", label=label, figure=breakdown_figure(evidence))
-    return Section(anchor=anchor, link=link, title=title, words=words, plot=plot, table=table)
 
 
 def print_section(evidence: Evidence) -> Section:

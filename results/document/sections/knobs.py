@@ -7,14 +7,13 @@ from typing import ClassVar
 
 import pandas as pd
 
-from results.analysis.effects import NOT_ENOUGH
 from results.analysis.evidence import Evidence
-from results.analysis.guide import expected_of_lever, expected_of_plan
+from results.analysis.guide import expected_of_plan
 from results.analysis.ratios import mse_change, speedup_ratio
 from results.analysis.wording import NOT_TELLING, error_change_words, factor, percent
-from results.document.figures_detail import importance_figure, lever_figure
-from results.document.parts import Plot, Section, Table, gib_words
-from timellm.contract.columns import SECONDS_PER_EPOCH, VAL_MSE
+from results.document.parts import PlotBox, Section, Table, gib_words
+from results.document.plots.importance import ImportancePlot, draw_importance, importance_plot
+from results.document.plots.levers import LeversPlot, draw_levers, levers_plot
 from timellm.contract.words import MISSING
 
 
@@ -29,65 +28,36 @@ class LeversSection(Section):
 def levers_section(evidence: Evidence) -> Section:
     """Plans and levers, measured, beside the guide's expectation."""
     anchor, link, title = "levers", "Levers", "What each lever contributed"
-    plans, levers = _plans_table(evidence), lever_table(evidence)
-    if levers.empty:
+    plans, plot = _plans_table(evidence), levers_plot(evidence)
+    if not plot.levers:
         words = evidence.effects.attrs["note"]
         return LeversSection(anchor=anchor, link=link, title=title, plans=plans, words=words)
-    label = f"Speed-up of {len(levers)} levers with 95 % intervals; the table of this plot lists them."
+    label = f"Speed-up of {len(plot.levers)} levers with 95 % intervals; the table of this plot lists them."
     return LeversSection(
         anchor=anchor,
         link=link,
         title=title,
         plans=plans,
         words="Paired: trials that differ in this lever alone. Modelled: a linear model of all levers.",
-        plot=Plot(name="levers", label=label, figure=lever_figure(levers)),
-        table=_levers_table(levers, is_telling=evidence.recommendation.verdict.telling.holds),
+        plot=PlotBox(name="levers", label=label, figure=draw_levers(plot)),
+        table=_levers_table(plot, is_telling=evidence.recommendation.verdict.telling.holds),
     )
 
 
-def lever_table(evidence: Evidence) -> pd.DataFrame:
-    """The levers with a measured effect on time, the strongest first.
-
-    Returns:
-        Columns `label`, `speedup`, `low`, `high`, `expected`, `mse_percent`, `method`, `pairs`.
-    """
-    effects = evidence.effects[(evidence.effects["method"] != NOT_ENOUGH).to_numpy()]
-    keys = ["knob", "value", "reference"]
-    time = effects[(effects["objective"] == SECONDS_PER_EPOCH).to_numpy()]
-    mse = effects[(effects["objective"] == VAL_MSE).to_numpy()].set_index(keys)["ratio"]
-    rows = [
-        {
-            "label": f"{row.knob} {row.reference} → {row.value}",
-            "speedup": 1 / row.ratio,
-            "low": 1 / row.ratio_high,
-            "high": 1 / row.ratio_low,
-            "expected": expected_of_lever(row.knob, row.value, row.reference),
-            "mse_percent": 100 * (mse.get((row.knob, row.value, row.reference), math.nan) - 1),
-            "method": row.method,
-            "pairs": row.pairs,
-        }
-        for row in time.itertuples()
-    ]
-    columns = ["label", "speedup", "low", "high", "expected", "mse_percent", "method", "pairs"]
-    table = pd.DataFrame(rows, columns=columns).astype({"expected": object})
-    table["expected"] = table["expected"].where(table["expected"].notna(), None)
-    return table.sort_values("speedup", ascending=False, kind="stable").reset_index(drop=True)
-
-
-def _levers_table(levers: pd.DataFrame, is_telling: bool) -> Table:
+def _levers_table(plot: LeversPlot, is_telling: bool) -> Table:
     return Table(
         caption="Levers",
         summary="The levers as a table",
         heads=["Lever", "Measured", "Guide expects", "Validation MSE", "Method"],
         rows=[
             [
-                row.label,
-                _speedup_words(row.speedup, row.low, row.high),
-                row.expected.words if row.expected else MISSING,
-                percent(row.mse_percent) if is_telling else NOT_TELLING,
-                f"{row.method}, {row.pairs} pairs" if row.method == "paired" else row.method,
+                lever.name,
+                _speedup_words(lever.speedup, lever.low, lever.high),
+                lever.expected.words if lever.expected else MISSING,
+                percent(lever.mse_percent) if is_telling else NOT_TELLING,
+                f"{lever.method}, {lever.pairs} pairs" if lever.method == "paired" else lever.method,
             ]
-            for row in levers.itertuples()
+            for lever in plot.levers
         ],
         numeric=(1, 2, 3),
     )
@@ -134,20 +104,26 @@ def _plan_cells(row: pd.Series, evidence: Evidence) -> Sequence[str]:
 
 def importance_section(evidence: Evidence) -> Section:
     """Which knobs matter."""
-    importance = evidence.importance
-    anchor, link, title, words = "importance", "Knobs", "Which knobs matter", importance.attrs["note"]
-    if importance.empty:
+    plot, words = importance_plot(evidence), evidence.importance.attrs["note"]
+    anchor, link, title = "importance", "Knobs", "Which knobs matter"
+    if not plot.knobs:
         return Section(anchor=anchor, link=link, title=title, words=words)
-    label = f"Importance of {len(importance)} knobs for both objectives; the table of this plot lists them."
-    table = Table(
+    label = f"Importance of {len(plot.knobs)} knobs for both objectives; the table of this plot lists them."
+    return Section(
+        anchor=anchor,
+        link=link,
+        title=title,
+        words=words,
+        plot=PlotBox(name="importance", label=label, figure=draw_importance(plot)),
+        table=_importance_table(plot),
+    )
+
+
+def _importance_table(plot: ImportancePlot) -> Table:
+    return Table(
         caption="Importance of each knob",
         summary="The importances as a table",
         heads=["Knob", "Seconds per epoch", "Validation MSE"],
-        rows=[
-            [row.knob, *(f"{100 * share:.1f} %" for share in (row.seconds_per_epoch, row.val_mse))]
-            for row in importance.itertuples()
-        ],
+        rows=[[row.knob, f"{100 * row.of_seconds:.1f} %", f"{100 * row.of_mse:.1f} %"] for row in plot.knobs],
         numeric=(1, 2),
     )
-    plot = Plot(name="importance", label=label, figure=importance_figure(importance))
-    return Section(anchor=anchor, link=link, title=title, words=words, plot=plot, table=table)

@@ -1,19 +1,10 @@
 """The sections that show the trade: the front, how it grew, configurations side by side."""
 
-import pandas as pd
-
 from results.analysis.evidence import Evidence
-from results.document.figures import (
-    MAX_LINES,
-    MAX_POINTS,
-    growth_figure,
-    parallel_figure,
-    parallel_knobs,
-    parallel_rows,
-    pareto_figure,
-    shown_points,
-)
-from results.document.parts import Plot, Section, Table, text_of
+from results.document.parts import PlotBox, Section, Table, text_of
+from results.document.plots.front import MAX_POINTS, FrontPlot, draw_front, front_plot
+from results.document.plots.growth import GrowthPlot, draw_growth, growth_plot
+from results.document.plots.parallel import MAX_LINES, draw_parallel, parallel_plot
 from timellm.contract.columns import SECONDS_PER_EPOCH, VAL_MSE, knob_columns, knob_name
 from timellm.contract.words import seconds_words
 
@@ -27,7 +18,7 @@ def front_section(evidence: Evidence) -> Section:
     if evidence.configurations.empty:
         words = "No complete trial, so there is no front."
         return Section(anchor=anchor, link=link, title=title, words=words)
-    count, front = len(evidence.configurations), len(evidence.front)
+    plot, count, front = front_plot(evidence), len(evidence.configurations), len(evidence.front)
     label = (
         f"Scatter plot of {count} complete configurations, seconds per epoch against validation MSE. "
         f"{front} of them are on the Pareto front; the table of this plot lists them."
@@ -36,26 +27,25 @@ def front_section(evidence: Evidence) -> Section:
         anchor=anchor,
         link=link,
         title=title,
-        words=" ".join(_front_notes(evidence)),
-        plot=Plot(name="pareto", label=label, figure=pareto_figure(evidence)),
+        words=" ".join(_front_notes(evidence, plot)),
+        plot=PlotBox(name="pareto", label=label, figure=draw_front(plot)),
         table=_front_table(evidence),
     )
 
 
-def _front_notes(evidence: Evidence) -> list[str]:
+def _front_notes(evidence: Evidence, plot: FrontPlot) -> list[str]:
     """What must be known to read the plot, a sentence each."""
     count, front = len(evidence.configurations), len(evidence.front)
     notes = [f"{front} of {count} complete configurations are on the front: no other is both faster and more accurate."]
     hidden = len(evidence.trials) - len(evidence.main)
     if hidden:
         notes.append(f"{hidden} trials of another fidelity are not drawn.")
-    off = evidence.configurations[~evidence.configurations["trial_id"].isin(evidence.front["trial_id"]).to_numpy()]
-    if len(shown_points(off, evidence)) < len(off):
-        notes.append(f"Off the front the {MAX_POINTS:,} best of {len(off):,} are drawn.")
-    if any(evidence.configurations["confirmations"] > 0):
+    if plot.left_out:
+        notes.append(f"Off the front the {MAX_POINTS:,} best of {len(plot.others) + plot.left_out:,} are drawn.")
+    if plot.confirmed:
         notes.append("Rings are means over seeds; their bars are standard deviations.")
-    if evidence.controls:
-        levels = [f"{control['name']} {float(control['val_mse']):.4f}" for control in evidence.controls]
+    if plot.controls:
+        levels = [f"{control.name} {control.val_mse:.4f}" for control in plot.controls]
         notes.append(f"Validation MSE of the controls, dotted where near: {', '.join(levels)}.")
     return notes
 
@@ -82,8 +72,8 @@ def _front_table(evidence: Evidence) -> Table:
 
 def growth_section(evidence: Evidence) -> Section:
     """Hypervolume over wall clock."""
-    anchor, link, title, growth = "growth", "Growth", "How the front grew", evidence.growth
-    if growth.empty:
+    anchor, link, title, plot = "growth", "Growth", "How the front grew", growth_plot(evidence)
+    if not plot.points:
         words = "It needs a complete trial with a start time and a reference point in the manifest."
         return Section(anchor=anchor, link=link, title=title, words=words)
     point = evidence.manifest["reference_point"]
@@ -94,27 +84,26 @@ def growth_section(evidence: Evidence) -> Section:
     untimed = int(evidence.main["started_at"].isna().sum())
     if untimed:
         words += f" Trials without a start time are left out: {untimed}."
-    ends = growth["hypervolume"].iloc[[0, -1]]
-    label = f"Hypervolume over wall clock, from {ends.iloc[0]:.3f} to {ends.iloc[1]:.3f}."
+    first, last = plot.points[0], plot.points[-1]
+    label = f"Hypervolume over wall clock, from {first.hypervolume:.3f} to {last.hypervolume:.3f}."
     return Section(
         anchor=anchor,
         link=link,
         title=title,
         words=words,
-        plot=Plot(name="growth", label=label, figure=growth_figure(evidence)),
-        table=_growth_table(growth),
+        plot=PlotBox(name="growth", label=label, figure=draw_growth(plot)),
+        table=_growth_table(plot),
     )
 
 
-def _growth_table(growth: pd.DataFrame) -> Table:
-    steps = growth[growth["hypervolume"].diff().fillna(1.0).gt(0).to_numpy()].tail(MAX_STEPS)
+def _growth_table(plot: GrowthPlot) -> Table:
     return Table(
         caption="Trials that made the front grow",
         summary="Its steps as a table",
         heads=["Trial", "At", "Trials", "Hypervolume"],
         rows=[
-            [row.trial_id, f"{row.elapsed_seconds / 60:.1f} min", str(row.trials), f"{row.hypervolume:.4f}"]
-            for row in steps.itertuples()
+            [step.trial_id, f"{step.minutes:.1f} min", str(step.trials), f"{step.hypervolume:.4f}"]
+            for step in plot.steps[-MAX_STEPS:]
         ],
         numeric=(1, 2, 3),
     )
@@ -122,14 +111,14 @@ def _growth_table(growth: pd.DataFrame) -> Table:
 
 def parallel_section(evidence: Evidence) -> Section | None:
     """Parallel coordinates; nothing where there is nothing to compare."""
-    if len(evidence.configurations) < 2 or not parallel_knobs(evidence):
+    plot = parallel_plot(evidence)
+    if plot is None:
         return None
-    rows, knobs = parallel_rows(evidence), parallel_knobs(evidence)
     words = "One line per configuration; the Pareto front stands out."
-    if len(rows) < len(evidence.configurations):
+    if plot.left_out:
         words += f" The front and the best, {MAX_LINES} of {len(evidence.configurations):,} configurations."
     label = (
-        f"Parallel coordinates of {len(rows)} configurations over {', '.join(map(knob_name, knobs))}, time and MSE. "
+        f"Parallel coordinates of {len(plot.lines)} configurations over {', '.join(plot.knobs)}, time and MSE. "
         "The trials table holds the same values."
     )
     wide = "Parallel coordinates, scrolls sideways"
@@ -138,5 +127,5 @@ def parallel_section(evidence: Evidence) -> Section | None:
         link="Side by side",
         title="Configurations side by side",
         words=words,
-        plot=Plot(name="parallel", label=label, figure=parallel_figure(evidence), wide=wide),
+        plot=PlotBox(name="parallel", label=label, figure=draw_parallel(plot), wide=wide),
     )

@@ -4,9 +4,10 @@ import plotly.graph_objects as go
 import pytest
 
 from results.analysis.evidence import gather
-from results.document.figures_errors import curve_points, curves_figure, example_rows, examples_figure
 from results.document.page import build_report
-from results.document.standalone import resolve_colours
+from results.document.plots.curves import curve_points, curves_plot, draw_curves
+from results.document.plots.examples import draw_examples, examples_plot
+from results.document.plots.standalone import resolve_colours
 from tests.results.synthetic import make_errors, make_rows, make_run
 
 
@@ -22,24 +23,32 @@ def folder(tmp_path):
 def test_training_time_is_start_up_compilation_and_steps_at_the_settings_own_pace():
     row = make_rows(1)[0] | {"startup_seconds": 6.0, "compile_seconds": 54.0, "seconds_per_batch": 0.5}
 
-    assert curve_points(row, [{"step": 120, "val_mse": 0.5}], accumulation=2) == [(3.0, 0.5)]
+    assert curve_points(row, [{"step": 120, "val_mse": 0.5}], accumulation=2) == ((3.0, 0.5),)
 
 
 def test_errors_over_training_time_show_baseline_front_and_controls(folder):
-    figure = curves_figure(gather(folder))
+    plot = curves_plot(gather(folder))
 
+    assert [curve.is_baseline for curve in plot.curves] == [True] + [False] * (len(plot.curves) - 1)
+    assert [control.name for control in plot.controls] == ["window mean"]
+    figure = draw_curves(plot)
     go.Figure(resolve_colours(figure))
     assert {trace["name"] for trace in figure["data"]} == {"baseline", "Pareto front", "window mean"}
 
 
 def test_each_pick_shows_four_windows_with_four_lines(folder):
-    evidence = gather(folder)
-    figure = examples_figure(evidence)
+    plot = examples_plot(gather(folder))
 
+    assert sorted(title for row in plot.rows for title in row.title.split(", ")) == [
+        "Balanced", "Exact", "Fastest", "Most accurate",
+    ]  # fmt: skip
+    assert plot.naive_names == ("last value",)
+    first = plot.rows[0].windows[0]
+    assert first.name == "<temp>, window 0"
+    assert [len(first.history), first.truth, first.forecast, first.naive] == [8, (1.0,) * 4, (0.9,) * 4, (0.5,) * 4]
+    figure = draw_examples(plot)
     go.Figure(resolve_colours(figure))
-    assert len(figure["data"]) == 16 * len(example_rows(evidence))
-    titles = [title for row, _ in example_rows(evidence) for title in row.split(", ")]
-    assert sorted(titles) == ["Balanced", "Exact", "Fastest", "Most accurate"]
+    assert len(figure["data"]) == 16 * len(plot.rows)
     assert "<temp>" not in json.dumps(figure)
 
 

@@ -3,9 +3,7 @@
 import math
 from collections.abc import Sequence
 
-import pandas as pd
-
-from timellm.contract.columns import SECONDS_PER_EPOCH, VAL_MSE
+from results.document.plots.points import Point
 
 WIDTH, HEIGHT = 300, 360
 """Size of the plot on a phone, pixels: names that do not meet there meet nowhere."""
@@ -26,31 +24,34 @@ Box = tuple[float, float, float, float]
 class Labels:
     """Gives each name a place that no earlier one takes.
 
+    Attributes:
+        taken: Boxes of the names so far, pixels.
+
     Args:
-        seconds: Seconds per epoch of every point, the logarithmic x axis.
+        seconds: The least and the most seconds per epoch of all points, on the logarithmic x axis.
         errors: Ends of the y axis.
     """
 
-    def __init__(self, seconds: pd.Series, errors: Sequence[float]) -> None:
-        self._left = math.log(float(seconds.min()) / 1.15)
-        self._width = math.log(float(seconds.max()) * 1.15) - self._left
+    def __init__(self, seconds: Sequence[float], errors: Sequence[float]) -> None:
+        self._left = math.log(seconds[0] / 1.15)
+        self._width = math.log(seconds[1] * 1.15) - self._left
         self._low, self._height = errors[0], max(errors[1] - errors[0], 1e-12)
-        self._taken: list[Box] = []
+        self.taken: list[Box] = []
 
-    def place(self, row: pd.Series, text: str, preferred: str) -> str:
+    def place(self, point: Point, text: str, preferred: str) -> str:
         """The place of one point's name: the preferred one, the first that is free, or where least is covered."""
-        x = (math.log(float(row[SECONDS_PER_EPOCH])) - self._left) / self._width * WIDTH
-        y = (float(row[VAL_MSE]) - self._low) / self._height * HEIGHT
+        x = (math.log(point.seconds_per_epoch) - self._left) / self._width * WIDTH
+        y = (point.val_mse - self._low) / self._height * HEIGHT
         boxes = {place: box_of(x, y, text, place) for place in (preferred, *PLACES)}
         chosen = min(boxes, key=lambda place: (self._covered(boxes[place]), place != preferred))
-        self._taken.append(boxes[chosen])
+        self.taken.append(boxes[chosen])
         return chosen
 
     def _covered(self, box: Box) -> float:
         """Pixels that a box shares with earlier ones or has outside the plot."""
         area = (box[1] - box[0]) * (box[3] - box[2])
         inside = shared_area(box, (-OFFSET, WIDTH + OFFSET, -LINE, HEIGHT + LINE))
-        return area - inside + sum(shared_area(box, other) for other in self._taken)
+        return area - inside + sum(shared_area(box, other) for other in self.taken)
 
 
 def box_of(x: float, y: float, text: str, place: str) -> Box:
