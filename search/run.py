@@ -9,10 +9,11 @@ if __name__ == "__main__":
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
 from search.screen.interrupts import Interrupts
-from search.setup.options import Options, parse, shortened
+from search.setup.options import Options, parse
 from search.tune.dashboard import secrets_put_away, set_environment
 from search.tune.worker_process import WORKER_COMMAND
 from timellm.contract.errors import ExitStatus, InputError, error_words, refuse
+from timellm.contract.words import shortened
 
 if TYPE_CHECKING:
     from search.decide.ledger import Ledger

@@ -1,20 +1,17 @@
 """Command-line flags of a run: one for every field of `RunConfig`, and those that published scripts pass."""
 
 import argparse
-import ast
 import dataclasses
-import inspect
 import os
-import textwrap
 from collections.abc import Callable
 from typing import Any, NoReturn
 
 import torch
 
 from timellm import published
-from timellm.contract.config import SETTINGS, RunConfig
+from timellm.contract.config import RunConfig
 from timellm.contract.errors import ExitStatus, InputError, refuse
-from timellm.contract.flags import StrictParser
+from timellm.contract.flags import StrictParser, add_flags, boolean_flag
 from timellm.machine.launcher import check_launcher, taken_over
 
 IGNORED = {
@@ -29,24 +26,13 @@ FIXED = {"task_name": "long_term_forecast", "model": "TimeLLM", "loss": "MSE", "
 """Flags of published scripts that can have one value here."""
 
 
-def parse_boolean(text: str) -> bool:
-    """True and False as people write them."""
-    known = {"true": True, "1": True, "yes": True, "on": True, "false": False, "0": False, "no": False, "off": False}
-    if text.lower() not in known:
-        raise argparse.ArgumentTypeError(f"must be true or false, got {text!r}")
-    return known[text.lower()]
-
-
 def build_parser(prog: str, description: str) -> StrictParser:
     """A parser with every run flag; a flag that is not given leaves no trace, so that defaults stand in one place."""
     parser = StrictParser(prog=prog, description=description, allow_abbrev=False, unsupported=published.unsupported)
-    for title, names in _documented_fields().items():
-        group = parser.add_argument_group(title)
-        for name, text in names.items():
-            _add_field(group, name, text)
+    add_flags(parser, RunConfig)
     group = parser.add_argument_group("Flags of published scripts")
-    group.add_argument("--use_amp", **_boolean(), help="precision bf16 where the device has it, else fp16")
-    group.add_argument("--use_dwt_prompt", **_boolean(), help="prompt dwt-COMPRESSION")
+    group.add_argument("--use_amp", **boolean_flag(), help="precision bf16 where the device has it, else fp16")
+    group.add_argument("--use_dwt_prompt", **boolean_flag(), help="prompt dwt-COMPRESSION")
     group.add_argument(
         "--prompt_compression", choices=("minimal", "balanced", "detailed"), default=argparse.SUPPRESS,
         help="length of the wavelet prompt (balanced)",
@@ -54,7 +40,7 @@ def build_parser(prog: str, description: str) -> StrictParser:
     for name, value in FIXED.items():
         group.add_argument(f"--{name}", default=argparse.SUPPRESS, help=f"always {value}")
     for name, kind in IGNORED.items():
-        options = _boolean() if kind is bool else {"type": kind, "default": argparse.SUPPRESS}
+        options = boolean_flag() if kind is bool else {"type": kind, "default": argparse.SUPPRESS}
         group.add_argument(f"--{name}", **options, help=argparse.SUPPRESS)
     group.add_argument(
         "--prompt_domain", type=int, default=argparse.SUPPRESS, help="1: published description of the data set"
@@ -137,38 +123,3 @@ def _apply_wavelet_prompt(given: dict[str, Any], values: dict[str, Any]) -> list
         return [f"--use_dwt_prompt and --prompt {values['prompt']} contradict each other. Drop one of the two."]
     values["prompt"] = prompt
     return []
-
-
-def _add_field(group: argparse._ArgumentGroup, name: str, text: str) -> None:
-    declared = SETTINGS[name]
-    default = {field.name: field.default for field in dataclasses.fields(RunConfig)}[name]
-    shown = text if default is None else f"{text} (default: {default})"
-    options: dict[str, Any] = {"help": shown.replace("%", "%%")}
-    if declared.kind is bool:
-        options |= _boolean()
-    else:
-        options |= {"type": declared.kind, "default": argparse.SUPPRESS}
-        if declared.choices:
-            options["choices"] = declared.choices
-    group.add_argument(f"--{name}", **options)
-
-
-def _boolean() -> dict[str, Any]:
-    return {"type": parse_boolean, "nargs": "?", "const": True, "default": argparse.SUPPRESS, "metavar": "true|false"}
-
-
-def _documented_fields() -> dict[str, dict[str, str]]:
-    """Field names and their docstrings, under the comment that heads them in the class."""
-    source = textwrap.dedent(inspect.getsource(RunConfig))
-    lines = source.splitlines()
-    body = ast.parse(source).body[0]
-    assert isinstance(body, ast.ClassDef)
-    groups: dict[str, dict[str, str]] = {}
-    for entry, following in zip(body.body, body.body[1:], strict=False):
-        if not (isinstance(entry, ast.AnnAssign) and isinstance(entry.target, ast.Name)):
-            continue
-        assert isinstance(following, ast.Expr)
-        assert isinstance(following.value, ast.Constant)
-        heads = [line.strip() for line in lines[: entry.lineno] if line.strip().startswith("# ")]
-        groups.setdefault(heads[-1][2:], {})[entry.target.id] = str(following.value.value)
-    return groups

@@ -51,7 +51,8 @@ def _parsers():  # type: ignore[no-untyped-def]
     """A parser of every flag, and one of those that `--compare` may change."""
     import argparse
 
-    from timellm.arguments import build_parser, parse_boolean
+    from timellm.arguments import build_parser
+    from timellm.contract.flags import boolean_flag
 
     run_parser, parser = build_parser(PROG, DESCRIPTION), build_parser(PROG, DESCRIPTION)
     group = parser.add_argument_group("Measurement")
@@ -62,13 +63,13 @@ def _parsers():  # type: ignore[no-untyped-def]
         help="also time the run with these flags changed, in turns with the first; may be repeated",
     )  # fmt: skip
     group.add_argument(
-        "--profile", type=parse_boolean, nargs="?", const=True, default=False, metavar="true|false",
+        "--profile", **boolean_flag(default=False),
         help="also record some steps: shares, operations, a trace",
     )  # fmt: skip
     group.add_argument("--checkpoints", default="checkpoints", help="profiles go to its folder estimate (checkpoints)")
     group.add_argument("--num_threads", type=int, default=None, help="CPU threads (default: all cores)")
     group.add_argument(
-        "--json", type=parse_boolean, nargs="?", const=True, default=False, metavar="true|false",
+        "--json", **boolean_flag(default=False),
         help="print one JSON object and nothing else on stdout",
     )  # fmt: skip
     for name in UNUSED:

@@ -25,7 +25,8 @@ OF_THE_DATA = ("data", "root_path", "data_path", "features", "target", "percent"
 
 def main() -> int:
     """Parse the flags, train `--itr` times, print the test errors on the last line."""
-    from timellm.arguments import build_parser, config_from, ignored_flags, launcher_notes, parse_boolean
+    from timellm.arguments import build_parser, config_from, ignored_flags, launcher_notes
+    from timellm.contract.flags import boolean_flag
     from timellm.machine.process import leave_process_group, world_size
 
     parser = build_parser(PROG, "Trains Time-LLM once, or --itr times with different seeds.")
@@ -40,13 +41,13 @@ def main() -> int:
     )
     group.add_argument("--init_from", metavar="FILE", help="checkpoint to go on training from, with its settings")
     group.add_argument(
-        "--save_forecasts", type=parse_boolean, nargs="?", const=True, default=False, metavar="true|false",
+        "--save_forecasts", **boolean_flag(default=False),
         help="leave the test split's forecasts in the run's folder",
     )  # fmt: skip
     group.add_argument("--itr", type=int, default=1, help="runs, each with the next seed (1)")
     group.add_argument("--num_threads", type=int, default=None, help="CPU threads (default: all cores)")
     group.add_argument(
-        "--profile", type=parse_boolean, nargs="?", const=True, default=False, metavar="true|false",
+        "--profile", **boolean_flag(default=False),
         help="record some steps: shares, operations, a trace",
     )  # fmt: skip
     arguments = parser.parse_args()

@@ -1,114 +1,38 @@
-"""The flags of `search/run.py`."""
+"""The options of a search, each declared once: its flag, its limits and its help are all made from the declaration."""
 
 import argparse
 import dataclasses
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, Literal
 
 from results.analysis.pareto import MOST_TIME_WEIGHT
 from search.decide.clocks.schedulers import SCHEDULERS
 from search.decide.propose.samplers import SAMPLERS
 from timellm.contract.columns import DEFAULT_TIME_WEIGHT
 from timellm.contract.config import SETTINGS
+from timellm.contract.declarations import (
+    Above,
+    AtLeast,
+    AtMost,
+    Declaration,
+    OneOf,
+    ReadBy,
+    Shown,
+    Switch,
+    declarations_of,
+    limit_problems,
+    type_problems,
+)
 from timellm.contract.errors import InputError
-from timellm.contract.flags import StrictParser
+from timellm.contract.flags import StrictParser, add_flags
+from timellm.contract.words import shortened
 
 _UNITS = {"": 1.0, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
-_MOST_SEED = 2**62
+_DURATION = re.compile(r"(?:\d+(?:\.\d+)?[smhd]?)+")
 _LONGEST = 3.2e8
 """Seconds of the longest duration, ten years."""
-_DURATION = re.compile(r"(?:\d+(?:\.\d+)?[smhd]?)+")
-
-
-@dataclass(frozen=True, kw_only=True)
-class Options:
-    """What the user asked for; None where a flag was left out and has no fixed default."""
-
-    space: str
-    set: tuple[str, ...]
-    data: str
-    root_path: str | None
-    data_path: str | None
-    features: str
-    target: str | None
-    llm_model: str
-    llm_path: str | None
-    time_budget: float | None
-    num_trials: int | None
-    fidelity: str | None
-    clocks: str | None
-    objective: str
-    time_weight: float
-    sampler: str
-    scheduler: str | None
-    seed: int
-    warm_start: str | None
-    max_concurrent: int | None
-    gpus_per_trial: float | None
-    devices_per_trial: int
-    max_memory_gib: float | None
-    trial_timeout: float | None
-    confirm: int
-    name: str | None
-    runs_dir: str
-    resume: str | None
-    address: str | None
-    dashboard: bool
-    dry_run: bool
-
-    def to_dict(self) -> dict[str, Any]:
-        """The options as JSON types."""
-        return {**dataclasses.asdict(self), "set": list(self.set)}
-
-
-def parse(arguments: Sequence[str]) -> tuple[Options, set[str]]:
-    """The options of a command line, and the names of those it gives.
-
-    Raises:
-        InputError: For an unknown flag or a wrong value.
-    """
-    parser = _parser()
-    values = vars(parser.parse_args(arguments))
-    given = vars(_parser(argparse.SUPPRESS).parse_args(arguments))
-    values["set"] = tuple(values["set"] or ())
-    return Options(**values), set(given)
-
-
-def option_problems(values: Mapping[str, Any]) -> list[str]:
-    """What is wrong with options that were kept as JSON: of another type, or no value that the flag takes."""
-    problems, words = [], []
-    for name, kind in get_type_hints(Options).items():
-        value = values.get(name)
-        if value is None or value is False:
-            continue
-        if not _is_of(kind, value):
-            problems.append(f"{name} is {shortened(repr(value))}")
-        elif name == "set":
-            words += [f"--set={text}" for text in value]
-        elif value is True:
-            words.append(f"--{name}")
-        else:
-            words.append(f"--{name}={f'{value:f}' if isinstance(value, float) else value}")
-    if not problems:
-        try:
-            parse(words)
-        except InputError as error:
-            problems = [str(error)]
-    return problems
-
-
-def _is_of(kind: Any, value: Any) -> bool:
-    """Whether a JSON value is of a field's type; a whole number is a number too."""
-    kinds = get_args(kind) if not isinstance(kind, type) or get_args(kind) else (kind,)
-    if isinstance(value, list | tuple):
-        return tuple in (get_origin(one) for one in (kind, *kinds)) and all(isinstance(item, str) for item in value)
-    if isinstance(value, bool):
-        return bool in kinds
-    return isinstance(value, tuple(one for one in kinds if isinstance(one, type))) or (
-        float in kinds and isinstance(value, int)
-    )
 
 
 def seconds_of(text: str) -> float:
@@ -133,145 +57,141 @@ def _duration(text: str) -> float:
     return seconds
 
 
-def shortened(text: str, most: int = 80) -> str:
-    """A user's text as an error repeats it."""
-    return text if len(text) <= most else f"{text[:most]}... ({len(text)} characters)"
-
-
 def _budget(text: str) -> float | None:
     return None if text == "none" else _duration(text)
 
 
-def _at_least(least: int, kind: type = int, most: float = 10**9) -> Any:
-    def convert(text: str) -> Any:
-        try:
-            value = kind(text)
-        except ValueError:
-            value = None
-        noun = "a whole number" if kind is int else "a number"
-        if value is None or not value >= least:
-            raise argparse.ArgumentTypeError(f"must be {noun} of at least {least}, got {shortened(text)!r}")
-        if value > most:
-            raise argparse.ArgumentTypeError(f"must be {noun} of at most {most:g}, got {shortened(text)!r}")
-        return value
-
-    return convert
+_COUNT = AtMost(10**9)
 
 
-def _above_zero(text: str) -> float:
-    try:
-        value = float(text)
-    except ValueError:
-        value = 0.0
-    if not 0 < value < float("inf"):
-        raise argparse.ArgumentTypeError(f"must be a number above 0, got {shortened(text)!r}")
-    return value
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Options:
+    """What the user asks of a search; None where a flag was left out and has no fixed default."""
+
+    # what is searched
+    space: Annotated[str, Shown("NAME|FILE.toml")] = "speed"
+    """Search space: speed, memory, quality, full, smoke, or your own file."""
+    set: Annotated[tuple[str, ...], Shown("KNOB=V[,V]")] = ()
+    """Fix a knob, or narrow it to a few values; may be repeated."""
+
+    # data and language model
+    data: Annotated[str, OneOf(SETTINGS["data"].choices), Shown(default="nyc-weather, which is embedded")] = (
+        "nyc-weather"
+    )
+    """Data set."""
+    root_path: Annotated[str | None, Shown("DIR")] = None
+    """Folder of the data file."""
+    data_path: Annotated[str | None, Shown("FILE", default="the data set's published name")] = None
+    """Data file."""
+    features: Literal["M", "S", "MS"] = "M"
+    """M: all columns; S: the target alone; MS: from all columns to the target."""
+    target: Annotated[str | None, Shown("COLUMN", default="OT for published sets, else the last column")] = None
+    """Target column of S and MS."""
+    llm_model: Annotated[str, Shown("NAME")] = "smollm2-135m"
+    """Language model: smollm2-135m, gpt2, bert, llama, or a transformers folder."""
+    llm_path: Annotated[str | None, Shown("DIR")] = None
+    """Local transformers folder of the language model."""
+
+    # how long
+    time_budget: Annotated[float | None, Above(0), AtMost(_LONGEST), ReadBy(_budget), Shown("TIME", "10m")] = 600.0
+    """Time of the whole search: 90s, 10m, 1h30m, or none for no limit."""
+    num_trials: Annotated[int | None, AtLeast(1), _COUNT, Shown("N", default="no limit")] = None
+    """End after this many trials, or with the time budget, whichever comes first."""
+    fidelity: Annotated[str | None, Shown("full|auto|SAMPLES", default="auto")] = None
+    """full: each trial is a whole training; SAMPLES: it trains on so many windows; auto: what fits the time budget."""
+    clocks: Annotated[
+        Literal["apart", "together"] | None, Shown(default="apart for SAMPLES and auto, together for full")
+    ] = None
+    """apart: time as configured, the error on the cheapest path with the same numbers; together: one run for both."""
+    trial_timeout: Annotated[
+        float | None, Above(0), AtMost(_LONGEST), ReadBy(_duration), Shown("TIME", default="no limit")
+    ] = None
+    """Fail a trial that runs longer than this."""
+    confirm: Annotated[int, AtLeast(0), _COUNT, Shown("K")] = 0
+    """Train the K best again with 2 other seeds, beside the baseline."""
+
+    # how it searches
+    objective: Literal["pareto", "joint"] = "pareto"
+    """pareto: time and error as two objectives; joint: one score of both."""
+    time_weight: Annotated[float, AtLeast(0), AtMost(MOST_TIME_WEIGHT), Shown("W")] = DEFAULT_TIME_WEIGHT
+    """Weight of log time; with the default, training 5 times faster makes up for 8 % more MSE."""
+    sampler: Annotated[str, OneOf(tuple(SAMPLERS))] = "gp"
+    """Optuna's sampler."""
+    scheduler: Annotated[str | None, OneOf(tuple(SCHEDULERS)), Shown(default="none")] = None
+    """moasha: stop poor trials early; none: let every trial end."""
+    seed: Annotated[int, AtLeast(0), AtMost(2**62)] = 2021
+    """Seed of the sampler and of every run."""
+    warm_start: Annotated[str | None, Shown("NAME")] = None
+    """Let the sampler learn from an earlier run too."""
+
+    # machine
+    max_concurrent: Annotated[int | None, AtLeast(1), _COUNT, Shown("N", default="one per device")] = None
+    """Trials at the same time."""
+    gpus_per_trial: Annotated[float | None, AtLeast(0), _COUNT, Shown("N", default="1 if the machine has GPUs")] = None
+    """GPUs of a trial."""
+    devices_per_trial: Annotated[int, AtLeast(1), _COUNT, Shown("N")] = 1
+    """Train each trial on N GPUs together, or by N processes on CPUs."""
+    max_memory_gib: Annotated[
+        float | None, Above(0), Shown("GIB", default="the device's; on a CPU 90 % of its memory")
+    ] = None
+    """Memory limit of a trial on a device, GiB."""
+    address: Annotated[str | None, Shown("HOST:PORT")] = None
+    """Join this Ray cluster instead of starting one."""
+    dashboard: Annotated[bool, Switch(), Shown(default="on")] = True
+    """Start Ray's dashboard on 127.0.0.1."""
+
+    # run folder
+    name: Annotated[str | None, Shown(default="a timestamp")] = None
+    """Name of the run."""
+    runs_dir: Annotated[str, Shown("DIR")] = "runs"
+    """Folder that runs are kept in."""
+    resume: Annotated[str | None, Shown("NAME")] = None
+    """Continue an earlier run."""
+    dry_run: Annotated[bool, Switch()] = False
+    """Print the plan and train nothing."""
+
+    def __post_init__(self) -> None:
+        """Refuse values of another type, and numbers beyond their limits.
+
+        Raises:
+            InputError: With every problem found, at once.
+        """
+        problems = type_problems(self, OPTIONS) or limit_problems(self, OPTIONS)
+        if problems:
+            raise InputError(f"--{name} {problem}." for name, problem in problems.items())
+
+    def to_dict(self) -> dict[str, Any]:
+        """The options as JSON types."""
+        return {**dataclasses.asdict(self), "set": list(self.set)}
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> "Options":
+        """The inverse of `to_dict`; options left out take their defaults, unknown ones are dropped.
+
+        Raises:
+            InputError: For a value that the flag does not take, with all such values.
+        """
+        known = {name: value for name, value in values.items() if name in OPTIONS}
+        if isinstance(several := known.get("set"), list):
+            known["set"] = tuple(several)
+        return cls(**known)
 
 
-def _parser(default: Any = None) -> argparse.ArgumentParser:
-    """The parser; with SUPPRESS as default it yields only the flags that are given."""
+OPTIONS: Mapping[str, Declaration] = declarations_of(Options)
+"""What each option declares, by name."""
+
+
+def parse(arguments: Sequence[str]) -> tuple[Options, set[str]]:
+    """The options of a command line, and the names of those it gives.
+
+    Raises:
+        InputError: For an unknown flag or a wrong value.
+    """
     parser = StrictParser(
         prog="search/run.py",
         description="Search the fastest accurate settings to train Time-LLM on this machine.",
         allow_abbrev=False,
-        argument_default=default,
     )
-
-    def of(value: Any) -> Any:
-        return value if default is None else default
-
-    add = parser.add_argument_group("what is searched").add_argument
-    add(
-        "--space",
-        default=of("speed"),
-        metavar="NAME|FILE.toml",
-        help="speed, memory, quality, full, smoke, or your own file (speed)",
-    )
-    add("--set", action="append", metavar="KNOB=V[,V]", help="fix a knob, or narrow it to a few values")
-    _add_task(parser, of)
-    add = parser.add_argument_group("how long").add_argument
-    add("--time_budget", type=_budget, default=of(600.0), metavar="TIME", help="90s, 10m, 1h30m or none (10m)")
-    add("--num_trials", type=_at_least(1), metavar="N", help="trials at most, whichever comes first (no limit)")
-    add(
-        "--fidelity",
-        metavar="full|auto|SAMPLES",
-        help="full training, or training windows per trial; auto: what fits the time (auto)",
-    )
-    add(
-        "--clocks",
-        choices=("apart", "together"),
-        help="apart: time as configured, the error on the cheapest path with the same numbers; together: one run for "
-        "both (apart for SAMPLES and auto, together for full)",
-    )
-    add("--trial_timeout", type=_duration, metavar="TIME", help="a trial that takes longer has failed (never)")
-    add(
-        "--confirm",
-        type=_at_least(0),
-        default=of(0),
-        metavar="K",
-        help="train the K best again with 2 other seeds, beside the baseline (0)",
-    )
-    add = parser.add_argument_group("how it searches").add_argument
-    add("--objective", choices=("pareto", "joint"), default=of("pareto"), help="two objectives or one (pareto)")
-    add(
-        "--time_weight",
-        type=_at_least(0, float, MOST_TIME_WEIGHT),
-        default=of(DEFAULT_TIME_WEIGHT),
-        metavar="W",
-        help=f"weight of log time; at {DEFAULT_TIME_WEIGHT:g}, 5 times faster makes up for 8 %% more MSE "
-        f"({DEFAULT_TIME_WEIGHT:g})",
-    )
-    add("--sampler", choices=SAMPLERS, default=of("gp"), help="Optuna's sampler (gp)")
-    add("--scheduler", choices=SCHEDULERS, help="stops poor trials early (none)")
-    add("--seed", type=_at_least(0, most=_MOST_SEED), default=of(2021), help="of the sampler and of every run (2021)")
-    add("--warm_start", metavar="NAME", help="let the sampler learn from an earlier run too")
-    _add_machine(parser, of)
-    return parser
-
-
-def _add_task(parser: argparse.ArgumentParser, of: Any) -> None:
-    names = SETTINGS["data"].choices
-    add = parser.add_argument_group("data and language model").add_argument
-    add("--data", choices=names, default=of("nyc-weather"), help="data set (nyc-weather, which is embedded)")
-    add("--root_path", metavar="DIR", help="folder of the data file")
-    add("--data_path", metavar="FILE", help="data file (default: the data set's published name)")
-    add("--features", choices=("M", "S", "MS"), default=of("M"), help="all columns, one, or all to one (M)")
-    add("--target", metavar="COLUMN", help="target column of S and MS (OT for published sets, else the last)")
-    add(
-        "--llm_model",
-        default=of("smollm2-135m"),
-        metavar="NAME",
-        help="smollm2-135m, gpt2, bert, llama, or a transformers folder (smollm2-135m)",
-    )
-    add("--llm_path", metavar="DIR", help="local transformers folder of the language model")
-
-
-def _add_machine(parser: argparse.ArgumentParser, of: Any) -> None:
-    add = parser.add_argument_group("machine").add_argument
-    add("--max_concurrent", type=_at_least(1), metavar="N", help="trials at once (one per device)")
-    add("--gpus_per_trial", type=_at_least(0, float), metavar="N", help="GPUs of a trial (1 where there is one)")
-    add(
-        "--devices_per_trial",
-        type=_at_least(1),
-        default=of(1),
-        metavar="N",
-        help="train each trial on N GPUs, or by N processes on CPUs, together (1)",
-    )
-    add(
-        "--max_memory_gib",
-        type=_above_zero,
-        metavar="GIB",
-        help="memory limit of a trial on a device, GiB (the device's; on a CPU 90 %% of its memory)",
-    )
-    add("--address", metavar="HOST:PORT", help="join this Ray cluster instead of starting one")
-    add(
-        "--dashboard",
-        action=argparse.BooleanOptionalAction,
-        default=of(True),
-        help="Ray's dashboard on 127.0.0.1 (on)",
-    )
-    add = parser.add_argument_group("run folder").add_argument
-    add("--name", help="name of the run (a timestamp)")
-    add("--runs_dir", default=of("runs"), metavar="DIR", help="where runs are kept (runs)")
-    add("--resume", metavar="NAME", help="go on with an earlier run")
-    add("--dry_run", action="store_true", default=of(False), help="print the plan and train nothing")
+    add_flags(parser, Options)
+    given = vars(parser.parse_args(arguments))
+    return Options.from_dict(given), set(given)

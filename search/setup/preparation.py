@@ -14,13 +14,14 @@ from search.decide.propose.study import Proposal, Settings
 from search.decide.spend.fidelity import parse_fidelity
 from search.decide.spend.planning import choose_clocks
 from search.setup.hardware import FactFinder, hardware_of, wavelet_variants, with_earlier_features
-from search.setup.options import Options, shortened
+from search.setup.options import Options
 from search.setup.resources import TrialResources, plan_resources
 from search.tune.dashboard import check_address
 from spaces import Space, load_space, narrow, parse_settings, resolve
 from timellm.contract.config import RunConfig
 from timellm.contract.errors import InputError
 from timellm.contract.layout import RunFolder
+from timellm.contract.words import shortened
 
 _LONGEST_NAME = 100
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")

@@ -15,7 +15,7 @@ from search.decide.ledger import Ledger
 from search.decide.propose.storage import set_damaged_aside
 from search.setup.leftovers import remove_drafts
 from search.setup.manifest import Manifest
-from search.setup.options import Options, option_problems
+from search.setup.options import Options
 from search.setup.preparation import Preparation
 from timellm.contract.columns import knob_column
 from timellm.contract.config import RunConfig
@@ -46,23 +46,23 @@ def earlier_options(options: Options, given: set[str], folder: RunFolder) -> Opt
     Raises:
         InputError: If a flag is given that would make it another search.
     """
-    earlier = folder.read_manifest().get("options") or {}
-    known = {field.name for field in dataclasses.fields(Options)}
-    kept = {name: value for name, value in earlier.items() if name in known}
-    if wrong := option_problems(kept):
-        raise InputError(f"{folder.manifest} must hold the options of a search, but {'; '.join(wrong)}.")
-    kept["set"] = tuple(kept.get("set") or ())
+    try:
+        earlier = Options.from_dict(folder.read_manifest().get("options") or {})
+    except InputError as error:
+        wrong = "; ".join(problem.rstrip(".") for problem in error.problems)
+        raise InputError(f"{folder.manifest} must hold the options of a search, but {wrong}.") from None
     problems = []
     for name in given - _RAISED - _OF_THE_MACHINE:
-        if getattr(options, name) != kept.get(name):
+        before, now = getattr(earlier, name), getattr(options, name)
+        if before != now:
             problems.append(
-                f"--resume goes on with the same search, but --{name} was {_spelt(kept.get(name))} "
-                f"and is {_spelt(getattr(options, name))}. Start a new search for that, with another --name."
+                f"--resume continues the same search, but --{name} was {_spelt(before)} and is {_spelt(now)}. "
+                "Start a new search for that, with another --name."
             )
     if problems:
         raise InputError(problems)
     anew = {name: getattr(options, name) for name in given & (_RAISED | _OF_THE_MACHINE)}
-    return dataclasses.replace(options, **{**kept, "name": None, "dry_run": options.dry_run, **anew})
+    return dataclasses.replace(earlier, **{"name": None, "dry_run": options.dry_run, **anew})
 
 
 def open_run(prepared: Preparation) -> tuple[Manifest, Ledger]:

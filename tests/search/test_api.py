@@ -88,7 +88,7 @@ def test_a_notebook_searches_a_frame_and_shows_the_picks(place, monkeypatch):
         (wave(100), {"resume": "r"}, "Drop data or resume"),
         (None, {"dry_run": True}, "no option dry_run"),
         (None, {"set": {"nonsense": 1}}, "nonsense"),
-        (wave(100), {"num_trials": 0}, "must be a whole number of at least 1"),
+        (wave(100), {"num_trials": 0}, "num_trials must be at least 1, got 0"),
         (wave(30), {}, "Every split must hold seq_len"),
     ],
 )

@@ -134,7 +134,7 @@ def test_the_device_and_the_notes_are_printed_behind_the_run(monkeypatch, capsys
         (["--use_amp", "--precision", "fp32"], "contradict each other"),
         (["--use_amp=maybe"], "must be true or false"),
         (["--batch_size", "0"], "batch_size must be at least 1, got 0"),
-        (["--batch_size", "many"], "invalid int value"),
+        (["--batch_size", "many"], "batch_size: must be a whole number, got 'many'"),
         (["--bogus", "1"], "Unrecognized arguments: --bogus"),
         (["--data", "ETTx"], "invalid choice: 'ETTx'"),
         (["--model", "Informer"], "model must be TimeLLM"),

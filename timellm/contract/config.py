@@ -20,6 +20,9 @@ from timellm.contract.declarations import (
     OneOf,
     Searched,
     declarations_of,
+    is_number,
+    limit_problems,
+    type_problems,
 )
 from timellm.contract.errors import InputError
 
@@ -205,7 +208,8 @@ class RunConfig:
         Raises:
             InputError: With every problem found, at once.
         """
-        problems = [*_type_problems(self), *_range_problems(self), *_conflicts(self)]
+        types = [f"{name} {problem}." for name, problem in type_problems(self, SETTINGS).items()]
+        problems = [*types, *_range_problems(self), *_conflicts(self)]
         if problems:
             raise InputError(problems)
 
@@ -287,39 +291,13 @@ SETTINGS: dict[str, Declaration] = declarations_of(RunConfig)
 """What each setting declares, by name."""
 
 
-def _type_problems(config: RunConfig) -> list[str]:
-    problems = []
-    for name, declared in SETTINGS.items():
-        value = getattr(config, name)
-        if value is None and declared.is_optional:
-            continue
-        if declared.choices:
-            if value not in declared.choices:
-                problems.append(f"{name} must be one of {', '.join(declared.choices)}, got {value!r}.")
-            continue
-        accepted = (int, float) if declared.kind is float else (declared.kind,)
-        if not isinstance(value, accepted) or (isinstance(value, bool) and declared.kind is not bool):
-            problems.append(f"{name} must be {declared.kind.__name__}, got {value!r}.")
-        elif isinstance(value, float) and not math.isfinite(value):
-            problems.append(f"{name} must be finite, got {value!r}.")
-    return problems
-
-
 def _range_problems(config: RunConfig) -> list[str]:
-    problems = []
-    for name, declared in SETTINGS.items():
-        value = getattr(config, name)
-        if _is_number(value) and (problem := declared.limit_problem(value)):
-            problems.append(f"{name} {problem}.")
-    if _is_number(config.seq_len) and _is_number(config.patch_len) and config.patch_len > config.seq_len:
+    problems = [f"{name} {problem}." for name, problem in limit_problems(config, SETTINGS).items()]
+    if is_number(config.seq_len) and is_number(config.patch_len) and config.patch_len > config.seq_len:
         problems.append(
             f"patch_len must be at most seq_len ({config.seq_len}), got {config.patch_len}. Use a smaller --patch_len."
         )
     return problems
-
-
-def _is_number(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def _conflicts(config: RunConfig) -> list[str]:

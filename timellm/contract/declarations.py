@@ -1,14 +1,21 @@
-"""What a setting of a run declares beside its type: limits, whether a search may vary it, what it changes.
+"""What a setting declares beside its type: limits, its flag, whether a search may vary it, what it changes.
 
-A field of `RunConfig` carries these in its annotation, `Annotated[int, AtLeast(1), Searched()]`. The run, the flags,
-the search spaces and the sharing of errors between trials all read them there.
+A field of a dataclass carries these in its annotation, `Annotated[int, AtLeast(1), Searched()]`. The settings of a run
+and the options of a search are declared in this way; the flags, the checks of their values, the search spaces and the
+sharing of errors between trials all read them there.
 """
 
+import math
 import types
 import typing
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
+
+from timellm.contract.words import shortened
+
+KIND_WORDS: Mapping[type, str] = {int: "a whole number", float: "a number", bool: "true or false", str: "text"}
+"""Each type of a setting, as an error says what is wanted."""
 
 FEATURES = {
     "cuda": "a CUDA device",
@@ -32,7 +39,7 @@ class AtLeast:
 
     def problem(self, value: float) -> str | None:
         """What is wrong with a value, as the end of a sentence; None if nothing is."""
-        return None if value >= self.end else f"must be at least {self.end:g}, got {value}"
+        return None if value >= self.end else f"must be at least {self.end:g}, got {shortened(str(value))}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +50,7 @@ class AtMost:
 
     def problem(self, value: float) -> str | None:
         """What is wrong with a value, as the end of a sentence; None if nothing is."""
-        return None if value <= self.end else f"must be at most {self.end:g}, got {value}"
+        return None if value <= self.end else f"must be at most {self.end:g}, got {shortened(str(value))}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +61,7 @@ class Above:
 
     def problem(self, value: float) -> str | None:
         """What is wrong with a value, as the end of a sentence; None if nothing is."""
-        return None if value > self.end else f"must be above {self.end:g}, got {value}"
+        return None if value > self.end else f"must be above {self.end:g}, got {shortened(str(value))}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +72,7 @@ class Below:
 
     def problem(self, value: float) -> str | None:
         """What is wrong with a value, as the end of a sentence; None if nothing is."""
-        return None if value < self.end else f"must be below {self.end:g}, got {value}"
+        return None if value < self.end else f"must be below {self.end:g}, got {shortened(str(value))}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +83,29 @@ class OneOf:
 
 
 Limit = AtLeast | AtMost | Above | Below
+
+
+@dataclass(frozen=True, slots=True)
+class Shown:
+    """How the flag of a setting is shown by --help."""
+
+    metavar: str | None = None
+    """Name of the value; argparse's own where it is None."""
+    default: str | None = None
+    """The default in words, where its value does not say it."""
+
+
+@dataclass(frozen=True, slots=True)
+class ReadBy:
+    """How the text of a flag is read, where the type of the setting does not say it."""
+
+    read: Callable[[str], Any]
+    """Gives the value; raises `argparse.ArgumentTypeError` with the end of a sentence for a text that is wrong."""
+
+
+@dataclass(frozen=True, slots=True)
+class Switch:
+    """A flag without a value that switches the setting on; `--no-NAME` switches off what is on by default."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,6 +139,8 @@ class Declaration:
 
     kind: type
     """Scalar type: bool, int, float or str."""
+    is_repeated: bool
+    """Whether the value is a tuple of such scalars, one for every time that the flag is given."""
     is_optional: bool
     """Whether None is allowed."""
     choices: tuple[str, ...]
@@ -119,6 +151,29 @@ class Declaration:
     """What a search space may do with it; None if nothing."""
     unchanged: frozenset[str]
     """Of numbers and times, what it does not change."""
+    shown: Shown
+    """How its flag is shown."""
+    read: Callable[[str], Any] | None
+    """What reads the text of its flag; None where its type does."""
+    is_switch: bool
+    """Whether its flag takes no value."""
+
+    def type_problem(self, value: Any) -> str | None:
+        """What is wrong with the type of a value, as the end of a sentence; None if nothing is."""
+        if value is None and self.is_optional:
+            return None
+        if self.is_repeated:
+            is_right = isinstance(value, tuple) and all(isinstance(one, self.kind) for one in value)
+            return None if is_right else f"must be several of {KIND_WORDS[self.kind]}, got {shortened(repr(value))}"
+        if self.choices:
+            is_one = isinstance(value, str) and value in self.choices
+            return None if is_one else f"must be one of {', '.join(self.choices)}, got {shortened(repr(value))}"
+        accepted = (int, float) if self.kind is float else (self.kind,)
+        if not isinstance(value, accepted) or (isinstance(value, bool) and self.kind is not bool):
+            return f"must be {KIND_WORDS[self.kind]}, got {shortened(repr(value))}"
+        if isinstance(value, float) and not math.isfinite(value):
+            return f"must be finite, got {value!r}"
+        return None
 
     def limit_problem(self, value: float) -> str | None:
         """Which limit a number exceeds, as the end of a sentence; None if none."""
@@ -130,21 +185,46 @@ def declarations_of(settings: type) -> dict[str, Declaration]:
     return {name: _declaration(hint) for name, hint in typing.get_type_hints(settings, include_extras=True).items()}
 
 
+def type_problems(settings: Any, declared: Mapping[str, Declaration]) -> dict[str, str]:
+    """What is wrong with the types of a dataclass's values, by field, each as the end of a sentence."""
+    found = {name: one.type_problem(getattr(settings, name)) for name, one in declared.items()}
+    return {name: problem for name, problem in found.items() if problem}
+
+
+def limit_problems(settings: Any, declared: Mapping[str, Declaration]) -> dict[str, str]:
+    """What is wrong with the numbers among a dataclass's values, by field, each as the end of a sentence."""
+    numbers = {name: getattr(settings, name) for name in declared if is_number(getattr(settings, name))}
+    found = {name: declared[name].limit_problem(value) for name, value in numbers.items()}
+    return {name: problem for name, problem in found.items() if problem}
+
+
+def is_number(value: object) -> bool:
+    """Whether a value is a number, which a truth value is not."""
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
 def _declaration(annotation: Any) -> Declaration:
     extras: tuple[Any, ...] = ()
     if typing.get_origin(annotation) is typing.Annotated:
         annotation, *rest = typing.get_args(annotation)
         extras = tuple(rest)
-    is_optional = isinstance(annotation, types.UnionType)
+    is_optional = typing.get_origin(annotation) in (types.UnionType, typing.Union)
     if is_optional:
         annotation = next(part for part in typing.get_args(annotation) if part is not type(None))
+    is_repeated = typing.get_origin(annotation) is tuple
+    if is_repeated:
+        annotation = typing.get_args(annotation)[0]
     names = [one.names for one in extras if isinstance(one, OneOf)]
     choices = typing.get_args(annotation) if typing.get_origin(annotation) is Literal else (*names, ())[0]
     return Declaration(
         kind=str if choices else annotation,
+        is_repeated=is_repeated,
         is_optional=is_optional,
         choices=choices,
         limits=tuple(one for one in extras if isinstance(one, Limit)),
         use=next((one for one in extras if isinstance(one, Searched | Fixable)), None),
         unchanged=frozenset(one.what for one in extras if isinstance(one, Unchanged)),
+        shown=next((one for one in extras if isinstance(one, Shown)), Shown()),
+        read=next((one.read for one in extras if isinstance(one, ReadBy)), None),
+        is_switch=any(isinstance(one, Switch) for one in extras),
     )

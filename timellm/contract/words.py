@@ -1,4 +1,4 @@
-"""Numbers as words, the same in every command and in the report."""
+"""Numbers and texts as messages show them, the same in every command and in the report."""
 
 import math
 
@@ -26,3 +26,8 @@ def duration_words(seconds: float) -> str:
         return f"{minutes} min {rest:02d} s"
     hours, minutes = divmod(round(seconds / 60), 60)
     return f"{hours:,} h {minutes:02d} min"
+
+
+def shortened(text: str, most: int = 80) -> str:
+    """A text of any length, as an error repeats it."""
+    return text if len(text) <= most else f"{text[:most]}... ({len(text)} characters)"
