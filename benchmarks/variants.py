@@ -78,7 +78,7 @@ def _map_as_published(model: TimeLLM) -> None:
     """Let autocast choose the types of the mapping layer's products, in the backward pass too."""
     layer = model.mapping_layer
 
-    def prototypes(embeddings: Tensor, compute_dtype: torch.dtype | None = None) -> Tensor:
+    def prototypes(embeddings: Tensor, *_: Any) -> Tensor:
         return F.linear(embeddings.t(), layer.weight, layer.bias).t()
 
     layer.prototypes = prototypes  # type: ignore[method-assign]

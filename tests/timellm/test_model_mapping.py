@@ -2,7 +2,8 @@ import pytest
 import torch
 
 from tests.timellm.tiny_runs import set_up, tiny_config
-from timellm.model.mapping import MappingLayer
+from timellm.model import devices
+from timellm.model.mapping import MappingLayer, filled_operands, with_room
 
 FORMATS = [torch.float32, torch.bfloat16]
 
@@ -70,3 +71,36 @@ def test_no_memory_is_kept_that_the_next_step_would_not_take(tmp_path, compile_m
     prepared, stepper, _ = set_up(tiny_config(tmp_path, prompt_prefix="recompute", compile_mode=compile_mode))
     stepper.train(prepared.windows.passes[0][:8])
     assert prepared.model.mapping_layer._spare.tensor is None
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_a_gpus_product_over_a_filled_vocabulary_is_the_same(monkeypatch, dtype):
+    torch.manual_seed(0)
+    layer, embeddings = MappingLayer(101, 7), torch.randn(101, 16).to(dtype)
+    plain = layer.prototypes(embeddings)
+    factor = torch.randn(plain.shape)
+    (plain.float() * factor).sum().backward()
+    gradients = [part.grad.clone() for part in layer.parameters()]
+    layer.zero_grad()
+    monkeypatch.setattr(devices, "launches_kernels", lambda device: True)
+    filled = with_room(embeddings)
+    read = []
+    addmm = torch.addmm
+    monkeypatch.setattr(torch, "addmm", lambda *given: (read.append(given[1].shape), addmm(*given))[1])
+    ours = layer.prototypes(filled)
+    assert read == [(16, 101 if dtype == torch.float32 else 128)]
+    (ours.float() * factor).sum().backward()
+    tolerance = {"rtol": 1e-6, "atol": 1e-5} if dtype == torch.float32 else {"rtol": 1.6e-2, "atol": 1e-2}
+    torch.testing.assert_close(ours, plain, **tolerance)
+    for mine, theirs in zip(layer.parameters(), gradients, strict=True):
+        torch.testing.assert_close(mine.grad, theirs, **tolerance)
+        assert mine.grad.dtype == torch.float32
+
+
+def test_zeros_behind_the_vocabulary_change_no_product():
+    torch.manual_seed(0)
+    weight, embeddings = torch.randn(7, 101), torch.randn(101, 16).bfloat16()
+    rows, words = filled_operands(weight, with_room(embeddings))
+    assert rows.shape[1] == len(words) == 128
+    expected = weight.bfloat16().double() @ embeddings.double()
+    torch.testing.assert_close(rows.double() @ words.double(), expected, rtol=1e-6, atol=1e-6)

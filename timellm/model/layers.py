@@ -2,6 +2,7 @@
 
 import functools
 import math
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -27,7 +28,24 @@ def normalize_window(x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
 
 def restore_scale(forecast: Tensor, mean: Tensor, inverse_std: Tensor) -> Tensor:
     """Undo `normalize_window` for forecasts [windows, pred_len] of any type; float32."""
-    return torch.addcdiv(mean, forecast, inverse_std)
+    if torch.compiler.is_compiling():
+        return torch.addcdiv(mean, forecast, inverse_std)
+    return _RestoreScale.apply(forecast, mean, inverse_std)
+
+
+class _RestoreScale(torch.autograd.Function):
+    """One operation each way; torch's own way back takes four."""
+
+    @staticmethod
+    def forward(ctx: Any, forecast: Tensor, mean: Tensor, inverse_std: Tensor) -> Tensor:
+        ctx.save_for_backward(inverse_std)
+        ctx.dtype = forecast.dtype
+        return torch.addcdiv(mean, forecast, inverse_std)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, None]:
+        (inverse_std,) = ctx.saved_tensors
+        return torch.div(grads[0], inverse_std, out=torch.empty_like(grads[0], dtype=ctx.dtype)), None, None
 
 
 class TokenEmbedding(nn.Module):
@@ -38,9 +56,12 @@ class TokenEmbedding(nn.Module):
         self.tokenConv = nn.Conv1d(patch_len, d_model, 3, padding=1, padding_mode="circular", bias=False)
         nn.init.kaiming_normal_(self.tokenConv.weight, mode="fan_in", nonlinearity="leaky_relu")
 
-    def forward(self, neighbours: Tensor) -> Tensor:
-        """Embed patches with the ones before and after them [..., patch_len * 3] as [..., d_model]."""
-        return F.linear(neighbours, self.tokenConv.weight.flatten(1))
+    def forward(self, neighbours: Tensor, weight: Tensor | None = None) -> Tensor:
+        """Embed patches with the ones before and after them [..., patch_len * 3] as [..., d_model].
+
+        A copy of the weight in another type may take its place.
+        """
+        return F.linear(neighbours, (self.tokenConv.weight if weight is None else weight).flatten(1))
 
 
 def patches_with_neighbours(x: Tensor, patch_len: int, stride: int) -> Tensor:
@@ -82,9 +103,9 @@ class PatchEmbedding(nn.Module):
         self.value_embedding = TokenEmbedding(patch_len, d_model)
         self.dropout = nn.Dropout(dropout)
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Embed normalised windows [windows, seq_len] as [windows, patches, d_model]."""
-        return self.dropout(self.value_embedding(patches_with_neighbours(x, self.patch_len, self.stride)))
+    def forward(self, x: Tensor, weight: Tensor | None = None) -> Tensor:
+        """Embed normalised windows [windows, seq_len] as [windows, patches, d_model]; with a copy of the weight."""
+        return self.dropout(self.value_embedding(patches_with_neighbours(x, self.patch_len, self.stride), weight))
 
 
 class LeanDropout(nn.Dropout):
@@ -122,32 +143,52 @@ class ReprogrammingLayer(nn.Module):
         self.out_projection = nn.Linear(d_ff * n_heads, d_llm)
         self.dropout = LeanDropout(REPROGRAMMING_DROPOUT)
 
-    def keys_values(self, prototypes: Tensor) -> tuple[Tensor, Tensor]:
-        """Project prototypes [prototypes, d_llm] to keys and values, each [n_heads, prototypes, d_ff]."""
-        return self._heads(self.key_projection(prototypes)), self._heads(self.value_projection(prototypes))
+    @property
+    def joint_projection(self) -> tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor]]:
+        """Weights, and biases, of keys and values."""
+        keys, values = self.key_projection, self.value_projection
+        return (keys.weight, values.weight), (keys.bias, values.bias)
 
-    def forward(self, patches: Tensor, keys: Tensor, values: Tensor) -> Tensor:
+    def keys_values(self, prototypes: Tensor, joint: tuple[Tensor, Tensor] | None = None) -> tuple[Tensor, Tensor]:
+        """Project prototypes [prototypes, d_llm] to keys and values, each [prototypes, n_heads, d_ff].
+
+        With a joint copy of weights and biases, one product makes both.
+        """
+        if joint is None:
+            keys, values = self.key_projection(prototypes), self.value_projection(prototypes)
+        else:
+            keys, values = F.linear(prototypes, *joint).view(len(prototypes), 2, -1).unbind(1)
+        shape = (len(prototypes), self.n_heads, self.d_ff)
+        return keys.view(shape), values.view(shape)
+
+    def forward(
+        self, patches: Tensor, keys: Tensor, values: Tensor, copies: tuple[Tensor, ...] | None = None
+    ) -> Tensor:
         """Describe patches by prototypes.
 
         Args:
             patches: Patch embeddings [windows, patches, d_model].
-            keys: Prototype keys [n_heads, prototypes, d_ff].
-            values: Prototype values [n_heads, prototypes, d_ff].
+            keys: Prototype keys [prototypes, n_heads, d_ff].
+            values: Prototype values [prototypes, n_heads, d_ff].
+            copies: Of the weights and biases of queries and output, in the type of the products.
 
         Returns:
             Tokens for the language model [windows, patches, d_llm].
         """
         windows, count, _ = patches.shape
-        queries = self._heads(self.query_projection(patches.flatten(0, 1)))  # [n_heads, windows*patches, d_ff]
+        keys, values = keys.transpose(0, 1), values.transpose(0, 1)  # [n_heads, prototypes, d_ff]
+        query, out = self.query_projection, self.out_projection
+        weights = (query.weight, query.bias, out.weight, out.bias) if copies is None else copies
+        queries = self._heads(F.linear(patches.flatten(0, 1), *weights[:2]))  # [n_heads, windows*patches, d_ff]
         dropout = self.dropout.p if self.training else 0.0
         if devices.launches_kernels(queries.device):  # a CPU's one kernel has no dropout of its own
             mixed = fused_attention(queries, keys, values, dropout)
         else:
             scores = queries @ keys.transpose(1, 2) * self.d_ff**-0.5  # [n_heads, windows*patches, prototypes]
-            weights = self.dropout(torch.softmax(scores, dim=-1))
-            mixed = weights.to(values.dtype) @ values  # [n_heads, windows*patches, d_ff]
+            shares = self.dropout(torch.softmax(scores, dim=-1))
+            mixed = shares.to(values.dtype) @ values  # [n_heads, windows*patches, d_ff]
         mixed = mixed.transpose(0, 1).flatten(1)  # [windows*patches, n_heads*d_ff]
-        return self.out_projection(mixed).view(windows, count, -1)
+        return F.linear(mixed, *weights[2:]).view(windows, count, -1)
 
     def _heads(self, rows: Tensor) -> Tensor:
         """Split [rows, n_heads*d_ff] into [n_heads, rows, d_ff]."""
@@ -162,6 +203,7 @@ class FlattenHead(nn.Module):
         self.linear = nn.Linear(features, pred_len)
         self.dropout = nn.Dropout(dropout)
 
-    def forward(self, hidden: Tensor) -> Tensor:
-        """Forecast [windows, pred_len] from hidden states [windows, patches, d_ff]."""
-        return self.dropout(self.linear(hidden.transpose(1, 2).flatten(1)))
+    def forward(self, hidden: Tensor, copies: tuple[Tensor, ...] | None = None) -> Tensor:
+        """Forecast [windows, pred_len] from hidden states [windows, patches, d_ff]; with copies of weight and bias."""
+        weights = (self.linear.weight, self.linear.bias) if copies is None else copies
+        return self.dropout(F.linear(hidden.transpose(1, 2).flatten(1), *weights))

@@ -6,10 +6,14 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from timellm.model import devices
 from timellm.model.rounding import rounded
 
 ROWS_AT_ONCE = 128
 """Rows of the weight that are rounded at once: 25 MB of it for 50,000 words."""
+
+MULTIPLE = 64
+"""What the inner size of the product over the vocabulary is a multiple of on a GPU."""
 
 
 @dataclass
@@ -28,22 +32,57 @@ class _MapVocabulary(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, weight: Tensor, bias: Tensor, embeddings: Tensor, dtype: torch.dtype, spare: _Spare | None
+        ctx: Any,
+        weight: Tensor,
+        bias: Tensor,
+        embeddings: Tensor,
+        dtype: torch.dtype,
+        spare: _Spare | None,
+        cast_bias: Tensor | None,
     ) -> Tensor:
         ctx.save_for_backward(embeddings)
         ctx.grad_dtype, ctx.compute_dtype, ctx.spare = weight.dtype, dtype, spare
         held = embeddings.dtype
+        if devices.launches_kernels(weight.device) and dtype == held:
+            rows, words = filled_operands(weight, embeddings)
+            added = bias.to(held) if cast_bias is None else cast_bias
+            return torch.addmm(added, words.t(), rows.t()).t()
         operand = weight.to(dtype) if dtype == held else _rounded(weight, dtype, spare)
         product = torch.mm(operand, embeddings)  # `@` would be rounded by RoundedProducts once more
         return product + bias.to(dtype).to(held).unsqueeze(1)
 
     @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, Tensor, None, None, None]:
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, Tensor, None, None, None, None]:
         (grad,) = grads
         (embeddings,) = ctx.saved_tensors
         bias_grad = grad.sum(dim=1, dtype=torch.float32)
         operand = grad.to(ctx.compute_dtype).to(embeddings.dtype)
-        return _weight_gradient(operand, embeddings, ctx.grad_dtype, ctx.spare), bias_grad, None, None, None
+        return _weight_gradient(operand, embeddings, ctx.grad_dtype, ctx.spare), bias_grad, None, None, None, None
+
+
+def filled_operands(weight: Tensor, embeddings: Tensor) -> tuple[Tensor, Tensor]:
+    """The operands of the product over the vocabulary, in the embeddings' type, filled up with zeros.
+
+    A GPU's kernels for half precision take operands whose inner size is a multiple of eight; 50,257 is not. The copy of
+    the weight is made anyway; the embeddings have room behind them where `with_room` has given it.
+    """
+    vocabulary, hidden = embeddings.shape
+    filled = -(-vocabulary // MULTIPLE) * MULTIPLE
+    has_room = embeddings.untyped_storage().nbytes() >= filled * hidden * embeddings.element_size()
+    if weight.dtype == embeddings.dtype or filled == vocabulary or not has_room or not embeddings.is_contiguous():
+        return weight.to(embeddings.dtype), embeddings
+    rows = torch.empty(len(weight), filled, dtype=embeddings.dtype, device=weight.device)
+    rows[:, :vocabulary].copy_(weight)
+    rows[:, vocabulary:].zero_()
+    return rows, embeddings.as_strided((filled, hidden), (hidden, 1))
+
+
+def with_room(embeddings: Tensor) -> Tensor:
+    """The same embeddings [vocabulary, hidden], with zeros behind them in memory up to a multiple of `MULTIPLE`."""
+    vocabulary, hidden = embeddings.shape
+    whole = embeddings.new_zeros(-(-vocabulary // MULTIPLE) * MULTIPLE, hidden)
+    whole[:vocabulary].copy_(embeddings)
+    return whole[:vocabulary]
 
 
 def _rounded(weight: Tensor, dtype: torch.dtype, spare: _Spare | None) -> Tensor:
@@ -64,7 +103,7 @@ def _rounded(weight: Tensor, dtype: torch.dtype, spare: _Spare | None) -> Tensor
 def _weight_gradient(grad: Tensor, embeddings: Tensor, dtype: torch.dtype, spare: _Spare | None) -> Tensor:
     """The product grad @ embeddings.t() in a type, in spare memory if there is some."""
     if spare is None or spare.tensor is None:
-        return (grad @ embeddings.t()).to(dtype)
+        return devices.product_in_fp32(grad, embeddings.t()).to(dtype)
     memory, spare.tensor = spare.tensor, None
     if grad.dtype == dtype:
         return torch.mm(grad, embeddings.t(), out=memory)
@@ -78,18 +117,23 @@ class MappingLayer(nn.Linear):
         super().__init__(vocabulary, prototypes)
         self._spare = _Spare()
 
-    def prototypes(self, embeddings: Tensor, compute_dtype: torch.dtype | None = None) -> Tensor:
+    def prototypes(
+        self, embeddings: Tensor, compute_dtype: torch.dtype | None = None, cast_bias: Tensor | None = None
+    ) -> Tensor:
         """Text prototypes of the frozen embeddings.
 
         Args:
             embeddings: Word embeddings [vocabulary, hidden]; the product is computed in their type.
             compute_dtype: What its operands are rounded to; None for the embeddings' type.
+            cast_bias: A copy of the bias in that type, if there is one; its gradient is the bias's own.
 
         Returns:
             Prototypes [prototypes, hidden], in the embeddings' type.
         """
         spare = None if torch.compiler.is_compiling() else self._spare
-        return _MapVocabulary.apply(self.weight, self.bias, embeddings, compute_dtype or embeddings.dtype, spare)
+        dtype = compute_dtype or embeddings.dtype
+        copied = None if cast_bias is None else cast_bias.detach()
+        return _MapVocabulary.apply(self.weight, self.bias, embeddings, dtype, spare, copied)
 
     def drop_gradient(self) -> None:
         """Drop the weight's gradient and keep its memory for the next one.
@@ -98,5 +142,5 @@ class MappingLayer(nn.Linear):
         as the product that fills it costs time, whenever the allocator has given the old place to smaller tensors.
         """
         gradient, self.weight.grad = self.weight.grad, None
-        if gradient is not None and gradient.device.type == "cpu" and gradient.is_contiguous():
+        if gradient is not None and not devices.launches_kernels(gradient.device) and gradient.is_contiguous():
             self._spare.tensor = gradient

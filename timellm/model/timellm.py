@@ -14,9 +14,10 @@ from transformers import PreTrainedModel
 from timellm.contract.config import RunConfig
 from timellm.model import one_pass
 from timellm.model.checkpointing import RunBlock, checkpoint_on_device, checkpoint_on_host, run_as_it_is
+from timellm.model.copies import joined_copies
 from timellm.model.frozen import frozen_blocks
 from timellm.model.layers import FlattenHead, PatchEmbedding, ReprogrammingLayer, normalize_window, restore_scale
-from timellm.model.mapping import MappingLayer
+from timellm.model.mapping import MappingLayer, with_room
 from timellm.model.parts import part
 from timellm.model.reuse import PromptMemory, read_patches, remember
 from timellm.model.rounding import RoundedProducts
@@ -46,7 +47,22 @@ class PromptBatch:
 
 
 Prototypes = tuple[Tensor, Tensor]
-"""Keys and values of the text prototypes, each [n_heads, prototypes, d_ff]."""
+"""Keys and values of the text prototypes, each [prototypes, n_heads, d_ff]."""
+
+
+@dataclass(frozen=True)
+class _Copies:
+    """Trained weights in the type of the products; none where products take the weights themselves.
+
+    Attributes:
+        patches: Weight of the patch embedding; empty for that over wavelet bands.
+        words: Weights and biases of the reprogramming layer's queries and output.
+        head: Weight and bias of the head.
+    """
+
+    patches: tuple[Tensor, ...] = ()
+    words: tuple[Tensor, ...] | None = None
+    head: tuple[Tensor, ...] | None = None
 
 
 class TimeLLM(nn.Module):
@@ -132,6 +148,11 @@ class TimeLLM(nn.Module):
         width = getattr(settings, "head_dim", None) or settings.hidden_size // heads
         return self._blocks.count, kv_heads, tokens, width
 
+    @torch.no_grad()
+    def align_vocabulary(self) -> None:
+        """Give the word embeddings room for the zeros that a GPU's kernels want behind them."""
+        self.word_embeddings.data = with_room(self.word_embeddings.data)
+
     def compile_forward(self) -> None:
         """Compile the forward pass, and with it the backward pass, for shapes that never change."""
         forward = compiled(self.forward, self.config, keeps_casts=self._rounds_operands)
@@ -141,8 +162,12 @@ class TimeLLM(nn.Module):
         """Keys and values of the text prototypes: needed once per optimizer step, once per evaluation."""
         rounded_to = self.compute_dtype if self._rounds_operands else None
         with part("reprogramming"), self._outer_types(), self._types():
-            mapped = self.mapping_layer.prototypes(self.word_embeddings, rounded_to)  # [prototypes, hidden]
-            return self.reprogramming_layer.keys_values(mapped)
+            joint = bias = None
+            if self._copies_weights:
+                weights, biases = self.reprogramming_layer.joint_projection
+                *joint, bias = joined_copies((weights, biases, (self.mapping_layer.bias,)), self.compute_dtype)
+            mapped = self.mapping_layer.prototypes(self.word_embeddings, rounded_to, bias)  # [prototypes, hidden]
+            return self.reprogramming_layer.keys_values(mapped, joint)
 
     def forward(self, x: Tensor, prompt: PromptBatch, prototypes: Prototypes | None = None) -> Tensor:
         """Forecast windows.
@@ -159,12 +184,13 @@ class TimeLLM(nn.Module):
         keys, values = prototypes if prototypes is not None else self.prototypes()
         with self._outer_types():
             with part("reprogramming"), self._types():
-                embedded = self.patch_embedding(normed)
-                words = self.reprogramming_layer(embedded, keys, values)  # [windows, patches, hidden]
+                copies = self._copies()
+                embedded = self.patch_embedding(normed, *copies.patches)
+                words = self.reprogramming_layer(embedded, keys, values, copies.words)  # [windows, patches, hidden]
             hidden = self._read(words, prompt)
             with part("head"), self._types():
                 features = hidden if hidden.shape[-1] <= self.config.d_ff else hidden[..., : self.config.d_ff]
-                forecast = self.output_projection(features)
+                forecast = self.output_projection(features, copies.head)
         return restore_scale(forecast, mean, inverse_std)
 
     def _read(self, words: Tensor, prompt: PromptBatch) -> Tensor:
@@ -229,6 +255,26 @@ class TimeLLM(nn.Module):
         embeddings = F.embedding(ids, self.word_embeddings)
         with self._outer_types():
             return remember(self._blocks, embeddings, prefix, self.config.attention, is_joined=is_joined)
+
+    @property
+    def _copies_weights(self) -> bool:
+        """Whether the trained weights are cast at once, instead of by autocast or a compiler."""
+        is_cast = self.config.is_half and not self._rounds_operands and self.config.prompt_prefix != "recompute"
+        return is_cast and not torch.compiler.is_compiling()
+
+    def _copies(self) -> "_Copies":
+        """Copies of the weights that a forward pass reads beside the prototypes."""
+        if not self._copies_weights:
+            return _Copies()
+        reprogramming, head = self.reprogramming_layer, self.output_projection.linear
+        own = [self.patch_embedding.value_embedding.tokenConv.weight] if not self.config.use_swt else []
+        rest = [
+            each
+            for layer in (reprogramming.query_projection, reprogramming.out_projection, head)
+            for each in (layer.weight, layer.bias)
+        ]
+        copies = joined_copies([(each,) for each in (*own, *rest)], self.compute_dtype)
+        return _Copies(copies[: len(own)], copies[len(own) : len(own) + 4], copies[len(own) + 4 :])
 
     def _types(self) -> AbstractContextManager[Any]:
         """Operands of the compute type for the products of the trained parts."""

@@ -103,6 +103,7 @@ class PlainEngine(Engine):
                 mixed_precision=mixed, cpu=device.type == "cpu", kwargs_handlers=[frozen_buffers]
             )
         self.world, self.rank = self._accelerator.num_processes, self._accelerator.process_index
+        self._one: Tensor | None = None
         self._max_norm = config.max_grad_norm
         self._keeps_gradients = config.keeps_gradients
         self._parameters = [parameter for _, parameter in model.trained_parameters()]
@@ -125,7 +126,9 @@ class PlainEngine(Engine):
     def backward(self, loss: Tensor, *, is_last: bool) -> None:
         """Scaled in fp16; Accelerate itself would divide the loss by one."""
         scaler = self._accelerator.scaler
-        (loss if scaler is None else scaler.scale(loss)).backward()
+        if self._one is None:
+            self._one = torch.ones_like(loss)  # made once: torch makes one for every backward pass
+        (loss if scaler is None else scaler.scale(loss)).backward(self._one)
 
     def step(self) -> None:
         """Skip the update when a scaled fp16 gradient overflowed, as the gradient scaler decides."""

@@ -19,6 +19,7 @@ from timellm.backbones import (
 from timellm.contract.config import RunConfig
 from timellm.data import EpochOrders, SeriesData, Split, load_data, stratified_subset, training_order
 from timellm.machine.environment import seed_everything
+from timellm.model import devices
 from timellm.model.control import PatchAttention
 from timellm.model.rounding import product_dtype, round_parameters
 from timellm.model.timellm import DTYPES, TimeLLM
@@ -206,7 +207,10 @@ def build_network(config: RunConfig, source: BackboneSource, device: torch.devic
     backbone = load_backbone(source, llm_layers=config.llm_layers, dtype=held, attention=config.attention)
     if held != dtype:
         round_parameters(backbone, dtype)
-    return TimeLLM(config, backbone, keeps_on_host=keeps_checkpoints_on_host(config)).to(device).train()
+    model = TimeLLM(config, backbone, keeps_on_host=keeps_checkpoints_on_host(config)).to(device).train()
+    if devices.launches_kernels(device) and model.compute_dtype.itemsize == 2:
+        model.align_vocabulary()
+    return model
 
 
 def _has_one_width(config: RunConfig, device: torch.device) -> bool:
