@@ -109,7 +109,7 @@ class Runs:
                 )
         short = config.replace(
             train_samples=(config.untimed_steps + steps) * config.global_batch,
-            val_samples=VALIDATED_BATCHES * (config.eval_batch_size or config.batch_size),
+            val_samples=VALIDATED_BATCHES * config.evaluation_batch,
         )
         folder = trial.folder if kind == "time" else retimed_folder(trial.folder)
         least = _MARGIN * steps * self._costs.step_seconds(config)

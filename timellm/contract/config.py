@@ -122,7 +122,7 @@ class RunConfig:
     batch_size: Annotated[int, AtLeast(1), KNOB] = 32
     """Micro batch per device, windows."""
     eval_batch_size: Annotated[int | None, AtLeast(1), FIXABLE, SAME_NUMBERS] = None
-    """Batch of validation and test, windows (default: batch_size); does not change a number."""
+    """Batch of validation and test, windows (default: batch_size, on a GPU up to 512); does not change a number."""
     accumulation_steps: Annotated[int, AtLeast(1), KNOB] = 1
     """Micro batches per optimizer step; the global batch is their product."""
     optimizer: Annotated[Literal["adam", "adamw"], KNOB] = "adam"
@@ -217,6 +217,11 @@ class RunConfig:
     def global_batch(self) -> int:
         """Windows per optimizer step on one device."""
         return self.batch_size * self.accumulation_steps
+
+    @property
+    def evaluation_batch(self) -> int:
+        """Windows of a batch of validation and test, at least: a GPU may take more where none is asked for."""
+        return self.batch_size if self.eval_batch_size is None else self.eval_batch_size
 
     @property
     def untimed_steps(self) -> int:

@@ -17,7 +17,7 @@ from timellm.measure.profiling import PROFILED_STEPS, StepProfile, StepProfiler
 from timellm.measure.timing import StepClock
 from timellm.optimize.deepspeed_config import deepspeed_notes
 from timellm.optimize.engine import build_engine
-from timellm.run.evaluate import evaluate
+from timellm.run.evaluate import batch_that_fits, evaluate
 from timellm.run.preparation import prepare
 from timellm.run.stepping import STEPS_PER_GPU_READING, Stepper
 
@@ -91,6 +91,7 @@ class Measured:
         filling_rounds: With a prompt store, the steps that fill it; none without.
         evaluation_start_seconds: What the first evaluation batch took above the others.
         evaluation_seconds: Durations of the evaluation batches after the first.
+        evaluation_batch: Windows of an evaluation batch (default: as the settings say).
         epoch_windows: Training windows of the data set.
         validation_windows: Validation windows of the data set.
         test_windows: Test windows of the data set.
@@ -122,6 +123,7 @@ class Measured:
     backbone: str
     notes: list[str]
     profile: StepProfile | None = None
+    evaluation_batch: int | None = None
 
 
 @dataclass(frozen=True)
@@ -154,11 +156,12 @@ class Measurement:
 
     def __init__(self, config: RunConfig, plan: MeasurePlan) -> None:
         self._config, self._plan = config, plan
+        self._evaluation_batch = config.evaluation_batch
         self._device = choose_device(config)
         self._warmup_steps = math.ceil(plan.warmup_batches / config.accumulation_steps)
         steps = self._warmup_steps + plan.steps(config) + plan.rounds
         steps += PROFILED_STEPS + 1 if plan.profile_folder else 0
-        evaluated = plan.evaluation_batches() * (config.eval_batch_size or config.batch_size)
+        evaluated = plan.evaluation_batches() * config.evaluation_batch
         self._prepared = prepare(
             config.replace(train_samples=steps * config.global_batch, val_samples=evaluated), self._device, 1
         )
@@ -205,6 +208,7 @@ class Measurement:
             filling_rounds=self._filling_rounds,
             evaluation_start_seconds=start,
             evaluation_seconds=seconds,
+            evaluation_batch=self._evaluation_batch,
             epoch_windows=len(data.train),
             validation_windows=len(data.validation),
             test_windows=len(data.test),
@@ -259,7 +263,11 @@ class Measurement:
 
     def _time_evaluation(self) -> tuple[float, list[float]]:
         """What the first batch of a pass took above the others, and the others' durations."""
-        windows, size = self._prepared.windows.validation, self._config.eval_batch_size or self._config.batch_size
+        prepared = self._prepared
+        chosen = prepared.windows.validation
+        size = batch_that_fits(self._config, prepared.model, prepared.validation, chosen, self._device)
+        windows = chosen.repeat(size // self._config.evaluation_batch)
+        self._evaluation_batch = size
         self._evaluate(windows[:size], lambda: None)  # compiles and fills the allocator
         readings: list[float] = []
 
@@ -280,7 +288,7 @@ class Measurement:
             self._prepared.model,
             self._prepared.validation,
             windows,
-            self._config.eval_batch_size or self._config.batch_size,
+            self._evaluation_batch,
             self._device,
             shares_prototypes=self._config.prompt_prefix != "recompute",
             between_batches=between_batches,

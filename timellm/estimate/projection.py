@@ -183,7 +183,7 @@ def _add_run(result: TrainingEstimate, config: RunConfig, measured: Measured, ep
 
 def _pass(config: RunConfig, measured: Measured, windows: int) -> Estimate:
     """Seconds of one evaluation of so many windows."""
-    batches = math.ceil(windows / (config.eval_batch_size or config.batch_size))
+    batches = math.ceil(windows / (measured.evaluation_batch or config.evaluation_batch))
     start = measured.evaluation_start_seconds
     return bootstrap_mean(measured.evaluation_seconds).scaled(batches).plus(Estimate(start, start, start))
 

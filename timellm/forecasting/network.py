@@ -60,7 +60,7 @@ class ForecastNetwork:
     def batch_size(self) -> int:
         """Windows per forward pass."""
         if self._as_trained or self._sees_neighbours:
-            return self.config.eval_batch_size or self.config.batch_size
+            return self.config.evaluation_batch
         return max(BATCH, self.config.batch_size)
 
     @property

@@ -127,8 +127,8 @@ class LeanDropout(nn.Dropout):
 
 def fused_attention(queries: Tensor, keys: Tensor, values: Tensor, dropout: float) -> Tensor:
     """Attention of heads [n_heads, rows, d_ff] as one kernel, of the weights' dropout too; scaled as usual."""
-    heads = (each.unsqueeze(0) for each in (queries, keys, values))
-    return F.scaled_dot_product_attention(*heads, dropout_p=dropout).squeeze(0)
+    one = queries.unsqueeze(0)
+    return F.scaled_dot_product_attention(one, keys.unsqueeze(0), values.unsqueeze(0), dropout_p=dropout).squeeze(0)
 
 
 class ReprogrammingLayer(nn.Module):

@@ -122,14 +122,14 @@ class _Pass:
     ) -> None:
         self._blocks, self._lengths, self._features, self._keeps = blocks, lengths, features, keeps
         self._rows, self._patches, self._width = words.shape
-        is_known = isinstance(prompt, PromptMemory)
-        self._embeddings = None if is_known else prompt
+        self._embeddings = None if isinstance(prompt, PromptMemory) else prompt
         self._earlier = [memory for memory in (prefix, prompt) if isinstance(memory, PromptMemory)]
         self._known = sum(memory.tokens for memory in self._earlier)
         self._shared = prefix.tokens if prefix else 0
         self._own = 0 if self._embeddings is None else self._embeddings.shape[1]
         self._total = self._known + self._own + self._patches
         self._kept: list[tuple[Any, ...]] = []
+        self._rooms: Tensor | None = None
 
     def forward(self, words: Tensor) -> Tensor:
         """The features, after the final norm, of all patches [rows, features, patches], in the type of the words."""
@@ -138,7 +138,7 @@ class _Pass:
         mask = self._mask_of_patches(words)
         for index in range(self._blocks.count):
             hidden = self._second_half(index, *self._first_half(index, hidden, mask))
-        self._rooms = None
+        self._rooms = None  # the blocks' own views of it are what the backward pass needs
         last = hidden[-self._patches :]
         normed, *statistics = self._normed(self._blocks.last_norm, last)
         self._last = (last, *statistics)
@@ -164,18 +164,18 @@ class _Pass:
         self._outs = _Shelf(wide, count + 1 if count else 0, (*tokens, self._width))
         self._middles = _Shelf(wide, count, (*tokens, self._width))
         self._inners = _Shelf(words, count, (*tokens, self._blocks.inner_width))
-        self._rooms: Tensor | None = None
         if not self._keeps:
             return
         heads, layers = self._blocks.heads, self._blocks.count
-        self._rooms = words.new_empty(layers, self._total, self._rows, 3, heads, self._width // heads)
+        rooms = words.new_empty(layers, self._total, self._rows, 3, heads, self._width // heads)
         at = 0
         for memory in self._earlier:
             each = memory.stack.unflatten(0, (2, layers)).permute(
                 1, 4, 2, 0, 3, 5
             )  # [layers, tokens, rows or 1, 2, ...
-            self._rooms[:, at : at + memory.tokens, :, 1:].copy_(each)
+            rooms[:, at : at + memory.tokens, :, 1:].copy_(each)
             at += memory.tokens
+        self._rooms = rooms
 
     def _room(self, index: int, like: Tensor) -> Tensor:
         """A block's queries, keys and values [tokens, rows, 3, heads, head_dim], of which the known ones are there."""
@@ -269,9 +269,9 @@ class _Pass:
     ) -> tuple[Tensor, tuple[Any, ...]]:
         """What the patches' heads read [rows, heads, patches, head_dim], and its own small graph."""
         with torch.set_grad_enabled(self._keeps):
-            leaves = [part.detach().requires_grad_(self._keeps) for part in (queries, keys, values)]
-            read = F.scaled_dot_product_attention(*leaves, attn_mask=mask, scale=scale)
-        return read.detach(), (read, leaves)
+            query, key, value = (part.detach().requires_grad_(self._keeps) for part in (queries, keys, values))
+            read = F.scaled_dot_product_attention(query, key, value, attn_mask=mask, scale=scale)
+        return read.detach(), (read, (query, key, value))
 
     def _back_from_middle(
         self, index: int, total: Tensor, middle: tuple[Tensor, ...], inner: Tensor, read: Tensor

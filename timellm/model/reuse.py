@@ -103,7 +103,8 @@ def remember(
     last = blocks.count - 1
     own = blocks.keys_values(last, hidden, rotary)
     kept.append(_behind(prefix, last, *own) if is_joined else own)
-    return PromptMemory(*zip(*kept, strict=True))
+    all_keys, all_values = zip(*kept, strict=True)
+    return PromptMemory(all_keys, all_values)
 
 
 def _behind(prefix: PromptMemory | None, index: int, keys: Tensor, values: Tensor) -> KeysValues:

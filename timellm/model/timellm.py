@@ -162,10 +162,11 @@ class TimeLLM(nn.Module):
         """Keys and values of the text prototypes: needed once per optimizer step, once per evaluation."""
         rounded_to = self.compute_dtype if self._rounds_operands else None
         with part("reprogramming"), self._outer_types(), self._types():
-            joint = bias = None
+            joint, bias = None, None
             if self._copies_weights:
-                weights, biases = self.reprogramming_layer.joint_projection
-                *joint, bias = joined_copies((weights, biases, (self.mapping_layer.bias,)), self.compute_dtype)
+                groups = (*self.reprogramming_layer.joint_projection, (self.mapping_layer.bias,))
+                weights, biases, bias = joined_copies(groups, self.compute_dtype)
+                joint = weights, biases
             mapped = self.mapping_layer.prototypes(self.word_embeddings, rounded_to, bias)  # [prototypes, hidden]
             return self.reprogramming_layer.keys_values(mapped, joint)
 
@@ -267,12 +268,10 @@ class TimeLLM(nn.Module):
         if not self._copies_weights:
             return _Copies()
         reprogramming, head = self.reprogramming_layer, self.output_projection.linear
-        own = [self.patch_embedding.value_embedding.tokenConv.weight] if not self.config.use_swt else []
-        rest = [
-            each
-            for layer in (reprogramming.query_projection, reprogramming.out_projection, head)
-            for each in (layer.weight, layer.bias)
-        ]
+        patches = self.patch_embedding
+        own: list[Tensor] = [patches.value_embedding.tokenConv.weight] if isinstance(patches, PatchEmbedding) else []
+        layers = (reprogramming.query_projection, reprogramming.out_projection, head)
+        rest: list[Tensor] = [each for layer in layers for each in (layer.weight, layer.bias)]
         copies = joined_copies([(each,) for each in (*own, *rest)], self.compute_dtype)
         return _Copies(copies[: len(own)], copies[len(own) : len(own) + 4], copies[len(own) + 4 :])
 

@@ -1,5 +1,6 @@
 """Errors over validation and test windows: every window counts once, whatever the batch size."""
 
+import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -8,9 +9,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from timellm.contract.config import RunConfig
 from timellm.machine.environment import synchronize
 from timellm.optimize.engine import Engine
 from timellm.run.batches import Batch, Batches, micro_batches
+
+LARGE_BATCH = 512
+"""Windows that a GPU evaluates at once if it can and nothing else is asked for."""
 
 
 @dataclass(frozen=True)
@@ -30,6 +35,50 @@ class Scores:
     windows: int
     seconds: float
     warmup_seconds: float = 0.0
+
+
+def batch_that_fits(config: RunConfig, network: Any, batches: Batches, windows: Tensor, device: torch.device) -> int:
+    """Windows of an evaluation's batch: on a GPU as many, up to 512, as the memory that training took has room for.
+
+    A GPU takes hardly longer for 512 windows than for 32. What the run asks for is taken as it is, and so is the batch
+    of training where the shape of a batch matters: to compiled code, and to padding that is attended to.
+
+    Args:
+        config: The run's settings.
+        network: The TimeLLM.
+        batches: Cuts the windows.
+        windows: Numbers of some of those to evaluate [windows].
+        device: Where it runs.
+    """
+    least = config.evaluation_batch
+    has_shape = config.compile_mode != "off" or config.prompt_padding == "published"
+    if device.type != "cuda" or config.eval_batch_size is not None or has_shape or not len(windows):
+        return least
+    taken = torch.cuda.max_memory_reserved(device) / torch.cuda.get_device_properties(device).total_memory
+    torch.cuda.set_per_process_memory_fraction(min(1.0, taken), device)
+    try:
+        return _largest_that_fits(config, network, batches, windows, least)
+    finally:
+        torch.cuda.set_per_process_memory_fraction(1.0, device)
+
+
+@torch.no_grad()
+def _largest_that_fits(config: RunConfig, network: Any, batches: Batches, windows: Tensor, least: int) -> int:
+    """Halve the batch until the allocator, whose limit is set, gives it room."""
+    was_training, size = network.training, LARGE_BATCH
+    network.eval()
+    while size > least:
+        some = windows.repeat(math.ceil(size / len(windows)))[:size]
+        try:
+            prototypes = network.prototypes() if config.prompt_prefix != "recompute" else None
+            for batch in batches([some]):
+                network(batch.x, batch.prompt, prototypes)
+            break
+        except torch.OutOfMemoryError:
+            torch.cuda.empty_cache()
+            size //= 2
+    network.train(was_training)
+    return max(size, least)
 
 
 @torch.no_grad()

@@ -232,7 +232,7 @@ def _cutter(
 ) -> WindowBatches:
     """Batches of a split; of one shape, where something relies on it."""
     compiled = config.compile_mode != "off"
-    rows = config.batch_size if name == "train" else config.eval_batch_size or config.batch_size
+    rows = config.batch_size if name == "train" else config.evaluation_batch
     has_one_width = compiled or config.step_graph or config.prompt_prefix == "store" or _has_one_width(config, device)
     tokens = longest if has_one_width else None
     return WindowBatches(config, split, prompts, kept, device, tokens, rows if compiled else None)

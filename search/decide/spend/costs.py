@@ -73,7 +73,7 @@ class RunCosts:
 
     def timing_seconds(self, config: RunConfig) -> float:
         """A whole timing: start, warm-up, steady steps, a few batches of validation."""
-        batch = config.eval_batch_size or config.batch_size
+        batch = config.evaluation_batch
         validated = VALIDATED_BATCHES * batch * self._work.validation_gflop(config) / self._rate(config)
         return self._startup(config) + self.steps_seconds(config, TIMED_STEPS) + validated + SECONDS_AROUND
 

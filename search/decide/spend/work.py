@@ -60,7 +60,7 @@ class Work:
         """Operations of a validated window whose prompt is there already or is computed with it, in 1e9."""
         patches = config.patches * _KEYS * self._token(config)
         if config.prompt_prefix == "recompute":
-            mapping = self.mapping_gflop(config) / 2 / (config.eval_batch_size or config.batch_size)
+            mapping = self.mapping_gflop(config) / 2 / config.evaluation_batch
             return mapping + patches + self._prompt(config) * self._token(config)
         return patches + self.prompt_gflop(config)
 

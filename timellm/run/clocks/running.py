@@ -1,5 +1,6 @@
 """A run that has been set up, as the clocks see it."""
 
+import functools
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -9,7 +10,7 @@ from torch import Tensor
 from timellm.contract.config import RunConfig
 from timellm.optimize.engine import Engine
 from timellm.run.batches import Batch, Batches
-from timellm.run.evaluate import Scores, evaluate
+from timellm.run.evaluate import Scores, batch_that_fits, evaluate
 from timellm.run.preparation import Preparation
 from timellm.run.stepping import Stepper
 
@@ -34,10 +35,13 @@ class Running:
     device: torch.device
     stop_if_told: Callable[[], None]
 
-    @property
+    @functools.cached_property
     def validation_batch(self) -> int:
-        """Windows of a validation batch."""
-        return self.config.eval_batch_size or self.config.batch_size
+        """Windows of a validation batch, found when the first is due."""
+        prepared = self.prepared
+        return batch_that_fits(
+            self.config, prepared.model, prepared.validation, prepared.windows.validation, self.device
+        )
 
     def score(
         self,
