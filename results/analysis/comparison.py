@@ -90,7 +90,7 @@ def _fidelity_problems(parts: list[pd.DataFrame], rows: list[pd.DataFrame]) -> l
     if len({_fidelity_of(part) for part in rows}) == 1 and all(len(part) for part in rows):
         return []
     a, b = (fidelity_words(part) for part in parts)
-    return [f"Not comparable, the fidelity differs or is missing: a has {a}; b has {b}."]
+    return [f"Not comparable, because the fidelity differs or is missing: a has {a}; b has {b}."]
 
 
 def _task_problems(manifests: list[dict[str, Any]]) -> list[str]:
@@ -101,7 +101,7 @@ def _task_problems(manifests: list[dict[str, Any]]) -> list[str]:
     differing = [f"{name} ({_words(a[name])}; {_words(b[name])})" for name in a if a[name] != b[name]]
     if not differing:
         return []
-    return [f"Not comparable, the runs (a; b) differ in {', '.join(differing)}, so there are no ratios."]
+    return [f"Not comparable, because the runs (a; b) differ in {', '.join(differing)}; there are no ratios."]
 
 
 def _task_of(manifest: Mapping[str, Any]) -> dict[str, Any]:
@@ -146,7 +146,7 @@ def _common_reference(manifests: list[dict[str, Any]], rows: list[pd.DataFrame])
 
 
 def _dominated(rows: list[pd.DataFrame]) -> tuple[int, int]:
-    """How many points of each front some point of the other run beats."""
+    """How many points of each front are beaten by a point of the other run."""
     fronts = []
     for part in rows:
         points = part[list(OBJECTIVES)].to_numpy(dtype=float)

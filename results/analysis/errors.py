@@ -30,7 +30,7 @@ class ErrorTraining:
     val_samples: int | None = None
     """Windows it was validated on."""
     val_mse: float | None = None
-    """Mean squared error, scaled units; None where the training did not come to one."""
+    """Mean squared error, scaled units; None where the training did not reach one."""
     val_mae: float | None = None
     """Mean absolute error, scaled units."""
     seconds: float | None = None
@@ -40,7 +40,7 @@ class ErrorTraining:
     state: str = State.COMPLETE
     """How it ended."""
     curve: Sequence[Mapping[str, float]] = ()
-    """Validations on its way: `step`, `samples`, `val_mse`, on a part of the windows."""
+    """Validations during the training: `step`, `samples`, `val_mse`, on a part of the windows."""
     examples: Any = ()
     """Windows with history, truth, forecast and naive forecast, scaled units."""
 

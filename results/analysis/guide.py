@@ -34,7 +34,7 @@ def expected_of_plan(source: str) -> Expectation | None:
 
 
 def expected_of_lever(knob: str, value: Any, reference: Any) -> Expectation | None:
-    """The guide's expectation of a change of one knob; None where it names none."""
+    """The guide's expectation of a change of one knob; None where it expects nothing of it."""
     if knob == "precision" and reference == "fp32" and value in ("bf16", "fp16"):
         return Expectation(low=1.5, high=3.0)
     if knob == "batch_size" and reference == 32 and value in (64, 128):

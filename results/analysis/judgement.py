@@ -28,7 +28,7 @@ MIN_STEPS = 32
 """Optimizer steps below which no error tells anything."""
 
 UNKNOWN_SPREAD = 0.10
-"""Spread that is counted with while no set of numbers has repeats: five times the largest that was measured between
+"""Spread that is assumed while no set of numbers has repeats: five times the largest that was measured between
 seeds (benchmarks/quality.md)."""
 
 MIN_PAIRED_DEGREES = 2
@@ -195,9 +195,8 @@ def is_telling(
         who: Whose error it is, as the reason names it.
     """
     if steps is not None and steps < MIN_STEPS:
-        return Telling(
-            False, f"Errors are not telling: {who} made {steps:.0f} optimizer steps of at least {MIN_STEPS}."
-        )
+        made = f"{who} made {steps:.0f} optimizer steps, but at least {MIN_STEPS} are needed"
+        return Telling(False, f"Errors are not telling: {made}.")
     if not naive:
         return Telling(False, f"Errors are not telling: {who} was not compared with forecasts that need no training.")
     name = min(naive, key=lambda control: naive[control])
@@ -205,11 +204,11 @@ def is_telling(
     below = math.log(naive[name] / error)
     words = f"the spread of its seeds, {100 * math.expm1(margin):.1f} %"
     if spread is None:
-        words = f"the {100 * UNKNOWN_SPREAD:.0f} % that are asked for while only one seed was trained"
+        words = f"the {100 * UNKNOWN_SPREAD:.0f} % that are required while only one seed was trained"
     place = f"{100 * abs(math.expm1(-below)):.1f} % {'below' if below > 0 else 'above'} the forecast '{name}'"
     if below > margin:
-        return Telling(True, f"Errors are telling: {who}'s lies {place}, more than {words}.")
-    return Telling(False, f"Errors are not telling: {who}'s lies {place}; below it by more than {words}, is needed.")
+        return Telling(True, f"Errors are telling: {who}'s is {place}, more than {words}.")
+    return Telling(False, f"Errors are not telling: {who}'s is {place}, and must be below it by more than {words}.")
 
 
 def mean_error(errors: Iterable[float]) -> float:

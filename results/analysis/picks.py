@@ -213,7 +213,7 @@ def _reason(pick: Pick, reference: pd.Series, counts: tuple[int, int], weight: f
             against += f", at {pick.error_words} validation MSE"
     within = "only one" if tolerated == 1 else f"fastest of the {tolerated}"
     if pick.name == "exact":
-        return f"The fastest way to compute the {base}'s own numbers, so it needs no error: {against}."
+        return f"The fastest way to compute the {base}'s own numbers, so its error need not be measured: {against}."
     if pick.name == "fastest":
         limit = f"{TOLERANCE:.0%}".replace("%", " %")
         return f"The {within} of {count} whose validation MSE is at most {limit} above the {base}'s: {against}."
@@ -221,7 +221,7 @@ def _reason(pick: Pick, reference: pd.Series, counts: tuple[int, int], weight: f
         score = signed(row["joint_score"])
         return f"The best joint score of {count}, {score} (lower is better): {against}. {weight_words(weight)}"
     lowest = f"The lowest validation MSE of {count}, {row[VAL_MSE]:.4f}"
-    return f"{lowest}, that is no effect of more optimizer steps in as many windows: {against}."
+    return f"{lowest}, which is not an effect of more optimizer steps over as many windows: {against}."
 
 
 def _changes(row: pd.Series, reference: pd.Series) -> tuple[tuple[str, str, str], ...]:
@@ -257,7 +257,8 @@ def _caveats(
     contended = [pick for pick in picks if pick.row["timing_quality"] == CONTENDED]
     names = sorted({pick.trial_id for pick in contended if not (pick.name == "exact" and pick.is_reference)})
     if names:
-        caveats.append(f"Other load was seen while {', '.join(names)} was timed; its time is less sure than it looks.")
+        doubt = "its time is less sure than it looks" if len(names) == 1 else "their times are less sure than they look"
+        caveats.append(f"Other load was seen during the timing of {', '.join(names)}; {doubt}.")
     if (manifest.get("run_config") or {}).get("llm_weights") == "random":
         caveats.append("The language model has random weights: times are real, accuracy means nothing.")
     return caveats

@@ -20,7 +20,7 @@ def baseline_lack(df: pd.DataFrame, reference: pd.Series) -> str | None:
         reference: A row of `results.analysis.pareto.reference_rows`.
 
     Returns:
-        Such as `is out_of_memory` or `has another fidelity`; None where the reference is the baseline.
+        Such as `ended as out_of_memory` or `has another fidelity`; None where the reference is the baseline.
     """
     if reference["source"] == BASELINE:
         return None
@@ -30,7 +30,7 @@ def baseline_lack(df: pd.DataFrame, reference: pd.Series) -> str | None:
     same = rows_of_fidelity(baselines, reference)
     state = (baselines if same.empty else same)["state"].iloc[0]
     if state != State.COMPLETE:
-        return f"is {state}"
+        return f"ended as {state}"
     return "has another fidelity" if same.empty else "has no usable figures"
 
 

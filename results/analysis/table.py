@@ -67,8 +67,7 @@ def load_trials(paths: Path | Sequence[Path]) -> pd.DataFrame:
 
     Returns:
         The columns of `timellm.contract.columns`, the knobs' columns and `run`, the name of the run. Text with few
-        values is
-        categorical (`state` ordered from complete to interrupted), numbers are nullable, times are UTC.
+        values is categorical (`state` ordered from complete to interrupted), numbers are nullable, times are UTC.
         `attrs["units"]` and `attrs["descriptions"]` map columns to text, `attrs["runs"]` the runs to their folders,
         `attrs["reference_points"]` the runs to the reference points of their hypervolume.
 
@@ -277,7 +276,7 @@ def _newest(paths: Sequence[FilePath], read: Mapping[FilePath, pd.DataFrame]) ->
     if len(paths) == 1 or _are_equal(*(read[path] for path in paths)):
         return paths[0], None
     *_, other, path = sorted(paths, key=lambda path: (path.stat().st_mtime_ns, path.suffix == ".csv"))
-    return path, f"{path} was edited, it differs from {other.name}; it was changed last, so it is used."
+    return path, f"{path} was edited: it differs from {other.name}. It was changed last, so it is used."
 
 
 def _are_equal(one: pd.DataFrame, other: pd.DataFrame) -> bool:

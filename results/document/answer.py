@@ -163,7 +163,7 @@ def _empty_words(evidence: Evidence) -> str:
         return "The first trial, the baseline, is being trained. Its result comes here."
     if evidence.trials.empty:
         return "The run ended before its first trial did."
-    return f"{len(evidence.trials)} trials ended in another way; see what went wrong and what to do below."
+    return f"No trial of {len(evidence.trials)} completed; what went wrong and what to do is said below."
 
 
 def _lead(pick: Pick, evidence: Evidence) -> str:

@@ -103,7 +103,8 @@ def _require_known(config: Mapping[str, Any], defaults: Mapping[str, Any]) -> No
 def command_script(pick: Pick, config: Mapping[str, Any], manifest: Mapping[str, Any]) -> str:
     """A shell script that trains a pick from anywhere and passes further flags on; flags given later win.
 
-    What it trains lands in the pick's own folder, found from the script's place: `timellm/forecast.py` looks there.
+    What it trains is written to the pick's own folder, which is found from the script's place and where
+    `timellm/forecast.py` looks.
     """
     defaults = manifest["run_defaults"]
     _require_known(config, defaults)
@@ -113,7 +114,7 @@ def command_script(pick: Pick, config: Mapping[str, Any], manifest: Mapping[str,
         if value == defaults.get(name):
             continue
         if value is None:
-            raise InputError(f"{name} has no flag for an empty value, its default is {defaults.get(name)!r}.")
+            raise InputError(f"{name} has no flag for an empty value; its default is {defaults.get(name)!r}.")
         text = str(value).lower() if isinstance(value, bool) else str(value)
         lines.append(f"  --{name} {shlex.quote(text)}")
     place = PickFolder(Path("$pick"))

@@ -122,7 +122,7 @@ def test_a_failed_baseline_is_said_and_its_substitute_gets_no_ratio(tmp_path):
     table = compare(a.path, b.path)
 
     assert table.attrs["note"].endswith(
-        "The baseline of b is out_of_memory, so its reference is the first complete trial, t0001."
+        "The baseline of b ended as out_of_memory, so its reference is the first complete trial, t0001."
     )
     assert "baseline seconds_per_epoch" not in table.index
     assert math.isnan(table.loc["reference seconds_per_epoch", "ratio"])

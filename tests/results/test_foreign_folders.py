@@ -128,7 +128,7 @@ def _edit(folder: RunFolder, old: str, new: str, seconds: float = 60.0) -> None:
 )
 def test_an_edit_of_the_csv_file_counts_and_is_said(folder, old, new):
     _edit(folder, old, new)
-    with pytest.warns(UserWarning, match=r"trials\.csv was edited, it differs from trials\.parquet"):
+    with pytest.warns(UserWarning, match=r"trials\.csv was edited: it differs from trials\.parquet"):
         frame = load_trials(folder.path)
     assert new in frame.to_csv()
     assert old not in frame.to_csv()
@@ -136,7 +136,7 @@ def test_an_edit_of_the_csv_file_counts_and_is_said(folder, old, new):
 
 def test_a_csv_file_that_is_older_than_the_parquet_file_is_not_used(folder):
     _edit(folder, "t0003", "t0033", seconds=-60.0)
-    with pytest.warns(UserWarning, match=r"trials\.parquet was edited, it differs from trials\.csv"):
+    with pytest.warns(UserWarning, match=r"trials\.parquet was edited: it differs from trials\.csv"):
         assert "t0033" not in set(load_trials(folder.path)["trial_id"])
 
 

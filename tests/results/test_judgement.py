@@ -112,7 +112,7 @@ def test_an_errors_interval_holds_its_mean_and_narrows_with_its_seeds():
     ("error", "steps", "naive", "spread", "holds", "reason"),
     [
         (0.8, 40, {"last value": 1.5, "window mean": 0.9}, Spread(0.02, 2), True, "below the forecast 'window mean'"),
-        (0.8, 31, {"window mean": 0.9}, Spread(0.02, 2), False, "31 optimizer steps of at least 32"),
+        (0.8, 31, {"window mean": 0.9}, Spread(0.02, 2), False, "31 optimizer steps, but at least 32"),
         (0.8, 40, {"window mean": 0.81}, Spread(0.02, 2), False, "more than the spread of its seeds, 2.0 %"),
         (0.8, 40, {"window mean": 0.7}, Spread(0.02, 2), False, "14.3 % above the forecast"),
         (0.8, 40, {}, Spread(0.02, 2), False, "not compared with forecasts"),

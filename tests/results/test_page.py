@@ -209,7 +209,7 @@ def test_plans_stand_against_the_reference_that_is_used(tmp_path):
 
     assert "Plans against trial t0001" in text
     assert "Plans against the baseline" not in text
-    assert "The baseline is failed, so every ratio refers to the first complete trial, t0001." in text
+    assert "The baseline ended as failed, so every ratio refers to the first complete trial, t0001." in text
 
 
 def test_trials_without_a_start_are_left_out_of_the_growth_and_counted(tmp_path):
@@ -225,7 +225,7 @@ def test_trials_without_a_start_are_left_out_of_the_growth_and_counted(tmp_path)
 def test_a_run_without_any_start_has_a_report(tmp_path):
     folder = make_run(tmp_path / "t1", [{**row, "started_at": None} for row in make_rows(5)])
 
-    assert "It needs a complete trial with a start time" in body_of(folder)
+    assert "This plot needs a complete trial with a start time" in body_of(folder)
 
 
 def test_a_control_that_no_trial_beats_is_a_caveat(tmp_path):
@@ -264,7 +264,7 @@ def test_a_table_of_many_trials_is_cut_and_says_so(tmp_path):
     text = body_of(folder)
 
     assert "1,800 trials" in text
-    assert "Shown are the 500 with the best joint score" in text
+    assert "The 500 with the best joint score are shown" in text
     assert len(front_plot(gather(folder)).others) == MAX_POINTS
 
 

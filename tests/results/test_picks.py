@@ -120,7 +120,7 @@ def test_a_failed_baseline_is_said(rows):
     recommendation = recommended(rows)
 
     assert recommendation.caveats[0] == (
-        "The baseline is out_of_memory, so every ratio refers to the first complete trial, t0001."
+        "The baseline ended as out_of_memory, so every ratio refers to the first complete trial, t0001."
     )
     assert "baseline" not in recommendation.pick("fastest").reason
 
@@ -148,7 +148,7 @@ def test_a_control_that_no_trial_beats_is_said(rows):
 
     telling, *caveats = recommended(rows, controls=controls).caveats
 
-    assert telling.startswith("Errors are not telling: the baseline's lies 14.3 % above the forecast 'window mean'")
+    assert telling.startswith("Errors are not telling: the baseline's is 14.3 % above the forecast 'window mean'")
     assert caveats == [
         "The control window mean (0.3500) has a lower validation MSE than every trial (the best trial, t0003, has "
         "0.3900): the settings do not fit the data yet, or the trials were too short to tell.",

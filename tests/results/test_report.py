@@ -87,9 +87,9 @@ def test_a_failed_baseline_is_said_beside_the_speed_ups(tmp_path, capsys, comman
     note = "so speedup_vs_baseline refers to the first complete trial, t0001.\n"
 
     assert main([command, str(failed.path)]) == 0
-    assert capsys.readouterr().err == f"note: The baseline is diverged, {note}"
+    assert capsys.readouterr().err == f"note: The baseline ended as diverged, {note}"
     assert main([command, str(whole.path), str(failed.path)]) == 0
-    assert capsys.readouterr().err == f"note: The baseline of t2 is diverged, {note}"
+    assert capsys.readouterr().err == f"note: The baseline of t2 ended as diverged, {note}"
     assert main([command, str(whole.path)]) == 0
     assert capsys.readouterr().err == ""
 

@@ -24,12 +24,12 @@ Box = tuple[float, float, float, float]
 class Labels:
     """Gives each name a place that no earlier one takes.
 
-    Attributes:
-        taken: Boxes of the names so far, pixels.
-
     Args:
         seconds: The least and the most seconds per epoch of all points, on the logarithmic x axis.
         errors: Ends of the y axis.
+
+    Attributes:
+        taken: Boxes of the names so far, pixels.
     """
 
     def __init__(self, seconds: Sequence[float], errors: Sequence[float]) -> None:

@@ -12,8 +12,8 @@ def curves_section(evidence: Evidence) -> Section | None:
     if not plot.curves:
         return None
     words = (
-        "Validation MSE on a part of the windows, over steps at each setting's own seconds per step after start-up and "
-        "compilation. Controls are levels over all validation windows."
+        "Validation MSE on a part of the windows. Training time is start-up, compilation and the steps so far, each at "
+        "the setting's own seconds per step. Controls are levels over all validation windows."
     )
     label = (
         f"Lines of {len(plot.curves)} configurations: validation MSE over training time; the table of this plot lists "

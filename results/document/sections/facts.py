@@ -37,7 +37,7 @@ def time_section(evidence: Evidence) -> Section:
     shares = ", ".join(f"{part} {100 * total / whole:.0f} %" for part, total in zip(PARTS, plot.totals, strict=True))
     words = f"{plot.timed:,} trials took {seconds_words(whole)} together: {shares}."
     if len(plot.trials) < plot.timed:
-        words += f" Drawn are the last {MAX_BARS}."
+        words += f" The last {MAX_BARS} are drawn."
     label = f"Stacked bars: where the time of {len(plot.trials)} trials went; the table of this plot lists it."
     return Section(
         anchor=anchor,

@@ -41,7 +41,7 @@ def _front_notes(evidence: Evidence, plot: FrontPlot) -> list[str]:
     if hidden:
         notes.append(f"{hidden} trials of another fidelity are not drawn.")
     if plot.left_out:
-        notes.append(f"Off the front the {MAX_POINTS:,} best of {len(plot.others) + plot.left_out:,} are drawn.")
+        notes.append(f"Of the {len(plot.others) + plot.left_out:,} off the front the best {MAX_POINTS:,} are drawn.")
     if plot.confirmed:
         notes.append("Rings are means over seeds; their bars are standard deviations.")
     if plot.controls:
@@ -74,7 +74,7 @@ def growth_section(evidence: Evidence) -> Section:
     """Hypervolume over wall clock."""
     anchor, link, title, plot = "growth", "Growth", "How the front grew", growth_plot(evidence)
     if not plot.points:
-        words = "It needs a complete trial with a start time and a reference point in the manifest."
+        words = "This plot needs a complete trial with a start time and a reference point in the manifest."
         return Section(anchor=anchor, link=link, title=title, words=words)
     point = evidence.manifest["reference_point"]
     words = (
@@ -116,7 +116,7 @@ def parallel_section(evidence: Evidence) -> Section | None:
         return None
     words = "One line per configuration; the Pareto front stands out."
     if plot.left_out:
-        words += f" The front and the best, {MAX_LINES} of {len(evidence.configurations):,} configurations."
+        words += f" Of {len(evidence.configurations):,} configurations {MAX_LINES} are drawn: the front, then the best."
     label = (
         f"Parallel coordinates of {len(plot.lines)} configurations over {', '.join(plot.knobs)}, time and MSE. "
         "The trials table holds the same values."

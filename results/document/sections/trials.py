@@ -29,7 +29,7 @@ REMEDIES: Mapping[State, str] = {
     "prompt_prefix reuse, gradient_checkpointing, or offload_optimizer cpu.",
     State.DIVERGED: "Use bf16 instead of fp16, a lower learning_rate, or clip gradients with --max_grad_norm.",
     State.FAILED: "Read run.log in the trial's folder; it holds the whole message.",
-    State.INTERRUPTED: "Go on with --resume; an interrupted trial is run again.",
+    State.INTERRUPTED: "Continue with --resume; an interrupted trial is run again.",
 }
 """What to do about a state, beyond what the trial's own error says."""
 
@@ -88,7 +88,7 @@ def trials_section(evidence: Evidence) -> Section:
         return TrialsSection(anchor="trials", link="Trials", title="Trials", words="No trial has ended yet.")
     words = f"{len(trials):,} trials: {count_words(evidence)}. A click on a column head sorts by it."
     if len(shown) < len(trials):
-        words += f" Shown are the {MAX_ROWS} with the best joint score; the others are in trials.csv."
+        words += f" The {MAX_ROWS} with the best joint score are shown; the others are in trials.csv."
     knobs, front = evidence.varied, set(evidence.front["trial_id"])
     numeric = {len(HEADS) + i for i, name in enumerate(knobs) if pd.api.types.is_numeric_dtype(trials[name].dtype)}
     return TrialsSection(
