@@ -3,12 +3,13 @@ import itertools
 
 import numpy as np
 import pytest
+import torch
 
 from tests.timellm.tiny_runs import tiny_config
 from timellm.backbones import load_tokenizer, resolve_backbone
 from timellm.check import check_run
 from timellm.data import load_data
-from timellm.prompts import cost, tokenising_cost, tokenized_prompts
+from timellm.prompts import cost, prompts_as_needed, tokenising_cost, tokenized_prompts
 
 
 @pytest.fixture
@@ -59,6 +60,22 @@ def test_what_an_earlier_run_left_costs_nothing(folder, slow_clock):
     assert tokenising_cost(config.replace(prompt_digits="4"), data, tokenizer).prompts > 0
 
 
+def test_of_very_many_windows_what_an_interrupted_run_made_costs_nothing(folder, slow_clock, monkeypatch):
+    monkeypatch.setattr(cost, "MOST_TOKENISED_FIRST", 200)
+    config, data, tokenizer = parts(tiny_config(folder))
+    every = [len(split) for split in (data.train, data.validation, data.test)]
+    assert [count > 200 for count in every] == [True, False, False]
+    before = tokenising_cost(config, data, tokenizer)
+    prompts = prompts_as_needed(
+        config, data.train, tokenizer, split_name="train", data_checksum=data.checksum, description=data.description
+    )
+    list(prompts.ahead([torch.arange(len(data.train))]))
+    after = tokenising_cost(config, data, tokenizer)
+    assert (before.prompts, after.prompts) == (sum(every), sum(every[1:]))
+    assert before.is_as_needed
+    assert after.kept_bytes < before.kept_bytes < before.needed_bytes
+
+
 def test_only_the_prompts_that_the_run_reads_count(folder, slow_clock):
     config, data, tokenizer = parts(tiny_config(folder))
     few = tokenising_cost(config.replace(train_samples=100, val_samples=20), data, tokenizer)
@@ -78,11 +95,15 @@ def test_the_note_says_time_and_disk_and_what_to_do(folder, slow_clock):
         free_bytes=9 * 2**30,
     )
     assert wide.note() == (
-        "Before its first step, a run on all windows tokenises 14,400,000 prompts, once for all runs with the same "
-        "data and prompt: about 2 h 30 min here, and 4.4 GiB in "
+        "A run on all windows tokenises 14,400,000 prompts before its first step, once for all runs with the same data "
+        "and prompt: about 2 h 30 min here, which is no part of seconds_per_epoch, and 4.4 GiB in "
         f"{folder}/cache/prompts (7.9 GiB while they are written)."
     )
-    assert " here, and less than 0.1 GiB in " in found.note()
+    grown = dataclasses.replace(wide, is_as_needed=True).note()
+    assert grown.startswith(
+        "A run on all windows tokenises 14,400,000 prompts between its steps, as they need them, once"
+    )
+    assert ", and less than 0.1 GiB in " in found.note()
     full = dataclasses.replace(wide, free_bytes=2**30).note()
     assert full.endswith(" Only 1.0 GiB are free there: name another folder with TIMELLM_CACHE_DIR.")
 
@@ -92,7 +113,7 @@ def test_the_check_says_it_where_it_takes_more_than_a_minute(folder, monkeypatch
     assert "prompts" not in check_run(config)
     monkeypatch.setattr(cost, "WORTH_SAYING_SECONDS", 1e-6)
     (note,) = check_run(config)["prompts"]["notes"]
-    assert "a run on all windows tokenises" in note
+    assert "A run on all windows tokenises" in note
     assert "prompts" not in check_run(config.replace(prompt="none"))
 
 

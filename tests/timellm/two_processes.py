@@ -1,6 +1,7 @@
 """Optimizer steps by one process, or by several that train together.
 
-As a program it is one of them: `python -m tests.timellm.two_processes CONFIG.json RESULT.json WINDOWS...`.
+As a program it is one of them: `python -m tests.timellm.two_processes CONFIG.json RESULT.json WINDOWS...`; with
+`TOKENISE_AS_NEEDED` in its environment it tokenises prompts as a run on very wide data does.
 """
 
 import json
@@ -16,6 +17,7 @@ import torch
 from tests.timellm.tiny_runs import CPU, set_up
 from timellm.contract.config import RunConfig
 from timellm.machine.process import leave_process_group, worker_environment
+from timellm.run import preparation
 from timellm.run.evaluate import evaluate
 
 ROOT = Path(__file__).parents[2]
@@ -32,8 +34,8 @@ def train(config: RunConfig, windows: list[int]) -> dict[str, Any]:
     seen: list[int] = []
     cut = prepared.validation
 
-    def recorded(groups: list[torch.Tensor]) -> Any:
-        for batch in cut(groups):
+    def recorded(groups: list[torch.Tensor], *clocks: Any) -> Any:
+        for batch in cut(groups, *clocks):
             seen.extend(batch.indices[: len(batch.y)].tolist())
             yield batch
 
@@ -79,6 +81,8 @@ def train_together(config: RunConfig, windows: list[int], folder: Path, world: i
 
 if __name__ == "__main__":
     torch.set_num_threads(1)
+    if "TOKENISE_AS_NEEDED" in os.environ:
+        preparation.MOST_TOKENISED_FIRST = 0
     found = train(RunConfig.from_json(Path(sys.argv[1])), [int(count) for count in sys.argv[3:]])
     Path(sys.argv[2]).write_text(json.dumps(found))
     leave_process_group()

@@ -53,9 +53,14 @@ class SeriesData:
     dates: pd.DatetimeIndex | None
     frequency: str | None
 
+    @property
+    def splits(self) -> dict[str, Split]:
+        """The three splits by name."""
+        return {"train": self.train, "validation": self.validation, "test": self.test}
+
     def split(self, name: str) -> Split:
         """The split called train, validation or test."""
-        return {"train": self.train, "validation": self.validation, "test": self.test}[name]
+        return self.splits[name]
 
 
 def load_data(config: RunConfig) -> SeriesData:

@@ -1,9 +1,10 @@
 """Clocks and what is concluded from them: seconds per step with an interval, seconds per epoch."""
 
+import contextlib
 import itertools
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -201,6 +202,18 @@ class StepClock:
         if self._started is not None and self._pending and len(self.warmup_seconds) >= self.warmup_steps:
             self._read_steady()
         self._started = None
+
+    @contextlib.contextmanager
+    def stopped(self) -> Iterator[None]:
+        """Leave out what is done while a step's batch is waited for, and is no part of the step."""
+        was_running = self.is_running
+        self.idle.mark()
+        if was_running:
+            self.pause()
+        yield
+        if was_running:
+            self.resume()
+        self.idle.mark()
 
     @property
     def is_running(self) -> bool:

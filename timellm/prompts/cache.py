@@ -74,14 +74,19 @@ def load_or_build(
             with contextlib.closing(ids):
                 _write(folder, ids, dtype, pad_id)
     except OSError as error:
-        raise InputError(
-            f"The prompt cache {folder.parent} must be writable, got: {error.strerror or error}. "
-            f"Name another folder with the environment variable {CACHE_VARIABLE}."
-        ) from error
+        raise unwritable(folder.parent, error) from error
     written = _open(folder)
     if written is None:
         raise RuntimeError(f"The prompts just written to {folder} cannot be read back; is the disk full?")
     return written
+
+
+def unwritable(folder: Path, error: OSError) -> InputError:
+    """What is raised where the folder of prompts cannot be written."""
+    return InputError(
+        f"The prompt cache {folder} must be writable, got: {error.strerror or error}. "
+        f"Name another folder with the environment variable {CACHE_VARIABLE}."
+    )
 
 
 def _open(folder: Path) -> TokenStore | None:

@@ -1,8 +1,7 @@
-"""What tokenising the prompts of a run takes before its first step, from a sample of them."""
+"""What tokenising the prompts of a run takes, from a sample of them."""
 
 import shutil
 import time
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,9 +11,11 @@ import numpy as np
 from timellm.cache import CACHE_VARIABLE, cache_dir
 from timellm.contract.config import RunConfig
 from timellm.contract.words import duration_words
-from timellm.data import SeriesData, Split, stratified_subset
+from timellm.data import SeriesData, stratified_subset
+from timellm.prompts.as_needed import MOST_TOKENISED_FIRST, bytes_kept, growing_folder
 from timellm.prompts.filling import bytes_on_disk, bytes_while_written, has_room
-from timellm.prompts.tokens import id_chunks, id_type, is_tokenized, prompts_folder
+from timellm.prompts.growing import GrowingStore
+from timellm.prompts.tokens import id_chunks, id_type, number_of_prompts, prompts_folder, prompts_key
 
 WORTH_SAYING_SECONDS = 60.0
 SAMPLED = 128
@@ -35,6 +36,7 @@ class TokenisingCost:
         needed_bytes: What they take there while they are written.
         folder: Where they are kept.
         free_bytes: Free space there.
+        is_as_needed: Whether those of a split are tokenised while the run goes on.
     """
 
     run: str
@@ -44,15 +46,17 @@ class TokenisingCost:
     needed_bytes: float
     folder: Path
     free_bytes: int
+    is_as_needed: bool = False
 
     def note(self) -> str | None:
         """The cost in words; None where it takes no time to speak of."""
         if self.seconds <= WORTH_SAYING_SECONDS:
             return None
+        place = "between its steps, as they need them" if self.is_as_needed else "before its first step"
         text = (
-            f"Before its first step, {self.run} tokenises {self.prompts:,} prompts, once for all runs with the same "
-            f"data and prompt: about {duration_words(self.seconds)} here, and {_gib(self.kept_bytes)} in {self.folder} "
-            f"({_gib(self.needed_bytes)} while they are written)."
+            f"{self.run} tokenises {self.prompts:,} prompts {place}, once for all runs with the same data and prompt: "
+            f"about {duration_words(self.seconds)} here, which is no part of seconds_per_epoch, and "
+            f"{_gib(self.kept_bytes)} in {self.folder} ({_gib(self.needed_bytes)} while they are written)."
         )
         if not has_room(self.needed_bytes, self.free_bytes):
             text += f" Only {_gib(self.free_bytes)} are free there: name another folder with {CACHE_VARIABLE}."
@@ -73,33 +77,36 @@ def tokenising_cost(config: RunConfig, data: SeriesData, tokenizer: Any) -> Toke
     """
     per_prompt, ids = _sampled(config, data, tokenizer)
     counts = _prompts_of_run(config, data)
+    as_needed = {
+        name
+        for name, count in counts.items()
+        if count == number_of_prompts(config, data.split(name)) > MOST_TOKENISED_FIRST
+    }
     if sum(counts.values()) * per_prompt > WORTH_SAYING_SECONDS:
-        counts = {name: count for name, count in counts.items() if not _is_there(config, data, tokenizer, name, count)}
+        for name, count in list(counts.items()):
+            counts[name] -= _are_there(config, data, tokenizer, name, count, is_as_needed=name in as_needed)
     size = np.dtype(id_type(tokenizer)).itemsize
-    total, largest = sum(counts.values()), max(counts.values(), default=0)
-    kept = bytes_on_disk(total, ids, size)
+    first = [count for name, count in counts.items() if name not in as_needed]
+    kept = bytes_on_disk(sum(first), ids, size)
+    largest = max(first, default=0)
+    while_written = kept - bytes_on_disk(largest, ids, size) + bytes_while_written(largest, ids, size)
+    grown = bytes_kept(sum(count for name, count in counts.items() if name in as_needed), ids, size)
+    total = sum(counts.values())
     return TokenisingCost(
-        run="a run on all windows" if config.train_samples is None else "this run",
+        run="A run on all windows" if config.train_samples is None else "This run",
         prompts=total,
         seconds=total * per_prompt,
-        kept_bytes=kept,
-        needed_bytes=kept - bytes_on_disk(largest, ids, size) + bytes_while_written(largest, ids, size),
+        kept_bytes=kept + grown,
+        needed_bytes=while_written + grown,
         folder=prompts_folder(),
         free_bytes=shutil.disk_usage(cache_dir()).free,
+        is_as_needed=bool(as_needed),
     )
-
-
-def _splits(data: SeriesData) -> Mapping[str, Split]:
-    return {"train": data.train, "validation": data.validation, "test": data.test}
-
-
-def _all_prompts(config: RunConfig, split: Split) -> int:
-    return split.windows_per_channel if config.prompt_scope == "span" else len(split)
 
 
 def _prompts_of_run(config: RunConfig, data: SeriesData) -> dict[str, int]:
     """Prompts of each split that the run reads; a run on some training windows leaves out the test."""
-    counts = {name: _all_prompts(config, split) for name, split in _splits(data).items()}
+    counts = {name: number_of_prompts(config, split) for name, split in data.splits.items()}
     if config.train_samples is not None:
         counts = {"train": min(config.train_samples, counts["train"]), "validation": counts["validation"]}
     if config.val_samples is not None:
@@ -107,12 +114,18 @@ def _prompts_of_run(config: RunConfig, data: SeriesData) -> dict[str, int]:
     return counts
 
 
-def _is_there(config: RunConfig, data: SeriesData, tokenizer: Any, name: str, count: int) -> bool:
-    """Whether the prompts of a split are kept from an earlier run, which is known only where the run reads them all."""
-    split = _splits(data)[name]
-    return count == _all_prompts(config, split) and is_tokenized(
-        config, split, tokenizer, split_name=name, data_checksum=data.checksum, description=data.description
-    )
+def _are_there(
+    config: RunConfig, data: SeriesData, tokenizer: Any, name: str, count: int, *, is_as_needed: bool
+) -> int:
+    """Prompts of a split that are kept from earlier runs, which is known only where the run reads them all."""
+    split = data.split(name).to("cpu")
+    if count < number_of_prompts(config, split):
+        return 0
+    key = prompts_key(config, split, tokenizer, None, (name, data.checksum, data.description))
+    if not is_as_needed:
+        return count if (prompts_folder() / key).is_dir() else 0
+    folder = growing_folder(key)
+    return GrowingStore(folder, count, id_type(tokenizer)).count() if folder.is_dir() else 0
 
 
 def _sampled(config: RunConfig, data: SeriesData, tokenizer: Any) -> tuple[float, float]:

@@ -38,7 +38,7 @@ def watched(
         for chunk in chunks:
             if done == 0 and prompts:
                 ids = sum(map(len, chunk)) / max(1, len(chunk))
-                _check_disk(folder, prompts, bytes_while_written(prompts, ids, bytes_per_id))
+                check_disk(folder, prompts, bytes_while_written(prompts, ids, bytes_per_id))
             done += len(chunk)
             yield chunk
             if prompts and 0 < done < prompts:
@@ -60,7 +60,17 @@ def has_room(needed: float, free: int) -> bool:
     return needed + _SPARE_BYTES <= free
 
 
-def _check_disk(folder: Path, prompts: int, needed: float) -> None:
+def check_disk(folder: Path, prompts: int, needed: float) -> None:
+    """Refuse to begin what will not fit on the disk.
+
+    Args:
+        folder: Where prompts are written.
+        prompts: How many.
+        needed: Bytes that they take.
+
+    Raises:
+        InputError: If the disk has fewer, or hardly more.
+    """
     free = shutil.disk_usage(folder).free
     if not has_room(needed, free):
         raise InputError(

@@ -62,6 +62,16 @@ class PromptTokens:
             self.kept,
         )
 
+    @property
+    def longest(self) -> int:
+        """Tokens of the longest of them."""
+        return int(self.lengths.max())
+
+    @property
+    def prefix(self) -> Tensor:
+        """Ids of the leading tokens that all of them share [prefix_length], int64."""
+        return torch.from_numpy(self.ids[0, : self.prefix_length].astype(np.int64))
+
     def rows(self, indices: Tensor) -> Tensor:
         """Which rows of `ids` hold the prompts of these windows.
 
@@ -138,13 +148,13 @@ def tokenized_prompts(
     check_wavelet_prompt(config)
     is_shared = config.prompt_scope == "span"
     kept = _kept(split, indices, is_shared)
-    pad_id = _pad_id(tokenizer)
-    count = len(kept) if kept is not None else split.windows_per_channel if is_shared else len(split)
+    pad_id = pad_id_of(tokenizer)
+    count = len(kept) if kept is not None else number_of_prompts(config, split)
     if config.prompt == "none":
         store = TokenStore(ids=np.zeros((count, 0), np.uint16), lengths=np.zeros(count, np.int64), prefix_length=0)
     else:
         split = split.to("cpu")
-        key = _key(config, split, tokenizer, kept, (split_name, data_checksum, description))
+        key = prompts_key(config, split, tokenizer, kept, (split_name, data_checksum, description))
         store = load_or_build(
             prompts_folder(cache_dir) / key,
             id_chunks(config, split, tokenizer, kept, description),
@@ -163,24 +173,14 @@ def tokenized_prompts(
     )
 
 
+def number_of_prompts(config: RunConfig, split: Split) -> int:
+    """Prompts that the windows of a split have: one each, or one for every time span."""
+    return split.windows_per_channel if config.prompt_scope == "span" else len(split)
+
+
 def prompts_folder(cache_dir: Path | None = None) -> Path:
     """The folder that the prompts of all runs are in, below `cache_dir` or else the default one."""
     return (cache_dir or cache.cache_dir()) / "prompts"
-
-
-def is_tokenized(
-    config: RunConfig,
-    split: Split,
-    tokenizer: PreTrainedTokenizerBase,
-    *,
-    split_name: str,
-    data_checksum: str,
-    description: str,
-    cache_dir: Path | None = None,
-) -> bool:
-    """Whether the prompts of all windows of a split are in the cache; see `tokenized_prompts`."""
-    key = _key(config, split.to("cpu"), tokenizer, None, (split_name, data_checksum, description))
-    return (prompts_folder(cache_dir) / key).is_dir()
 
 
 def tokenized_windows(
@@ -197,7 +197,7 @@ def tokenized_windows(
     """
     is_shared = config.prompt_scope == "span"
     kept = _kept(split, indices, is_shared)
-    pad_id = _pad_id(tokenizer)
+    pad_id = pad_id_of(tokenizer)
     rows = [row for chunk in id_chunks(config, split.to("cpu"), tokenizer, kept, description)() for row in chunk]
     lengths = np.array([len(row) for row in rows], dtype=np.int64)
     ids = np.full((len(rows), int(lengths.max())), pad_id, dtype=id_type(tokenizer))
@@ -245,7 +245,7 @@ def tokenizer_fingerprint(tokenizer: PreTrainedTokenizerBase) -> str:
     # Both change when a tokenizer is used, and neither has a say in prompts.
     backend.pop("padding", None)
     backend.pop("truncation", None)
-    return _digest([type(tokenizer).__name__, backend, tokenizer(_PROBE)["input_ids"], _pad_id(tokenizer)])
+    return _digest([type(tokenizer).__name__, backend, tokenizer(_PROBE)["input_ids"], pad_id_of(tokenizer)])
 
 
 def _kept(split: Split, indices: Tensor | None, is_shared: bool) -> Tensor | None:
@@ -282,7 +282,8 @@ def _span_means(split: Split, starts: Tensor) -> Tensor:
     return normalise_windows(windows).view(len(starts), split.channels, split.seq_len).mean(dim=1)
 
 
-def _pad_id(tokenizer: PreTrainedTokenizerBase) -> int:
+def pad_id_of(tokenizer: PreTrainedTokenizerBase) -> int:
+    """What its prompts are padded with."""
     for token_id in (tokenizer.pad_token_id, tokenizer.eos_token_id):
         if token_id is not None:
             return int(token_id)
@@ -291,11 +292,11 @@ def _pad_id(tokenizer: PreTrainedTokenizerBase) -> int:
 
 def id_type(tokenizer: PreTrainedTokenizerBase) -> type[np.unsignedinteger]:
     """The type that ids are kept in: the narrower one that holds them all."""
-    largest = max(_pad_id(tokenizer), *tokenizer.get_vocab().values())
+    largest = max(pad_id_of(tokenizer), *tokenizer.get_vocab().values())
     return np.uint16 if largest <= np.iinfo(np.uint16).max else np.uint32
 
 
-def _key(
+def prompts_key(
     config: RunConfig,
     split: Split,
     tokenizer: PreTrainedTokenizerBase,

@@ -1,5 +1,6 @@
 """From window numbers to batches on the device."""
 
+import contextlib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Protocol
@@ -13,7 +14,7 @@ from timellm.contract.config import RunConfig
 from timellm.data import Split
 from timellm.machine.claims import claim_loader_folder
 from timellm.model.timellm import PromptBatch
-from timellm.prompts import PromptTokens
+from timellm.prompts import PromptsAsNeeded, PromptTokens, Stopped
 
 STARVED_PERCENT = 20.0
 """Share of the step time, spent waiting for batches, above which a run says so."""
@@ -43,8 +44,8 @@ class Batch:
 class Batches(Protocol):
     """Batches of one split."""
 
-    def __call__(self, groups: list[Tensor]) -> Iterator[Batch]:
-        """Yield one batch per group of window numbers."""
+    def __call__(self, groups: list[Tensor], stopped: Stopped = contextlib.nullcontext) -> Iterator[Batch]:
+        """Yield one batch per group of window numbers; clocks are stopped while prompts are tokenised."""
         ...
 
     def cut_here(self, group: Tensor) -> Batch:
@@ -65,7 +66,7 @@ class WindowBatches:
         prefix_length: Leading prompt tokens that the model keeps and batches leave out.
         device: Where batches go.
         fixed_tokens: Pad every batch to this many prompt tokens, so that shapes never change; None pads to the
-            batch's longest.
+            batch's longest. Only a prompt that is made as it is needed can be longer.
         fixed_rows: Repeat a window until a batch has this many rows, likewise; None leaves it as it is.
     """
 
@@ -73,7 +74,7 @@ class WindowBatches:
         self,
         config: RunConfig,
         split: Split,
-        prompts: PromptTokens | None,
+        prompts: PromptTokens | PromptsAsNeeded | None,
         prefix_length: int,
         device: torch.device,
         fixed_tokens: int | None = None,
@@ -82,28 +83,32 @@ class WindowBatches:
         self._config, self._device, self._fixed_rows = config, device, fixed_rows
         self._on_device = config.num_workers == 0
         own = split.to(device) if self._on_device else split
+        self._prompts = prompts
         self._source = WindowSource(own, prompts, prefix_length, fixed_tokens)
         self._table = build_table(config, own, prompts, prefix_length, device, fixed_tokens)
 
-    def __call__(self, groups: list[Tensor]) -> Iterator[Batch]:
-        """Yield one batch per group of window numbers."""
+    def __call__(self, groups: list[Tensor], stopped: Stopped = contextlib.nullcontext) -> Iterator[Batch]:
+        """Yield one batch per group of window numbers; clocks are stopped while prompts are tokenised."""
         padded = [self._padded(group) for group in groups]
         if self._table is not None and padded:
             parts: Iterable[tuple[Tensor, ...]] = self._table.batches(padded)
         else:
-            parts = (self._source[group] for group in padded) if self._on_device else self._load(padded)
+            ready = self._prompts.ahead(padded, stopped) if isinstance(self._prompts, PromptsAsNeeded) else padded
+            parts = (self._source[group] for group in ready) if self._on_device else self._load(ready)
         for group, tensors in zip(groups, parts, strict=True):
             yield self._to_device(tensors, len(group))
 
     def cut_here(self, group: Tensor) -> Batch:
         """The batch of a group of window numbers, cut by this process, whoever loads the others."""
+        if isinstance(self._prompts, PromptsAsNeeded):
+            (group,) = self._prompts.ahead([group])
         return self._to_device(self._source[group], len(group))
 
     def _padded(self, group: Tensor) -> Tensor:
         missing = (self._fixed_rows or 0) - len(group)
         return torch.cat((group, group[-1:].expand(missing))) if missing > 0 else group
 
-    def _load(self, groups: list[Tensor]) -> DataLoader:
+    def _load(self, groups: Iterable[Tensor]) -> DataLoader:
         pinned = self._config.pin_memory and self._device.type == "cuda"
         if self._config.num_workers:
             claim_loader_folder()
@@ -136,7 +141,9 @@ def copied(tensor: Tensor, device: torch.device) -> Tensor:
 class WindowSource(Dataset):
     """Indexed by a tensor of window numbers; picklable, so that loader workers can hold it."""
 
-    def __init__(self, split: Split, prompts: PromptTokens | None, prefix: int, fixed_tokens: int | None) -> None:
+    def __init__(
+        self, split: Split, prompts: PromptTokens | PromptsAsNeeded | None, prefix: int, fixed_tokens: int | None
+    ) -> None:
         self._split, self._prompts, self._prefix = split, prompts, prefix
         self._fixed_tokens = fixed_tokens
 
@@ -185,13 +192,13 @@ class DeviceTable:
 def build_table(
     config: RunConfig,
     split: Split,
-    prompts: PromptTokens | None,
+    prompts: PromptTokens | PromptsAsNeeded | None,
     prefix: int,
     device: torch.device,
     width: int | None,
 ) -> DeviceTable | None:
     """The table of a device that is not the CPU; None where batches are cut elsewhere, or it would be too big."""
-    if config.num_workers or prompts is None or width is None or device.type == "cpu":
+    if config.num_workers or not isinstance(prompts, PromptTokens) or width is None or device.type == "cpu":
         return None
     if 4 * len(prompts) * (width - prefix) > LARGEST_TABLE_BYTES:
         return None

@@ -1,8 +1,9 @@
 """Errors over validation and test windows: every window counts once, whatever the batch size."""
 
+import contextlib
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -113,11 +114,10 @@ def evaluate(
     network.eval()
     mine = windows if engine is None else windows[engine.rank :: engine.world]
     warmup = _seconds_of_first(network, batches, mine[:batch_size], device, shares_prototypes) if warms_up else 0.0
-    synchronize(device)
-    started = time.perf_counter()
+    stopwatch = _Stopwatch(device)
     prototypes = network.prototypes() if shares_prototypes else None
     sums = torch.zeros(3, dtype=torch.float64, device=device)  # squared errors, absolute errors, values
-    for batch in batches(micro_batches(mine, batch_size) if len(mine) else []):
+    for batch in batches(micro_batches(mine, batch_size) if len(mine) else [], stopwatch.stopped):
         forecast = network(batch.x, batch.prompt, prototypes)[: len(batch.y)]
         error = (forecast - batch.y).double()
         sums[0] += error.square().sum()
@@ -128,17 +128,41 @@ def evaluate(
         between_batches()
     squared, absolute, values = (sums if engine is None else engine.gather(sums)).tolist()
     network.train(was_training)
-    return Scores(squared / values, absolute / values, len(windows), time.perf_counter() - started, warmup)
+    return Scores(squared / values, absolute / values, len(windows), stopwatch.seconds(), warmup)
+
+
+class _Stopwatch:
+    """Wall clock of a pass, without what it was stopped for.
+
+    Args:
+        device: Synchronised before the clock starts or is stopped.
+    """
+
+    def __init__(self, device: torch.device) -> None:
+        self._device = device
+        synchronize(device)
+        self._started = time.perf_counter()
+
+    @contextlib.contextmanager
+    def stopped(self) -> Iterator[None]:
+        """Stop for a while."""
+        synchronize(self._device)
+        stopped = time.perf_counter()
+        yield
+        self._started += time.perf_counter() - stopped
+
+    def seconds(self) -> float:
+        """Seconds counted so far."""
+        return time.perf_counter() - self._started
 
 
 def _seconds_of_first(
     network: Any, batches: Batches, windows: Tensor, device: torch.device, shares_prototypes: bool
 ) -> float:
     """Compute one batch of a pass, and what it needs once; returns how long that took."""
-    synchronize(device)
-    started = time.perf_counter()
+    stopwatch = _Stopwatch(device)
     prototypes = network.prototypes() if shares_prototypes else None
-    for batch in batches([windows] if len(windows) else []):
+    for batch in batches([windows] if len(windows) else [], stopwatch.stopped):
         network(batch.x, batch.prompt, prototypes)
     synchronize(device)
-    return time.perf_counter() - started
+    return stopwatch.seconds()

@@ -1,5 +1,6 @@
 """What a run needs before its first step: data, tokens, network, batches."""
 
+import functools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -24,8 +25,9 @@ from timellm.model.control import PatchAttention
 from timellm.model.rounding import product_dtype, round_parameters
 from timellm.model.timellm import DTYPES, TimeLLM
 from timellm.optimize.deepspeed_config import keeps_checkpoints_on_host
-from timellm.prompts import PromptTokens, tokenized_prompts
-from timellm.prompts.tokens import fixed_prefix, tokenizer_fingerprint
+from timellm.prompts import PromptsAsNeeded, PromptTokens, prompts_as_needed, tokenized_prompts
+from timellm.prompts.as_needed import MOST_TOKENISED_FIRST
+from timellm.prompts.tokens import fixed_prefix, number_of_prompts, tokenizer_fingerprint
 from timellm.run.batches import Batches, WindowBatches
 from timellm.run.prompt_memory import RememberedBatches, SharedPrompts, open_memory, uses_memory
 from timellm.run.prompt_store import PromptStore
@@ -77,7 +79,9 @@ class Preparation:
         backbone_label: Name of the language model, and whether its weights are random.
         source: The language model that was found; None for the control without one.
         prefix: Leading prompt tokens that the model keeps.
-        longest_prompt: Tokens of the longest prompt, those of the prefix included.
+        longest_prompt: Tokens of the longest prompt, those of the prefix included; an estimate where prompts are
+            tokenised as they are needed.
+        tokenised: Prompts that are.
     """
 
     data: SeriesData
@@ -92,6 +96,7 @@ class Preparation:
     prefix: tuple[int, ...] = ()
     longest_prompt: int = 0
     memory: SharedPrompts | None = None
+    tokenised: tuple[PromptsAsNeeded, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -109,7 +114,7 @@ class _Network:
 
     model: Any
     source: BackboneSource | None = None
-    prompts: dict[str, PromptTokens] = field(default_factory=dict)
+    prompts: dict[str, PromptTokens | PromptsAsNeeded] = field(default_factory=dict)
     prefix: tuple[int, ...] = ()
     longest: int = 0
     memory: SharedPrompts | None = None
@@ -137,17 +142,17 @@ def prepare(
     """
     data = load_data(config)
     windows = choose_windows(config, data, timing_windows, order_seed)
-    splits = {"train": data.train, "validation": data.validation, "test": data.test}
     if config.has_no_backbone:
         seed_everything(config.seed)
         network = _Network(PatchAttention(config).to(device).train())
     else:
-        network = _with_backbone(config, data, splits, windows, device, prompt_memory_gib)
+        network = _with_backbone(config, data, windows, device, prompt_memory_gib)
     model, kept, longest = network.model, len(network.prefix), network.longest
     if config.compile_mode != "off":
         model.compile_forward()
     cutters: list[Batches] = [
-        _cutter(config, name, split, network.prompts.get(name), kept, longest, device) for name, split in splits.items()
+        _cutter(config, name, split, network.prompts.get(name), kept, longest, device)
+        for name, split in data.splits.items()
     ]
     memory = network.memory
     if memory is not None:
@@ -167,13 +172,13 @@ def prepare(
         prefix=network.prefix,
         longest_prompt=longest,
         memory=memory,
+        tokenised=tuple(part for part in network.prompts.values() if isinstance(part, PromptsAsNeeded)),
     )
 
 
 def _with_backbone(
     config: RunConfig,
     data: SeriesData,
-    splits: dict[str, Split],
     windows: Windows,
     device: torch.device,
     prompt_memory_gib: float | None,
@@ -182,13 +187,16 @@ def _with_backbone(
     source = resolve_backbone(config.llm_model, config.llm_path, config.llm_weights)
     check_backbone(config, source)
     tokenizer = load_tokenizer(source) if config.prompt != "none" else None
-    prompts = _prompts(config, data, splits, windows, tokenizer)
+    makes_as_needed = not (config.prompt_padding == "published" and _has_fixed_width(config, device))
+    most_first = MOST_TOKENISED_FIRST if makes_as_needed else math.inf
+    prompts = _prompts(config, data, source, windows, tokenizer, most_first)
     model = build_network(config, source, device)
     remembers = prompt_memory_gib is not None and uses_memory(config, source)
     prefix, longest = _shared_prefix(config, prompts, data.description, tokenizer if remembers else None)
-    check_positions(config, source, longest)
+    check_positions(config, source, max((part.longest for part in _known(prompts)), default=0))
     if _has_one_width(config, device):
-        longest = min(-(-longest // WIDTH_MULTIPLE) * WIDTH_MULTIPLE, source.max_positions - config.patches)
+        longest = -(-longest // WIDTH_MULTIPLE) * WIDTH_MULTIPLE
+    longest = min(longest, source.max_positions - config.patches)
     if prefix is not None:
         model.keep_prefix(prefix.to(device))
     memory = None
@@ -221,11 +229,17 @@ def _has_one_width(config: RunConfig, device: torch.device) -> bool:
     return device.type != "cpu" and config.prompt_padding == "masked" and config.prompt != "none"
 
 
+def _has_fixed_width(config: RunConfig, device: torch.device) -> bool:
+    """Whether something relies on batches of one shape."""
+    static = config.compile_mode != "off" or config.step_graph or config.prompt_prefix == "store"
+    return static or _has_one_width(config, device)
+
+
 def _cutter(
     config: RunConfig,
     name: str,
     split: Split,
-    prompts: PromptTokens | None,
+    prompts: PromptTokens | PromptsAsNeeded | None,
     kept: int,
     longest: int,
     device: torch.device,
@@ -233,8 +247,7 @@ def _cutter(
     """Batches of a split; of one shape, where something relies on it."""
     compiled = config.compile_mode != "off"
     rows = config.batch_size if name == "train" else config.evaluation_batch
-    has_one_width = compiled or config.step_graph or config.prompt_prefix == "store" or _has_one_width(config, device)
-    tokens = longest if has_one_width else None
+    tokens = longest if _has_fixed_width(config, device) else None
     return WindowBatches(config, split, prompts, kept, device, tokens, rows if compiled else None)
 
 
@@ -262,9 +275,12 @@ def _first(order: Tensor, count: int) -> Tensor:
 
 
 def _prompts(
-    config: RunConfig, data: SeriesData, splits: dict[str, Split], windows: Windows, tokenizer: Any
-) -> dict[str, PromptTokens]:
-    """Tokens of every split that the run reads; of the windows it reads, where those are few."""
+    config: RunConfig, data: SeriesData, source: BackboneSource, windows: Windows, tokenizer: Any, most_first: float
+) -> dict[str, PromptTokens | PromptsAsNeeded]:
+    """Tokens of every split that the run reads: of the windows it reads, where those are few.
+
+    A split of more prompts than `most_first`, all of which are read, has them tokenised as they are needed.
+    """
     if tokenizer is None:
         return {}
     needed: dict[str, Tensor | None] = {"train": None, "validation": None, "test": None}
@@ -273,18 +289,23 @@ def _prompts(
         del needed["test"]
     if config.val_samples is not None:
         needed["validation"] = windows.validation
-    return {
-        name: tokenized_prompts(
-            config,
-            splits[name],
-            tokenizer,
-            split_name=name,
-            data_checksum=data.checksum,
-            description=data.description,
-            indices=indices,
-        )
-        for name, indices in needed.items()
-    }
+    prompts: dict[str, PromptTokens | PromptsAsNeeded] = {}
+    for name, indices in needed.items():
+        split = data.split(name)
+        named: dict[str, Any] = {
+            "split_name": name, "data_checksum": data.checksum, "description": data.description,
+        }  # fmt: skip
+        if indices is None and number_of_prompts(config, split) > most_first:
+            check = functools.partial(check_positions, config, source)
+            prompts[name] = prompts_as_needed(config, split, tokenizer, **named, check_length=check)
+        else:
+            prompts[name] = tokenized_prompts(config, split, tokenizer, **named, indices=indices)
+    return prompts
+
+
+def _known(prompts: dict[str, PromptTokens | PromptsAsNeeded]) -> list[PromptTokens]:
+    """Those of the prompts that are all known."""
+    return [part for part in prompts.values() if isinstance(part, PromptTokens)]
 
 
 def _build_store(
@@ -300,7 +321,7 @@ def _build_store(
 
 
 def _shared_prefix(
-    config: RunConfig, prompts: dict[str, PromptTokens], description: str, tokenizer: Any | None
+    config: RunConfig, prompts: dict[str, PromptTokens | PromptsAsNeeded], description: str, tokenizer: Any | None
 ) -> tuple[Tensor | None, int]:
     """The tokens that every prompt of the run starts with, where they are kept, and the longest prompt's length.
 
@@ -310,10 +331,10 @@ def _shared_prefix(
     if not prompts:
         return None, 0
     tokens = list(prompts.values())
-    longest = max(int(part.lengths.max()) for part in tokens)
+    longest = max(part.longest for part in tokens)
     if config.prompt_prefix == "recompute":
         return None, longest
-    firsts = [torch.from_numpy(part.ids[0, : part.prefix_length].astype("int64")) for part in tokens]
+    firsts = [part.prefix for part in tokens]
     if tokenizer is not None:
         firsts.append(torch.tensor(fixed_prefix(config, tokenizer, description), dtype=torch.int64))
     length = min(len(first) for first in firsts)

@@ -18,7 +18,8 @@ class PromptStore:
     """Computes each window's prompt once and hands out what it kept.
 
     Every window's prompt is computed with the step that first sees it, so the first epoch fills the store. What does
-    not fit is computed again each time; the windows that are kept are spread evenly over the data set.
+    not fit is computed again each time; the windows that are kept are spread evenly over the data set. A batch with a
+    prompt that is longer than the store is wide is computed as if nothing were kept.
 
     Args:
         model: The network, its prefix kept.
@@ -42,6 +43,7 @@ class PromptStore:
         windows_per_channel: int | None = None,
     ) -> None:
         self._model, self._device, self._windows_per_channel = model, device, windows_per_channel
+        self._tokens = tokens
         shape = model.memory_shape(tokens)
         self.bytes_per_prompt = 2 * math.prod(shape) * model.compute_dtype.itemsize
         fitting = int(limit_gib * 2**30 // self.bytes_per_prompt)
@@ -64,6 +66,8 @@ class PromptStore:
 
         What is held is decided in main memory, so that a GPU is never waited for.
         """
+        if batch.prompt.ids.shape[1] > self._tokens:
+            return PromptBatch(batch.prompt.ids, batch.prompt.lengths, self._model.remember_prompt(batch.prompt.ids))
         numbers = batch.indices.numpy()
         slots = self._slots[numbers if self._windows_per_channel is None else numbers % self._windows_per_channel]
         held = slots >= 0

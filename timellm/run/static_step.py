@@ -39,6 +39,10 @@ class StaticStep:
         """Where every batch is copied to; None before the first."""
         return self._buffers
 
+    def fits(self, batch: Batch) -> bool:
+        """Whether a batch has the shape of the first; one with a prompt that is longer than expected has not."""
+        return self._buffers is None or batch.prompt.ids.shape == self._buffers.prompt.ids.shape
+
     def __call__(self, batch: Batch) -> Tensor:
         """Take a step; returns its error, which the next step overwrites."""
         if self._buffers is None:

@@ -199,7 +199,8 @@ class Stepper:
         mine = [shares(group, engine.rank, engine.world, config.batch_size) for group in groups]
         fillers = [group[:1] for group in groups]
         stream = self._prepared.train(
-            [part if len(part) else filler for parts, filler in zip(mine, fillers, strict=True) for part in parts]
+            [part if len(part) else filler for parts, filler in zip(mine, fillers, strict=True) for part in parts],
+            clock.stopped,
         )
         starts_workers = config.num_workers > 0 and config.train_samples is not None
         for number, (group, parts) in enumerate(zip(groups, mine, strict=True)):
@@ -258,6 +259,8 @@ class Stepper:
         if not config.step_graph or len(batches[0].y) != config.batch_size or self._engine.world > 1:
             return None
         (batch,) = batches
+        if not self._static.fits(batch):
+            return None
         if store is not None:
             batch = dataclasses.replace(batch, prompt=store.prompt(batch))
         assert isinstance(self._engine, PlainEngine)

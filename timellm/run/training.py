@@ -12,6 +12,7 @@ from timellm.contract.config import RunConfig
 from timellm.contract.errors import InputError, first_line
 from timellm.contract.layout import TrialFolder
 from timellm.contract.result import RunResult
+from timellm.contract.words import duration_words
 from timellm.data.naive import naive_errors
 from timellm.machine.environment import choose_device, seed_everything, synchronize, unusable_gpu
 from timellm.machine.gpu_failure import gpu_failure
@@ -23,6 +24,7 @@ from timellm.measure.timing import warmup_steps
 from timellm.model.timellm import DTYPES
 from timellm.optimize.deepspeed_config import checkpointing_note, deepspeed_notes
 from timellm.optimize.engine import Engine, build_engine
+from timellm.prompts.cost import WORTH_SAYING_SECONDS
 from timellm.run.batches import starvation_note
 from timellm.run.checkpoint import load_checkpoint
 from timellm.run.clocks.error_alone import ErrorTraining
@@ -157,6 +159,7 @@ class TrainingRun:
             times.write(self.result)
             self._report_device()
             self._note_starvation(stepper)
+            self._note_tokenising(prepared)
         if config.train_samples is None and options.clock == "together":
             whole.test()
         self._other_peaks_gib = engine.largest(watch.peak_gib, device)
@@ -231,6 +234,15 @@ class TrainingRun:
         waited = self.result.data_wait_percent = stepper.data_wait_percent()
         if waited is not None and (note := starvation_note(self.config, waited)):
             self.result.notes.append(note)
+
+    def _note_tokenising(self, prepared: Preparation) -> None:
+        made = sum(part.made for part in prepared.tokenised)
+        seconds = sum(part.seconds for part in prepared.tokenised)
+        if seconds >= WORTH_SAYING_SECONDS:
+            self.result.notes.append(
+                f"Between the steps {made:,} prompts were tokenised in {duration_words(seconds)}, which total_seconds "
+                "holds and no other time; later runs with the same data and prompt find them."
+            )
 
     def _describe(self, prepared: Preparation, engine: Engine, device: torch.device) -> None:
         result = self.result

@@ -1,5 +1,6 @@
 """Between the prompt memory and the network: prompts of a batch, read where they are known and computed where not."""
 
+import contextlib
 import dataclasses
 import time
 from collections.abc import Iterator
@@ -13,6 +14,7 @@ from timellm.cache import cache_dir
 from timellm.contract.config import RunConfig
 from timellm.model.reuse import PromptMemory
 from timellm.model.timellm import PromptBatch, TimeLLM
+from timellm.prompts import Stopped
 from timellm.run.batches import Batch, Batches
 from timellm.run.prompt_memory.folder import PromptFolder
 from timellm.run.prompt_memory.key import memory_key, prompt_name
@@ -179,9 +181,9 @@ class RememberedBatches:
     def __init__(self, batches: Batches, prompts: SharedPrompts) -> None:
         self._batches, self._prompts = batches, prompts
 
-    def __call__(self, groups: list[Tensor]) -> Iterator[Batch]:
-        """Yield one batch per group of window numbers."""
-        return map(self._remembered, self._batches(groups))
+    def __call__(self, groups: list[Tensor], stopped: Stopped = contextlib.nullcontext) -> Iterator[Batch]:
+        """Yield one batch per group of window numbers; clocks are stopped while prompts are tokenised."""
+        return map(self._remembered, self._batches(groups, stopped))
 
     def cut_here(self, group: Tensor) -> Batch:
         """The batch of a group of window numbers, cut by this process, whoever loads the others."""
