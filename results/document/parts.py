@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable, Container, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import pandas as pd
@@ -58,7 +58,7 @@ class Number:
     """A number in words, and its exact value for sorting, empty where there is none."""
 
     words: str
-    exact: str = field(default="")
+    exact: str = ""
 
     @classmethod
     def of(cls, value: Any, words: Callable[[float], str]) -> "Number":

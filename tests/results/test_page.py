@@ -39,6 +39,10 @@ def report(folder):
     return body_of(folder)
 
 
+def test_the_same_run_folder_makes_the_same_report(folder, report):
+    assert body_of(folder) == report
+
+
 def test_the_answer_comes_first(report):
     headings = re.findall(r"<h[12][^>]*>(.*?)</h[12]>", report)
 

@@ -68,7 +68,7 @@ class FrontPlot:
 def front_plot(evidence: Evidence) -> FrontPlot:
     """What the plot shows; there must be a complete configuration."""
     configurations, front = evidence.configurations, evidence.front
-    knobs = evidence.varied or knob_columns(evidence.trials)
+    knobs = evidence.varied or knob_columns(evidence.trials.columns)
     others = configurations[~configurations["trial_id"].isin(front["trial_id"]).to_numpy()]
     shown = _best(others, evidence)
     stopped = evidence.stopped.dropna(subset=[SECONDS_PER_EPOCH, VAL_MSE]).head(MAX_POINTS)
@@ -81,8 +81,8 @@ def front_plot(evidence: Evidence) -> FrontPlot:
         left_out=len(others) - len(shown),
         stopped=points_of(stopped, knobs),
         confirmed=tuple(
-            Confirmed(point=point, seconds_std=_known(row.seconds_per_epoch_std), mse_std=_known(row.val_mse_std))
-            for point, row in zip(points_of(confirmed, knobs), confirmed.itertuples(), strict=True)
+            Confirmed(point=point, seconds_std=_known(row["seconds_per_epoch_std"]), mse_std=_known(row["val_mse_std"]))
+            for point, (_, row) in zip(points_of(confirmed, knobs), confirmed.iterrows(), strict=True)
         ),
         named=_named(evidence, knobs),
         controls=controls,

@@ -40,12 +40,12 @@ def growth_plot(evidence: Evidence) -> GrowthPlot:
     return GrowthPlot(
         points=tuple(
             GrowthPoint(
-                trial_id=str(row.trial_id),
-                trials=int(row.trials),
-                minutes=float(row.elapsed_seconds) / 60,
-                hypervolume=float(row.hypervolume),
+                trial_id=str(row["trial_id"]),
+                trials=int(row["trials"]),
+                minutes=float(row["elapsed_seconds"]) / 60,
+                hypervolume=float(row["hypervolume"]),
             )
-            for row in evidence.growth.itertuples()
+            for row in evidence.growth.to_dict(orient="records")
         )
     )
 

@@ -5,6 +5,7 @@ from html import escape
 
 from results.analysis.evidence import Evidence
 from results.document.plots.drawing import Figure, layout, titled
+from timellm.contract.columns import SECONDS_PER_EPOCH, VAL_MSE
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -27,8 +28,8 @@ def importance_plot(evidence: Evidence) -> ImportancePlot:
     """What the plot shows."""
     return ImportancePlot(
         knobs=tuple(
-            KnobShares(knob=str(row.knob), of_seconds=float(row.seconds_per_epoch), of_mse=float(row.val_mse))
-            for row in evidence.importance.itertuples()
+            KnobShares(knob=str(row["knob"]), of_seconds=float(row[SECONDS_PER_EPOCH]), of_mse=float(row[VAL_MSE]))
+            for row in evidence.importance.to_dict(orient="records")
         )
     )
 

@@ -1,8 +1,10 @@
 """What each lever contributed: its measured speed-up with its interval, beside what the guide expects."""
 
 import math
+from collections.abc import Hashable, Mapping
 from dataclasses import dataclass
 from html import escape
+from typing import Any
 
 from results.analysis.effects import NOT_ENOUGH
 from results.analysis.evidence import Evidence
@@ -39,24 +41,29 @@ class LeversPlot:
 
 def levers_plot(evidence: Evidence) -> LeversPlot:
     """What the plot shows."""
-    effects = evidence.effects[(evidence.effects["method"] != NOT_ENOUGH).to_numpy()]
-    time = effects[(effects["objective"] == SECONDS_PER_EPOCH).to_numpy()]
-    mse = effects[(effects["objective"] == VAL_MSE).to_numpy()]
-    errors = {(row.knob, row.value, row.reference): float(row.ratio) for row in mse.itertuples()}
-    levers = [
-        Lever(
-            name=f"{row.knob} {row.reference} → {row.value}",
-            speedup=1 / row.ratio,
-            low=1 / row.ratio_high,
-            high=1 / row.ratio_low,
-            expected=expected_of_lever(row.knob, row.value, row.reference),
-            mse_percent=100 * (errors.get((row.knob, row.value, row.reference), math.nan) - 1),
-            method=row.method,
-            pairs=row.pairs,
-        )
-        for row in time.itertuples()
-    ]
+    effects = [row for row in evidence.effects.to_dict(orient="records") if row["method"] != NOT_ENOUGH]
+    errors = {_change(row): float(row["ratio"]) for row in effects if row["objective"] == VAL_MSE}
+    levers = []
+    for row in effects:
+        if row["objective"] == SECONDS_PER_EPOCH:
+            knob, value, reference = change = _change(row)
+            lever = Lever(
+                name=f"{knob} {reference} → {value}",
+                speedup=1 / row["ratio"],
+                low=1 / row["ratio_high"],
+                high=1 / row["ratio_low"],
+                expected=expected_of_lever(knob, value, reference),
+                mse_percent=100 * (errors.get(change, math.nan) - 1),
+                method=row["method"],
+                pairs=row["pairs"],
+            )
+            levers.append(lever)
     return LeversPlot(levers=tuple(sorted(levers, key=lambda lever: -lever.speedup)))
+
+
+def _change(effect: Mapping[Hashable, Any]) -> tuple[Any, Any, Any]:
+    """The knob, its value, and the value it is compared with."""
+    return effect["knob"], effect["value"], effect["reference"]
 
 
 def draw_levers(plot: LeversPlot) -> Figure:

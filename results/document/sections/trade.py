@@ -51,7 +51,7 @@ def _front_notes(evidence: Evidence, plot: FrontPlot) -> list[str]:
 
 
 def _front_table(evidence: Evidence) -> Table:
-    knobs = [name for name in knob_columns(evidence.front) if name in evidence.varied]
+    knobs = [name for name in knob_columns(evidence.front.columns) if name in evidence.varied]
     return Table(
         caption="Configurations on the Pareto front",
         summary="The front as a table",
