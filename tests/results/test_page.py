@@ -134,7 +134,7 @@ def test_a_live_report_says_so_and_is_loaded_again(tmp_path):
 
     text = body_of(folder)
 
-    assert "The search is running: 5 trials so far in 2 min 00 s of 10 min 00 s. " in " ".join(text.split())
+    assert "The search is running: 5 trials so far in 2 min 00 s of 10 min 00 s. " in text.replace("\u00a0", " ")
     assert re.search(r'Updated at <time datetime="[0-9-]{10}T[0-9:]{8}Z">', text)
     assert '<noscript><meta http-equiv="refresh" content="15"></noscript>' in text
     assert not folder.plots.exists()
