@@ -17,7 +17,7 @@ from timellm.data import load_data
 from timellm.measure import timing
 from timellm.prompts import PromptsAsNeeded, as_needed, filling, prompts_as_needed, tokenized_windows
 from timellm.prompts.growing import GrowingStore
-from timellm.run import preparation, training
+from timellm.run import training
 from timellm.run.evaluate import evaluate
 from timellm.run.training import TrainingRun
 
@@ -41,7 +41,7 @@ def fresh_cache(tmp_path, monkeypatch):
 @pytest.fixture
 def as_on_wide_data(monkeypatch):
     """Every split has its prompts tokenised as they are needed, some at a time."""
-    monkeypatch.setattr(preparation, "MOST_TOKENISED_FIRST", 0)
+    monkeypatch.setattr(as_needed, "MOST_TOKENISED_FIRST", 0)
     monkeypatch.setattr(as_needed, "WINDOWS_AHEAD", 20)
     monkeypatch.setattr(as_needed, "SAMPLED", 5)
 
@@ -66,7 +66,7 @@ def test_a_run_has_the_same_losses_bit_for_bit(folder, fresh_cache, as_on_wide_d
     config = tiny_config(folder, num_workers=num_workers, **changes)
     windows = [24, 40]  # of one order: prompts are made in both parts, and twice nowhere
     with monkeypatch.context() as before:
-        before.setattr(preparation, "MOST_TOKENISED_FIRST", 10**6)
+        before.setattr(as_needed, "MOST_TOKENISED_FIRST", 10**6)
         longest = set_up(config)[0].longest_prompt
         first = train(config, windows)
     monkeypatch.setattr(PromptsAsNeeded, "estimate_longest", lambda self, _: setattr(self, "longest", longest))
@@ -217,6 +217,16 @@ def test_padding_that_is_attended_to_keeps_its_width(folder, fresh_cache, as_on_
     published = tiny_config(folder, prompt_padding="published")
     assert len(set_up(published)[0].tokenised) == 3
     assert not set_up(published.replace(compile_mode="default"))[0].tokenised
+
+
+def test_one_split_of_very_many_windows_decides_for_all_that_are_read_as_a_whole(folder, fresh_cache, monkeypatch):
+    config = tiny_config(folder)
+    data = load_data(config)
+    monkeypatch.setattr(as_needed, "MOST_TOKENISED_FIRST", len(data.train) - 1)
+    assert as_needed.made_as_needed(config, data, data.splits) == {"train", "validation", "test"}
+    assert as_needed.made_as_needed(config, data, ["validation"]) == set()
+    assert not set_up(config.replace(train_samples=30))[0].tokenised
+    assert len(set_up(config)[0].tokenised) == 3
 
 
 def test_few_windows_are_tokenised_first(folder, fresh_cache):

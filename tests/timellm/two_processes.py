@@ -17,7 +17,7 @@ import torch
 from tests.timellm.tiny_runs import CPU, set_up
 from timellm.contract.config import RunConfig
 from timellm.machine.process import leave_process_group, worker_environment
-from timellm.run import preparation
+from timellm.prompts import as_needed
 from timellm.run.evaluate import evaluate
 
 ROOT = Path(__file__).parents[2]
@@ -82,7 +82,7 @@ def train_together(config: RunConfig, windows: list[int], folder: Path, world: i
 if __name__ == "__main__":
     torch.set_num_threads(1)
     if "TOKENISE_AS_NEEDED" in os.environ:
-        preparation.MOST_TOKENISED_FIRST = 0
+        as_needed.MOST_TOKENISED_FIRST = 0
     found = train(RunConfig.from_json(Path(sys.argv[1])), [int(count) for count in sys.argv[3:]])
     Path(sys.argv[2]).write_text(json.dumps(found))
     leave_process_group()

@@ -7,7 +7,7 @@ from a sample; a batch with a longer one is wider.
 
 import contextlib
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
@@ -18,15 +18,23 @@ from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
 from timellm.contract.config import RunConfig
-from timellm.data import Split, stratified_subset
+from timellm.data import SeriesData, Split, stratified_subset
 from timellm.prompts.cache import unwritable
 from timellm.prompts.dwt import check_wavelet_prompt
 from timellm.prompts.filling import check_disk
 from timellm.prompts.growing import BYTES_PER_PROMPT, GrowingStore
-from timellm.prompts.tokens import fixed_prefix, id_chunks, id_type, pad_id_of, prompts_folder, prompts_key
+from timellm.prompts.tokens import (
+    fixed_prefix,
+    id_chunks,
+    id_type,
+    number_of_prompts,
+    pad_id_of,
+    prompts_folder,
+    prompts_key,
+)
 
 MOST_TOKENISED_FIRST = 250_000
-"""Prompts of a split up to which all of them are tokenised before the first step."""
+"""Prompts of a split above which none of a run's splits has all of them tokenised before the first step."""
 WINDOWS_AHEAD = 2048
 """Windows whose prompts are tokenised together: those of the batches that come next."""
 SAMPLED = 512
@@ -230,6 +238,13 @@ def prompts_as_needed(
 def bytes_kept(prompts: int, ids: float, bytes_per_id: int) -> float:
     """Bytes that prompts of so many ids on average take on disk."""
     return prompts * (ids * bytes_per_id + BYTES_PER_PROMPT)
+
+
+def made_as_needed(config: RunConfig, data: SeriesData, whole: Iterable[str]) -> set[str]:
+    """The splits whose prompts a run tokenises as it needs them, of those that it reads as a whole."""
+    names = set(whole)
+    most = max((number_of_prompts(config, data.split(name)) for name in names), default=0)
+    return names if most > MOST_TOKENISED_FIRST else set()
 
 
 def growing_folder(key: str, cache_dir: Path | None = None) -> Path:

@@ -12,7 +12,7 @@ from timellm.cache import CACHE_VARIABLE, cache_dir
 from timellm.contract.config import RunConfig
 from timellm.contract.words import duration_words
 from timellm.data import SeriesData, stratified_subset
-from timellm.prompts.as_needed import MOST_TOKENISED_FIRST, bytes_kept, growing_folder
+from timellm.prompts.as_needed import bytes_kept, growing_folder, made_as_needed
 from timellm.prompts.filling import bytes_on_disk, bytes_while_written, has_room
 from timellm.prompts.growing import GrowingStore
 from timellm.prompts.tokens import id_chunks, id_type, number_of_prompts, prompts_folder, prompts_key
@@ -77,11 +77,8 @@ def tokenising_cost(config: RunConfig, data: SeriesData, tokenizer: Any) -> Toke
     """
     per_prompt, ids = _sampled(config, data, tokenizer)
     counts = _prompts_of_run(config, data)
-    as_needed = {
-        name
-        for name, count in counts.items()
-        if count == number_of_prompts(config, data.split(name)) > MOST_TOKENISED_FIRST
-    }
+    whole = [name for name, count in counts.items() if count == number_of_prompts(config, data.split(name))]
+    as_needed = made_as_needed(config, data, whole)
     if sum(counts.values()) * per_prompt > WORTH_SAYING_SECONDS:
         for name, count in list(counts.items()):
             counts[name] -= _are_there(config, data, tokenizer, name, count, is_as_needed=name in as_needed)

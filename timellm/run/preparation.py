@@ -26,8 +26,8 @@ from timellm.model.rounding import product_dtype, round_parameters
 from timellm.model.timellm import DTYPES, TimeLLM
 from timellm.optimize.deepspeed_config import keeps_checkpoints_on_host
 from timellm.prompts import PromptsAsNeeded, PromptTokens, prompts_as_needed, tokenized_prompts
-from timellm.prompts.as_needed import MOST_TOKENISED_FIRST
-from timellm.prompts.tokens import fixed_prefix, number_of_prompts, tokenizer_fingerprint
+from timellm.prompts.as_needed import made_as_needed
+from timellm.prompts.tokens import fixed_prefix, tokenizer_fingerprint
 from timellm.run.batches import Batches, WindowBatches
 from timellm.run.prompt_memory import RememberedBatches, SharedPrompts, open_memory, uses_memory
 from timellm.run.prompt_store import PromptStore
@@ -188,8 +188,7 @@ def _with_backbone(
     check_backbone(config, source)
     tokenizer = load_tokenizer(source) if config.prompt != "none" else None
     makes_as_needed = not (config.prompt_padding == "published" and _has_fixed_width(config, device))
-    most_first = MOST_TOKENISED_FIRST if makes_as_needed else math.inf
-    prompts = _prompts(config, data, source, windows, tokenizer, most_first)
+    prompts = _prompts(config, data, source, windows, tokenizer, makes_as_needed=makes_as_needed)
     model = build_network(config, source, device)
     remembers = prompt_memory_gib is not None and uses_memory(config, source)
     prefix, longest = _shared_prefix(config, prompts, data.description, tokenizer if remembers else None)
@@ -275,11 +274,17 @@ def _first(order: Tensor, count: int) -> Tensor:
 
 
 def _prompts(
-    config: RunConfig, data: SeriesData, source: BackboneSource, windows: Windows, tokenizer: Any, most_first: float
+    config: RunConfig,
+    data: SeriesData,
+    source: BackboneSource,
+    windows: Windows,
+    tokenizer: Any,
+    *,
+    makes_as_needed: bool,
 ) -> dict[str, PromptTokens | PromptsAsNeeded]:
     """Tokens of every split that the run reads: of the windows it reads, where those are few.
 
-    A split of more prompts than `most_first`, all of which are read, has them tokenised as they are needed.
+    Where a split has very many, and that is allowed, they are tokenised as they are needed.
     """
     if tokenizer is None:
         return {}
@@ -289,13 +294,15 @@ def _prompts(
         del needed["test"]
     if config.val_samples is not None:
         needed["validation"] = windows.validation
+    whole = [name for name, indices in needed.items() if indices is None]
+    as_needed = made_as_needed(config, data, whole) if makes_as_needed else set()
     prompts: dict[str, PromptTokens | PromptsAsNeeded] = {}
     for name, indices in needed.items():
         split = data.split(name)
         named: dict[str, Any] = {
             "split_name": name, "data_checksum": data.checksum, "description": data.description,
         }  # fmt: skip
-        if indices is None and number_of_prompts(config, split) > most_first:
+        if name in as_needed:
             check = functools.partial(check_positions, config, source)
             prompts[name] = prompts_as_needed(config, split, tokenizer, **named, check_length=check)
         else:
