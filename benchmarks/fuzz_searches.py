@@ -34,13 +34,14 @@ _NASTY: tuple[Any, ...] = (
 )  # fmt: skip
 
 
-class _Facts:
+class Facts:
     """In place of the process that looks at machine, data and language model."""
 
     def __init__(self, *given: object) -> None:
         pass
 
     def facts(self) -> dict[str, Any]:
+        """A machine of two cores, a series of two columns and a small GPT-2."""
         return {
             "machine": {"cpu": "made up", "cores": 2, "memory_gib": 8.0, "gpus": [], "platform": "Linux"},
             "versions": package_versions(),
@@ -78,7 +79,7 @@ def _without_training() -> Iterator[None]:
         return Ended(reason="nothing is trained here")
 
     with (
-        mock.patch("search.setup.preparation.FactFinder", _Facts),
+        mock.patch("search.setup.preparation.FactFinder", Facts),
         mock.patch.object(Session, "_ray", return_value=contextlib.nullcontext()),
         mock.patch.object(Session, "_search", no_search),
     ):

@@ -91,7 +91,7 @@ class Quality(Benchmark):
         plan = [(precision, seed) for precision in precisions for seed in whole_numbers("seeds", arguments.seeds)]
 
         def train(precision: str, seed: int) -> Trained:
-            run = _trained(config.replace(precision=precision, seed=seed), arguments.threads, folder)
+            run = kept_or_trained(config.replace(precision=precision, seed=seed), arguments.threads, folder)
             show_progress(f"{precision}, seed {seed}: val mse {run.val_mse:.4f} in {run.result['total_seconds']:.0f} s")
             return run
 
@@ -103,21 +103,21 @@ class Quality(Benchmark):
         return [Section(heading, _body(runs, config, device))]
 
 
-def _trained(config: RunConfig, threads: int, folder: Path | None) -> Trained:
+def kept_or_trained(config: RunConfig, threads: int, folder: Path | None) -> Trained:
     """The run of these settings: the one that the folder keeps, else a new one, kept there as soon as it has ended."""
     kept = folder / f"{config.precision}-{config.seed}.json" if folder else None
     if kept and kept.is_file():
         record = json.loads(kept.read_text())
         if record["settings"] == config.to_dict():
             return Trained(config.precision, config.seed, record["result"], was_kept=True)
-    result = _train(config, threads)
+    result = train(config, threads)
     if kept:
         kept.parent.mkdir(parents=True, exist_ok=True)
         kept.write_text(json.dumps({"settings": config.to_dict(), "result": result}))
     return Trained(config.precision, config.seed, result)
 
 
-def _train(config: RunConfig, threads: int) -> dict[str, Any]:
+def train(config: RunConfig, threads: int) -> dict[str, Any]:
     """Train in a worker process, as a trial of a search does, and return its result."""
     show_progress(f"training: {config.precision}, seed {config.seed}")
     result = train_in_worker(config, threads)

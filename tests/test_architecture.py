@@ -25,6 +25,8 @@ FORBIDDEN = {
 }
 """What a room may not import. The contract is open to all."""
 LOOP = "search.decide"
+OF_OTHERS = {"_attn_implementation"}
+"""Private names that the product sets on another package's objects: transformers has no public one for it."""
 MAX_LINES = 400
 MAX_LINES_ELSEWHERE = 450
 MAX_MODULES = 15
@@ -125,6 +127,31 @@ def private_patches(text: str) -> set[str]:
     return {name for name in patched | assigned | overridden if is_private(name)}
 
 
+def own_private_names() -> set[str]:
+    """Private names of the product and its benchmarks: functions, classes, constants and attributes."""
+    trees = [ast.parse(path.read_text()) for folder in (*PACKAGES, "benchmarks") for path in modules_of(folder)]
+    found = set()
+    for node in (node for tree in trees for node in ast.walk(tree)):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+            found.add(node.name)
+        elif isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Store):
+            found.add(node.attr)
+        elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
+            found.add(node.id)
+    return {name for name in found if is_private(name)} - OF_OTHERS
+
+
+def private_reaches(text: str, private: set[str]) -> set[str]:
+    """Private names of the project that a test reads or replaces on anything but its own objects."""
+    read = {
+        node.attr
+        for node in ast.walk(ast.parse(text))
+        if isinstance(node, ast.Attribute) and ast.unparse(node.value) not in ("self", "cls")
+    }
+    patched = {name.split(".")[-1] for name in private_patches(text)}
+    return (read | patched) & private
+
+
 def dependency_names() -> set[str]:
     """Names that this project's dependencies are imported by."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
@@ -203,6 +230,30 @@ def test_no_test_of_the_loop_replaces_a_private_name():
 
     assert "test_loop.py" in found
     assert {path: names for path, names in found.items() if names} == {}
+
+
+def test_no_test_reaches_a_private_name():
+    private = own_private_names()
+    found = {str(path.relative_to(ROOT)): private_reaches(path.read_text(), private) for path in modules_of("tests")}
+
+    assert len(private) > 500
+    assert {path: names for path, names in found.items() if names} == {}
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "loop._begun()",
+        "Loop(1).parts[0]._begun",
+        "monkeypatch.setattr(loop, '_begun', 1)",
+        "monkeypatch.setattr('search.decide.loop._begun', 1)",
+        "from search.decide.loop import Loop\nclass Played(Loop):\n    def _begun(self): ...",
+    ],
+)
+def test_a_private_name_that_a_test_reaches_is_found(text):
+    assert private_reaches(text, {"_begun"}) == {"_begun"}
+    assert private_reaches(text.replace("_begun", "begun"), {"_begun"}) == set()
+    assert private_reaches("os._exit(1)\nself._begun = 1", {"_begun"}) == set()
 
 
 @pytest.mark.parametrize(

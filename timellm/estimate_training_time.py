@@ -129,7 +129,7 @@ def _estimate(arguments, texts, settings) -> int:  # type: ignore[no-untyped-def
     from timellm.estimate.wording import print_comparison, print_estimate
     from timellm.machine.environment import describe_machine
 
-    _check(texts, settings)
+    check_settings(texts, settings)
     profiles = Path(arguments.checkpoints).absolute() / "estimate" if arguments.profile else None
     plan = MeasurePlan.of(arguments.measure_batches, arguments.warmup_batches, settings, profiles)
     threads = arguments.num_threads or describe_machine()["cores"]
@@ -153,7 +153,7 @@ def _estimate(arguments, texts, settings) -> int:  # type: ignore[no-untyped-def
     return 0 if any(result.state == State.COMPLETE for result in results) else 1
 
 
-def _check(texts, settings) -> None:  # type: ignore[no-untyped-def]
+def check_settings(texts, settings) -> None:  # type: ignore[no-untyped-def]
     """Hold every setting against the data, the language model and the device, and say what the first's prompts take."""
     from timellm.check import check_run
 

@@ -88,7 +88,7 @@ class WorkerProcess:
             job = dataclasses.replace(job, launch=_launch(settings, job.launch))
         write_atomically(folder.job, job.to_json())
         self.started_at = time.time()
-        self._oom_kills = _oom_kills()
+        self._oom_kills = oom_kills()
         environment = _environment(settings)
         gpus = gpus_of(str(job.config["device"]), environment)
         self._load = LoadWatch(gpus, spare_cores=_spare_cores(settings, job, bool(gpus)))
@@ -198,7 +198,7 @@ class WorkerProcess:
             return {"state": str(self._killed.state), "error": self._killed.reason}
         if self._asked_to_stop:
             return {"state": str(State.INTERRUPTED), "error": self._asked_to_stop}
-        if status == -signal.SIGKILL and _oom_kills() > self._oom_kills:
+        if status == -signal.SIGKILL and oom_kills() > self._oom_kills:
             error = (
                 "The operating system killed the worker because the machine's memory ended. "
                 "Use a smaller --max_memory_gib, batch_size or num_workers."
@@ -289,7 +289,7 @@ def _last_line(log: Path) -> str:
         return ""
 
 
-def _oom_kills() -> int:
+def oom_kills() -> int:
     """How often the kernel has killed a process for lack of memory, in this control group or else on the machine."""
     for path, key in (("/sys/fs/cgroup/memory.events", "oom_kill"), ("/proc/vmstat", "oom_kill")):
         try:

@@ -39,14 +39,14 @@ def main() -> int:
     if what == "memory limit":
         values = json.loads(job.read_text())
         job.write_text(json.dumps({**values, "max_memory_gib": 0.05}))
-    step, steps = Stepper._step, itertools.count()
+    step, steps = Stepper.take_step, itertools.count()
 
     def faulty_step(self, *arguments):
         if what and next(steps) == 1:
             go_wrong(what)
         return step(self, *arguments)
 
-    Stepper._step = faulty_step
+    Stepper.take_step = faulty_step
     return worker.main([str(job)])
 
 

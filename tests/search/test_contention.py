@@ -15,11 +15,11 @@ NOBODY = 2**30
 
 
 def test_the_time_of_the_child_itself_is_taken_off(monkeypatch):
-    monkeypatch.setattr("timellm.machine.contention._busy_seconds", lambda: 0.0)
-    watch = CpuWatch()
+    monkeypatch.setattr("timellm.machine.contention.busy_seconds", lambda: 0.0)
+    watch, before = CpuWatch(), own_seconds(NOBODY)
     child = subprocess.Popen([sys.executable, "-c", SPIN])
     child.wait()
-    assert own_seconds(child.pid) - watch._own >= 1.0
+    assert own_seconds(child.pid) - before >= 1.0
     assert watch.other_share(child.pid) == 0.0
 
 
@@ -38,8 +38,8 @@ def readings(monkeypatch):
     """Seconds that two cores were busy, those of the child, and the time, each reading the next one."""
 
     def use(busy, own, clock):
-        monkeypatch.setattr(contention, "_busy_seconds", iter(busy).__next__)
-        monkeypatch.setattr(contention, "_children_seconds", iter(own).__next__)
+        monkeypatch.setattr(contention, "busy_seconds", iter(busy).__next__)
+        monkeypatch.setattr(contention, "children_seconds", iter(own).__next__)
         monkeypatch.setattr(contention, "allowed_cores", lambda: [0, 1])
         monkeypatch.setattr(contention, "usable_cores", lambda: 2)
         monkeypatch.setattr(time, "monotonic", iter(clock).__next__)

@@ -43,7 +43,7 @@ class Driver:
 @pytest.fixture
 def driver(monkeypatch):
     made = Driver()
-    monkeypatch.setattr(gpu_watch, "_nvml", lambda: made)
+    monkeypatch.setattr(gpu_watch, "running_nvml", lambda: made)
     monkeypatch.setattr(gpu_watch, "SECONDS_BETWEEN_LOOKS", 0.0)
     return made
 
@@ -99,7 +99,7 @@ def test_where_shares_are_not_told_holders_count_as_busy(driver):
 
 
 def test_without_nvml_nothing_is_seen(monkeypatch):
-    monkeypatch.setattr(gpu_watch, "_nvml", lambda: None)
+    monkeypatch.setattr(gpu_watch, "running_nvml", lambda: None)
     watch = GpuWatch(["0"])
     watch.look(WORKER)
     assert watch.other_share() == 0.0

@@ -48,7 +48,7 @@ def test_a_resumed_search_takes_what_was_measured_from_its_manifest():
 
 
 def test_a_plan_says_what_tokenising_takes(tmp_path, monkeypatch, capsys):
-    class Facts(fuzz_searches._Facts):
+    class Facts(fuzz_searches.Facts):
         def facts(self):
             return {**super().facts(), "prompts": {"notes": ["A run tokenises 14,400,000 prompts."]}}
 

@@ -55,13 +55,14 @@ class Played:
         return None
 
 
-def adapter(tmp_path, *names):
+def adapter(tmp_path, *names, **more):
     loop = Played(*(tmp_path / "trials" / name for name in names))
     searcher = LoopSearcher(
         loop,
         trials=tmp_path / "trials",
         worker=lambda config: WorkerSettings(project_root="/"),
         request=lambda config: {"CPU": 1.0},
+        **more,
     )
     return searcher, loop
 

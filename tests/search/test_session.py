@@ -70,21 +70,21 @@ def test_a_name_whose_search_never_began_is_free_again(tmp_path):
 
 
 def test_a_ray_that_cannot_start_is_one_line_with_or_without_its_dashboard(monkeypatch):
-    def broken(cores, gpus, dashboard):
+    def broken(**_):
         raise RuntimeError("no port is free\nmore")
 
-    monkeypatch.setattr(dashboard, "_start", broken)
+    monkeypatch.setattr("ray.init", broken)
     for wanted in (True, False):
         with pytest.raises(InputError, match="Ray must be able to start on this machine, but did not"):
             dashboard.start_ray(cores=1, gpus=0, address=None, dashboard=wanted)
 
 
 def test_a_search_goes_on_without_a_dashboard_that_cannot_start(monkeypatch):
-    def picky(cores, gpus, dashboard):
-        if dashboard:
+    def picky(*, include_dashboard, **_):
+        if include_dashboard:
             raise RuntimeError("no port is free")
         return SimpleNamespace(dashboard_url=None)
 
-    monkeypatch.setattr(dashboard, "_start", picky)
+    monkeypatch.setattr("ray.init", picky)
     started = dashboard.start_ray(cores=1, gpus=0, address=None, dashboard=True)
     assert started.notes == ("Ray's dashboard could not be started (no port is free); the search goes on without it.",)

@@ -75,8 +75,7 @@ def test_a_search_whose_ray_died_has_its_trial_interrupted_and_says_how_to_go_on
 
 
 def test_an_actor_that_died_with_its_ray_is_no_failure_of_its_trial(tmp_path):
-    searcher, loop = adapter(tmp_path, "t0001")
-    searcher._dead = lambda: "Ray's raylet died"
+    searcher, loop = adapter(tmp_path, "t0001", dead=lambda: "Ray's raylet died")
     searcher.suggest("a")
     searcher.on_trial_complete("a", error=True)
     assert loop.outcomes[0]["state"] == "interrupted"

@@ -108,7 +108,7 @@ def test_a_hung_worker_has_failed(folder, monkeypatch):
 
 def test_the_kernel_ending_a_worker_for_memory_is_out_of_memory(folder, monkeypatch):
     kills = iter([3, 4])
-    monkeypatch.setattr(worker_process, "_oom_kills", lambda: next(kills))
+    monkeypatch.setattr(worker_process, "oom_kills", lambda: next(kills))
     monkeypatch.setenv("FAKE_FAULTS", '{"batch_size=8": "sigkill"}')
     worker = start(folder)
     assert follow(worker, folder, None) is None

@@ -307,15 +307,15 @@ def test_products_in_place_count_as_others():
 
 
 def test_quality_keeps_finished_runs_and_trains_what_has_changed(tmp_path, monkeypatch):
-    trained = []
-    monkeypatch.setattr(quality, "_train", lambda config, threads: trained.append(config) or {"val_mse": 0.5})
+    trained, ended = [], {"val_mse": 0.5, "state": "complete"}
+    monkeypatch.setattr(quality, "train_in_worker", lambda config, threads: trained.append(config) or ended)
     config, folder = RunConfig(seed=3), tmp_path / "runs"
-    first = quality._trained(config, 1, folder)
-    again = quality._trained(config, 1, folder)
+    first = quality.kept_or_trained(config, 1, folder)
+    again = quality.kept_or_trained(config, 1, folder)
     assert (first.was_kept, again.was_kept, again.val_mse) == (False, True, 0.5)
-    assert not quality._trained(config.replace(learning_rate=0.1), 1, folder).was_kept
-    assert not quality._trained(config.replace(seed=4), 1, folder).was_kept
-    assert not quality._trained(config, 1, None).was_kept
+    assert not quality.kept_or_trained(config.replace(learning_rate=0.1), 1, folder).was_kept
+    assert not quality.kept_or_trained(config.replace(seed=4), 1, folder).was_kept
+    assert not quality.kept_or_trained(config, 1, None).was_kept
     assert len(trained) == 4
 
 

@@ -86,9 +86,9 @@ def test_an_engines_autocast_does_not_reach_the_attention_in_fp32(base, monkeypa
     from timellm.model import reuse
 
     contestant = Contestant(VARIANTS[3], base, CPU, 1)
-    seen, attend = [], reuse._attend_in_parts
+    seen, attend = [], reuse.attend_in_parts
     monkeypatch.setattr(
-        reuse, "_attend_in_parts", lambda *given: (seen.append(torch.is_autocast_enabled("cpu")), attend(*given))[1]
+        reuse, "attend_in_parts", lambda *given: (seen.append(torch.is_autocast_enabled("cpu")), attend(*given))[1]
     )
     batch = contestant.first_batch()
     with torch.autocast("cpu", dtype=torch.bfloat16):

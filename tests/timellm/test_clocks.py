@@ -110,11 +110,11 @@ def test_a_run_that_measures_its_time_alone_has_every_time_and_no_error(folder, 
 
 def test_a_time_is_measured_until_its_interval_is_tight_or_a_bound_is_met(folder, tmp_path, monkeypatch):
     looks = iter([False, False, True])
-    monkeypatch.setattr(Stepper, "_is_tight", lambda self, half_width: half_width == math.inf or next(looks))
+    monkeypatch.setattr(Stepper, "is_tight", lambda self, half_width: half_width == math.inf or next(looks))
     assert (
         run(folder, tmp_path, "time", min_timed_steps=4, max_timing_seconds=1e9).timed_steps == 4 + 2 * STEPS_PER_LOOK
     )
-    monkeypatch.setattr(Stepper, "_is_tight", lambda self, half_width: half_width == math.inf)
+    monkeypatch.setattr(Stepper, "is_tight", lambda self, half_width: half_width == math.inf)
     assert run(folder, tmp_path, "time", min_timed_steps=4, max_timing_seconds=0.0).timed_steps <= 2
 
 

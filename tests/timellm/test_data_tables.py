@@ -14,28 +14,28 @@ def path(tmp_path: Path) -> Path:
     return tmp_path / "mine.csv"
 
 
-def _read(path: Path, text: str | bytes = _GOOD, only: str | None = None, required: str | None = None) -> Table:
+def read(path: Path, text: str | bytes = _GOOD, only: str | None = None, required: str | None = None) -> Table:
     path.write_bytes(text.encode() if isinstance(text, str) else text)
     return read_series(path, only=only, required=required)
 
 
 def test_numeric_columns_are_read_in_their_order(path: Path):
-    table = _read(path)
+    table = read(path)
     assert table.columns == ("a", "b")
     assert table.values.tolist() == [[1, 2], [3, 4], [5, 6]]
     assert table.notes == ()
 
 
 def test_date_need_not_be_the_first_column(path: Path):
-    assert _read(path, "a,date\n1,2020-01-01\n").columns == ("a",)
+    assert read(path, "a,date\n1,2020-01-01\n").columns == ("a",)
 
 
 def test_byte_order_mark_is_not_part_of_the_first_name(path: Path):
-    assert _read(path, b"\xef\xbb\xbf" + _GOOD.encode()).columns == ("a", "b")
+    assert read(path, b"\xef\xbb\xbf" + _GOOD.encode()).columns == ("a", "b")
 
 
 def test_gaps_are_filled_forward_and_leading_ones_backward_and_said(path: Path):
-    table = _read(path, "date,a,b\n1,,2\n2,3,NA\n3,,4\n4,5,6\n")
+    table = read(path, "date,a,b\n1,,2\n2,3,NA\n3,,4\n4,5,6\n")
     assert table.values.tolist() == [[3, 2], [3, 2], [3, 4], [5, 6]]
     assert table.notes == (
         "mine.csv: 3 missing values were filled forward (a 2, b 1), 1 of them at the start backward.",
@@ -45,18 +45,18 @@ def test_gaps_are_filled_forward_and_leading_ones_backward_and_said(path: Path):
 def test_many_columns_with_gaps_are_counted_not_listed(path: Path):
     names = [f"c{position}" for position in range(12)]
     text = f"date,{','.join(names)}\n1{',5' * 12}\n2{',' * 12}\n"
-    assert "12 missing values" in _read(path, text).notes[0]
-    assert "and 4 more columns" in _read(path, text).notes[0]
+    assert "12 missing values" in read(path, text).notes[0]
+    assert "and 4 more columns" in read(path, text).notes[0]
 
 
 def test_rows_that_go_back_in_time_are_said(path: Path):
-    table = _read(path, "date,a\n2020-01-02,1\n2020-01-03,2\n2020-01-01,3\n")
+    table = read(path, "date,a\n2020-01-02,1\n2020-01-03,2\n2020-01-01,3\n")
     assert table.notes == ("mine.csv: row 3 is earlier than the row before it; the rows are used in the file's order.",)
     assert table.values[:, 0].tolist() == [1, 2, 3]
 
 
 def _notes(path: Path, dates: list[str]) -> tuple[str, ...]:
-    return _read(path, "date,a\n" + "".join(f"{date},1\n" for date in dates)).notes
+    return read(path, "date,a\n" + "".join(f"{date},1\n" for date in dates)).notes
 
 
 def _hours(count: int, form: str = "%Y-%m-%d %H:%M:%S") -> list[str]:
@@ -118,7 +118,7 @@ def test_file_without_a_readable_date_has_one_note(path: Path):
 def test_number_too_large_for_a_float_is_refused_in_a_column_and_said_in_the_dates(path: Path):
     large = "1" + "0" * 400
     with pytest.raises(InputError, match=r"column a must be numeric, got '10+' in row 1"):
-        _read(path, f"date,a\n1,{large}\n2,3\n")
+        read(path, f"date,a\n1,{large}\n2,3\n")
     assert "the date cannot be read in 1 row" in _notes(path, [large, "2", "3"])[0]
 
 
@@ -161,29 +161,29 @@ def test_folder_instead_of_a_file_is_refused(tmp_path: Path):
 )
 def test_file_that_is_no_series_is_refused(path: Path, text: str | bytes, message: str):
     with pytest.raises(InputError, match=message):
-        _read(path, text)
+        read(path, text)
 
 
 def test_every_problem_of_a_file_is_said_at_once_on_one_line(path: Path):
     with pytest.raises(InputError) as caught:
-        _read(path, "time,a,b\n1,x,\n2,2,\n", required="OT")
+        read(path, "time,a,b\n1,x,\n2,2,\n", required="OT")
     assert len(caught.value.problems) == 4
     assert "\n" not in str(caught.value)
 
 
 def test_missing_target_names_the_columns(path: Path):
     with pytest.raises(InputError, match=r"target OT is not a column of .*, which has date, a, b. Choose one"):
-        _read(path, required="OT")
+        read(path, required="OT")
 
 
 def test_columns_that_are_not_used_are_not_judged(path: Path):
-    table = _read(path, "date,a,b\n1,1,x\n2,2,y\n", only="a", required="a")
+    table = read(path, "date,a,b\n1,1,x\n2,2,y\n", only="a", required="a")
     assert table.columns == ("a",)
 
 
 def test_repeated_names_are_refused(path: Path):
     with pytest.raises(InputError, match="column a appears more than once"):
-        _read(path, "date,a,a\n1,1,2\n")
+        read(path, "date,a,a\n1,1,2\n")
 
 
 def test_checksum_is_the_content_s(path: Path):

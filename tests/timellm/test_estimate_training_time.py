@@ -113,7 +113,7 @@ def test_what_tokenising_takes_before_the_run_is_said(
     monkeypatch.setenv("TIMELLM_CACHE_DIR", str(tmp_path / "cache"))
     monkeypatch.setattr("timellm.prompts.cost.WORTH_SAYING_SECONDS", 1e-6)
     config = tiny_config(tmp_path)
-    estimate_training_time._check(["first", "--stride 4"], [config, config.replace(stride=4)])
+    estimate_training_time.check_settings(["first", "--stride 4"], [config, config.replace(stride=4)])
     out, err = capsys.readouterr()
     assert out == ""
     assert err.count("A run on all windows tokenises") == 1

@@ -54,7 +54,7 @@ def test_a_backtest_of_ten_times_the_windows_takes_no_more_memory(forecaster, tm
 
 def test_prompts_and_forecasts_of_a_whole_split_are_held_a_piece_at_a_time(tmp_path, monkeypatch):
     monkeypatch.setenv("TIMELLM_CACHE_DIR", str(tmp_path / "cache"))
-    monkeypatch.setattr(network, "_WINDOWS_PER_CHUNK", 64)
+    monkeypatch.setattr(network, "WINDOWS_PER_CHUNK", 64)
     prompts, rows = [], []
     tokenized, add = network.tokenized_windows, TableFile.add
 

@@ -79,7 +79,7 @@ def test_nothing_of_the_launcher_acts_unseen(tmp_path, monkeypatch):
     monkeypatch.setenv("ACCELERATE_DYNAMO_BACKEND", "EAGER")
     monkeypatch.setenv("ACCELERATE_MIXED_PRECISION", "bf16")
     _, stepper, _ = set_up(tiny_config(tmp_path))
-    accelerator = stepper._engine._accelerator
+    accelerator = stepper.engine.accelerator
     assert accelerator.gradient_accumulation_steps == 1
     assert accelerator.mixed_precision == "no"
     assert str(accelerator.state.dynamo_plugin.backend.value).lower() == "no"

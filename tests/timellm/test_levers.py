@@ -65,13 +65,13 @@ def test_the_backbone_computes_in_the_precision_and_what_is_trained_stays_fp32(
     model, products = prepared.model, Products()
     trained = dict(model.trained_parameters())
     assert {part.dtype for name, part in model.named_parameters() if name not in trained} == {dtype}
-    read = model._read
+    read = model.read
 
     def watched(*given):
         with products:
             return read(*given)
 
-    model._read = watched
+    model.read = watched
     stepper.train(prepared.windows.passes[0])
     assert products.formats == {dtype}
     assert {part.dtype for part in trained.values()} == {torch.float32}
@@ -108,8 +108,8 @@ def test_fp16_alone_scales_gradients(folder, monkeypatch, precision, mixed):
 def test_one_update_and_one_step_of_the_schedule_per_global_batch(folder, monkeypatch, accumulation_steps, updates):
     config = tiny_config(folder, accumulation_steps=accumulation_steps, train_samples=48)
     prepared, stepper, losses = set_up(config)
-    engine, calls = stepper._engine, []
-    for part in (engine._optimizer, engine._schedule):
+    engine, calls = stepper.engine, []
+    for part in (engine.optimizer, engine.schedule):
         step = part.step
         monkeypatch.setattr(part, "step", lambda step=step: (calls.append(1), step())[1])
     stepper.train(prepared.windows.passes[0])
@@ -174,7 +174,7 @@ def test_as_many_layers_run_as_are_asked_for(folder, prompt_prefix, llm_layers):
     prepared, _, _ = set_up(config)
     batch, products = one_batch(prepared), Products()
     with products:
-        prepared.model._read(torch.randn(4, config.patches, 48), batch.prompt)
+        prepared.model.read(torch.randn(4, config.patches, 48), batch.prompt)
     assert len(prepared.model.llm_model.h) == llm_layers
     assert products.count == 4 * llm_layers  # of attention two, of the feed-forward network two
 
@@ -209,8 +209,8 @@ def test_the_backbones_own_dropout_is_on_if_asked(folder, backbone_dropout):
 def test_the_optimizer_gets_the_scaled_learning_rate(folder, lr_scaling, factor):
     config = tiny_config(folder, lr_scaling=lr_scaling, batch_size=16, accumulation_steps=4, lradj="constant")
     _, stepper, _ = set_up(config.replace(train_samples=64))
-    assert stepper._engine.learning_rate == pytest.approx(factor * config.learning_rate)
-    assert stepper._engine._optimizer.param_groups[0]["lr"] == pytest.approx(factor * config.learning_rate)
+    assert stepper.engine.learning_rate == pytest.approx(factor * config.learning_rate)
+    assert stepper.engine.optimizer.param_groups[0]["lr"] == pytest.approx(factor * config.learning_rate)
 
 
 @pytest.mark.parametrize("max_grad_norm", [0.0, 1e-4])
@@ -218,13 +218,13 @@ def test_gradients_are_clipped_to_the_norm(folder, monkeypatch, max_grad_norm):
     prepared, stepper, _ = set_up(tiny_config(folder, max_grad_norm=max_grad_norm, train_samples=8))
     norms = []
     parameters = [parameter for _, parameter in prepared.model.trained_parameters()]
-    step = stepper._engine._optimizer.step
+    step = stepper.engine.optimizer.step
 
     def recorded():
         norms.append(torch.nn.utils.get_total_norm([part.grad for part in parameters if part.grad is not None]))
         step()
 
-    monkeypatch.setattr(stepper._engine._optimizer, "step", recorded)
+    monkeypatch.setattr(stepper.engine.optimizer, "step", recorded)
     stepper.train(prepared.windows.passes[0])
     assert (norms[0] <= 1.01e-4) == (max_grad_norm > 0)
 

@@ -21,6 +21,7 @@ from timellm.measure import timing
 from timellm.measure.timing import StepClock, warmup_steps
 from timellm.run import evaluate as evaluation
 from timellm.run import training as module
+from timellm.run.stepping import Stepper
 from timellm.run.training import TrainingRun
 
 
@@ -94,7 +95,7 @@ def test_a_driver_too_old_for_the_wheel_is_said(monkeypatch):
 
 
 def test_without_a_driver_nothing_is_said():
-    assert environment._nvidia_driver() is None or unusable_gpu() is None or "driver" in unusable_gpu()
+    assert environment.nvidia_driver() is None or unusable_gpu() is None or "driver" in unusable_gpu()
 
 
 def test_a_gpu_has_ten_steps_of_warm_up_at_least():
@@ -146,9 +147,9 @@ def test_the_drivers_library_is_loaded_before_the_first_step(tmp_path, monkeypat
     class Run(TrainingRun):
         steps = 0
 
-        def _between_steps(self, step, samples, loss):
+        def between_steps(self, step, samples, loss):
             self.steps = step
-            super()._between_steps(step, samples, loss)
+            super().between_steps(step, samples, loss)
 
     run = Run(tiny_config(tmp_path, train_samples=32, val_samples=8), options(tmp_path))
     monkeypatch.setattr(module.DeviceMonitor, "open", lambda self: opened.append(run.steps))
@@ -218,7 +219,7 @@ def test_an_error_of_cuda_ends_a_run_with_a_remedy(tmp_path, monkeypatch, text, 
     def fail(*_):
         raise RuntimeError(text)
 
-    monkeypatch.setattr(module.TrainingRun, "_train", fail)
+    monkeypatch.setattr(Stepper, "train", fail)
     result = TrainingRun(tiny_config(tmp_path), options(tmp_path)).run()
     assert result.state == state
     assert remedy in result.error

@@ -61,7 +61,7 @@ def test_every_update_of_a_run_uses_one_memory(tmp_path):
     for _ in range(3):
         stepper.train(prepared.windows.passes[0][:8])
         assert layer.weight.grad is None
-        places.add(layer._spare.tensor.data_ptr())
+        places.add(layer.spare.tensor.data_ptr())
         held.append(torch.empty_like(layer.weight))  # would take a place that was free
     assert len(places) == 1
 
@@ -70,7 +70,7 @@ def test_every_update_of_a_run_uses_one_memory(tmp_path):
 def test_no_memory_is_kept_that_the_next_step_would_not_take(tmp_path, compile_mode):
     prepared, stepper, _ = set_up(tiny_config(tmp_path, prompt_prefix="recompute", compile_mode=compile_mode))
     stepper.train(prepared.windows.passes[0][:8])
-    assert prepared.model.mapping_layer._spare.tensor is None
+    assert prepared.model.mapping_layer.spare.tensor is None
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])

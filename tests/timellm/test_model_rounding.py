@@ -105,7 +105,7 @@ def test_products_are_computed_in_fp32_where_bf16_takes_longer(monkeypatch, rati
 
 def test_the_slowdown_of_a_type_is_measured_once(monkeypatch):
     seconds = {torch.float32: iter([2.0, 1.0, 1.0, 1.0, 1.0]), BF16: iter([9.0, 3.0, 2.0, 4.0, 4.0])}
-    monkeypatch.setattr(rounding, "_seconds_of_product", lambda dtype: next(seconds[dtype]))
+    monkeypatch.setattr(rounding, "seconds_of_product", lambda dtype: next(seconds[dtype]))
     rounding.slowdown.cache_clear()
     try:
         assert rounding.slowdown(BF16) == rounding.slowdown(BF16) == 2.0
@@ -115,9 +115,7 @@ def test_the_slowdown_of_a_type_is_measured_once(monkeypatch):
 
 def test_a_type_that_takes_very_long_is_not_measured_to_the_end(monkeypatch):
     asked = []
-    monkeypatch.setattr(
-        rounding, "_seconds_of_product", lambda dtype: asked.append(dtype) or 1.0 + 99 * (dtype == BF16)
-    )
+    monkeypatch.setattr(rounding, "seconds_of_product", lambda dtype: asked.append(dtype) or 1.0 + 99 * (dtype == BF16))
     rounding.slowdown.cache_clear()
     try:
         assert rounding.slowdown(BF16) == 100.0

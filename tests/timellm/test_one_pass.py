@@ -36,13 +36,13 @@ def step(config, steps=1):
     """Losses of the first steps, and the gradients of the last, before its update."""
     prepared, stepper, losses = set_up(config)
     gradients = {}
-    update = stepper._engine.step
+    update = stepper.engine.step
 
     def kept():
         gradients.update({name: part.grad.clone() for name, part in prepared.model.trained_parameters()})
         update()
 
-    stepper._engine.step = kept
+    stepper.engine.step = kept
     prepared.model.reprogramming_layer.dropout.p = 0.0
     stepper.train(prepared.windows.passes[0][: steps * config.global_batch])
     return np.array(losses), gradients

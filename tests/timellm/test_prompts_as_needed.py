@@ -115,8 +115,8 @@ def test_the_first_step_waits_for_no_more_than_its_block(folder, fresh_cache, as
 
 def test_clocks_leave_tokenising_out(folder, fresh_cache, as_on_wide_data, monkeypatch):
     prepared, stepper, _ = set_up(tiny_config(folder))
-    clock, now = stepper._filling, [0.0]
-    add, step = PromptsAsNeeded._add, stepper._step
+    clock, now = stepper.filling, [0.0]
+    add, step = PromptsAsNeeded.add, stepper.take_step
 
     def slowly(self, rows):
         now[0] += 1000
@@ -126,9 +126,9 @@ def test_clocks_leave_tokenising_out(folder, fresh_cache, as_on_wide_data, monke
         now[0] += 1
         return step(*given)
 
-    monkeypatch.setattr(PromptsAsNeeded, "_add", slowly)
+    monkeypatch.setattr(PromptsAsNeeded, "add", slowly)
     monkeypatch.setattr(timing.time, "perf_counter", lambda: now[0])
-    stepper._step = in_a_second
+    stepper.take_step = in_a_second
     stepper.train(prepared.windows.passes[0][:80])
     assert clock.seconds == [1.0] * (10 - len(clock.warmup_seconds))
     assert clock.warmup_seconds == [1.0] * len(clock.warmup_seconds)

@@ -118,5 +118,5 @@ def test_the_check_says_it_where_it_takes_more_than_a_minute(folder, monkeypatch
 
 def test_the_sample_s_ids_are_those_that_are_kept(folder):
     config, data, tokenizer = parts(tiny_config(folder))
-    _, ids = cost._sampled(config, data, tokenizer)
+    _, ids = cost.sampled(config, data, tokenizer)
     assert ids == pytest.approx(np.mean(tokenise(config, data, tokenizer, "train").lengths), rel=0.05)

@@ -85,7 +85,7 @@ def test_chunks_do_not_show_in_the_result(
     split: Split, tokenizer: PreTrainedTokenizerBase, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     whole = _prompts(_config(), split, tokenizer, tmp_path / "whole")
-    monkeypatch.setattr(tokens, "_WINDOWS_PER_CHUNK", 7)
+    monkeypatch.setattr(tokens, "WINDOWS_PER_CHUNK", 7)
     parts = _prompts(_config(), split, tokenizer, tmp_path / "parts")
     assert np.array_equal(whole.ids, parts.ids)
     assert np.array_equal(whole.lengths, parts.lengths)

@@ -37,7 +37,7 @@ def test_a_static_step_gives_the_curve_of_an_eager_one(folder, settings, attenti
     _, _, eager = curve(config, epochs=2)
     _, stepper, static = curve(config.replace(step_graph=True), epochs=2)
     assert len(static) == 12
-    assert stepper._static._taken == 10
+    assert stepper.static.taken == 10
     assert static == pytest.approx(eager, rel=1e-6)
 
 
@@ -45,11 +45,11 @@ def test_a_static_step_gives_the_curve_of_an_eager_one(folder, settings, attenti
 def test_what_a_static_step_reads_and_writes_keeps_its_place_over_fifty_steps(folder, prompt_prefix):
     config = tiny_config(folder, prompt_prefix=prompt_prefix, batch_size=2, train_samples=4, step_graph=True)
     prepared, stepper, _ = set_up(config)
-    static, engine, places = stepper._static, stepper._engine, []
+    static, engine, places = stepper.static, stepper.engine, []
     call = static.__call__
 
     def places_of():
-        buffers, optimizer = static.buffers, engine._optimizer
+        buffers, optimizer = static.buffers, engine.optimizer
         tensors = {f"weight {name}": parameter for name, parameter in prepared.model.named_parameters()}
         tensors |= {f"buffer {name}": buffer for name, buffer in prepared.model.named_buffers()}
         trained = dict(prepared.model.trained_parameters())
@@ -59,12 +59,10 @@ def test_what_a_static_step_reads_and_writes_keeps_its_place_over_fifty_steps(fo
         tensors |= {"x": buffers.x, "y": buffers.y, "ids": buffers.prompt.ids, "lengths": buffers.prompt.lengths}
         if buffers.prompt.memory is not None:
             tensors["memory"] = buffers.prompt.memory.whole
-        tensors |= {"rate": optimizer.param_groups[0]["lr"], "loss": static._loss}
+        tensors |= {"rate": optimizer.param_groups[0]["lr"], "loss": static.loss}
         return {name: tensor.data_ptr() for name, tensor in tensors.items()}
 
-    stepper._static = mock.Mock(
-        side_effect=lambda batch: (call(batch), places.append(places_of()))[0], fits=static.fits
-    )
+    stepper.static = mock.Mock(side_effect=lambda batch: (call(batch), places.append(places_of()))[0], fits=static.fits)
     for _ in range(25):
         stepper.train(prepared.windows.passes[0])
     assert len(places) == 50
@@ -76,7 +74,7 @@ def test_a_static_step_asks_the_device_for_nothing(folder):
     prepared, stepper, _ = set_up(config)
     stepper.train(prepared.windows.passes[0])
     with LaunchCounter() as counter:
-        stepper._update(copy.copy(stepper._static.buffers))
+        stepper.update(copy.copy(stepper.static.buffers))
     assert counter.total > 100
     assert not counter.waits
 

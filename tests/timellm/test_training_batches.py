@@ -37,7 +37,7 @@ def test_a_loader_that_starves_the_device_is_said_with_a_remedy(folder, tmp_path
 def test_waiting_for_loader_workers_counts(folder, slow_source):
     config = tiny_config(folder, train_samples=32, num_workers=1)
     prepared, stepper, _ = set_up(config)
-    stepper._step = lambda *_: torch.zeros(())
+    stepper.take_step = lambda *_: torch.zeros(())
     stepper.train(prepared.windows.passes[0])
     assert 80 < stepper.data_wait_percent() <= 100
     note = starvation_note(config, stepper.data_wait_percent())
@@ -101,22 +101,23 @@ def test_a_gpu_that_is_busy_is_not_said_to_wait():
 @pytest.mark.parametrize(("num_workers", "prefetch_factor", "pin_memory"), [(1, 3, True), (2, 5, False)])
 def test_workers_prefetch_and_pinning_reach_the_loader(folder, monkeypatch, num_workers, prefetch_factor, pin_memory):
     seen = {}
-    monkeypatch.setattr(module, "DataLoader", lambda *_, **given: seen.update(given))
+    monkeypatch.setattr(module, "DataLoader", lambda *_, **given: seen.update(given) or [])
     config = tiny_config(
         folder, num_workers=num_workers, prefetch_factor=prefetch_factor, pin_memory=pin_memory, train_samples=8
     )
     prepared, _, _ = set_up(config)
-    prepared.train._device = torch.device("cuda")
-    prepared.train._load([])
+    source = prepared.train.source
+    gpu = torch.device("cuda")
+    assert list(module.WindowBatches(config, source.split, source.prompts, source.prefix, gpu)([])) == []
     assert (seen["num_workers"], seen["prefetch_factor"]) == (num_workers, prefetch_factor)
     assert seen["pin_memory"] is pin_memory
 
 
 def test_memory_is_not_pinned_for_a_cpu(folder, monkeypatch):
     seen = {}
-    monkeypatch.setattr(module, "DataLoader", lambda *_, **given: seen.update(given))
+    monkeypatch.setattr(module, "DataLoader", lambda *_, **given: seen.update(given) or [])
     prepared, _, _ = set_up(tiny_config(folder, num_workers=1, train_samples=8))
-    prepared.train._load([])
+    assert list(prepared.train([])) == []
     assert seen["pin_memory"] is False
 
 
@@ -134,8 +135,8 @@ META = torch.device("meta")
 def on_device(config, prepared, width=176):
     """The training batches of a prepared run, on a device that is not the CPU."""
     given = prepared.train
-    source = given._source
-    return module.WindowBatches(config, source._split, source._prompts, source._prefix, META, width)
+    source = given.source
+    return module.WindowBatches(config, source.split, source.prompts, source.prefix, META, width)
 
 
 @pytest.mark.parametrize("prompt_scope", ["channel", "span"])
@@ -145,7 +146,7 @@ def test_batches_are_cut_on_a_device_without_waiting_for_it(folder, prompt_scope
     batches = on_device(config, prepared)
     with LaunchCounter("meta") as counter:
         shapes = [batch.prompt.ids.shape for batch in batches(list(prepared.windows.passes[0].split(8)))]
-    assert shapes == 3 * [(8, 176 - prepared.train._source._prefix)]
+    assert shapes == 3 * [(8, 176 - prepared.train.source.prefix)]
     assert not counter.waits
     assert counter.launches["_to_copy"] <= 2  # the numbers of a whole pass at once
 
@@ -154,10 +155,10 @@ def test_a_table_of_tokens_cuts_what_the_source_cuts(folder):
     config = tiny_config(folder, prompt_prefix="reuse", train_samples=20)
     prepared, _, _ = set_up(config)
     given, groups = prepared.train, list(prepared.windows.passes[0].split(8))
-    source = given._source
-    plain = module.WindowBatches(config, source._split, source._prompts, source._prefix, CPU, 176)
-    table = module.WindowBatches(config, source._split, source._prompts, source._prefix, CPU, 176)
-    table._table = module.DeviceTable(source._split, source._prompts, source._prefix, 176)
+    source = given.source
+    plain = module.WindowBatches(config, source.split, source.prompts, source.prefix, CPU, 176)
+    table = module.WindowBatches(config, source.split, source.prompts, source.prefix, CPU, 176)
+    table.table = module.DeviceTable(source.split, source.prompts, source.prefix, 176)
     for ours, theirs in zip(table(groups), plain(groups), strict=True):
         assert torch.equal(ours.x, theirs.x)
         assert torch.equal(ours.y, theirs.y)
@@ -169,9 +170,9 @@ def test_a_table_of_tokens_cuts_what_the_source_cuts(folder):
 def test_a_table_that_would_be_too_big_is_not_made(folder, monkeypatch):
     config = tiny_config(folder, prompt_prefix="reuse", train_samples=8)
     prepared, _, _ = set_up(config)
-    assert on_device(config, prepared)._table is not None
+    assert on_device(config, prepared).table is not None
     monkeypatch.setattr(module, "LARGEST_TABLE_BYTES", 1000)
-    assert on_device(config, prepared)._table is None
+    assert on_device(config, prepared).table is None
 
 
 def test_a_store_that_holds_every_prompt_is_read_without_waiting(folder):
@@ -181,8 +182,8 @@ def test_a_store_that_holds_every_prompt_is_read_without_waiting(folder):
     store = prepared.store
     (batch,) = prepared.train([prepared.windows.passes[0][:8]])
     plain = store.prompt(batch).memory
-    store._device = META
-    store._memory = store._memory.to(META)
+    store.device = META
+    store.memory = store.memory.to(META)
     with LaunchCounter("meta") as counter:
         memory = store.prompt(batch).memory
     assert memory.keys[0].shape == plain.keys[0].shape
@@ -196,19 +197,19 @@ def test_a_store_that_holds_every_prompt_is_read_without_waiting(folder):
 )
 def test_prompts_have_one_width_on_a_gpu_unless_padding_is_attended_to(folder, device, padding, expected):
     config = tiny_config(folder, prompt_prefix="reuse", prompt_padding=padding, train_samples=8)
-    assert preparation._has_one_width(config, torch.device(device)) is expected
+    assert preparation.has_one_width(config, torch.device(device)) is expected
 
 
 def test_the_one_width_is_a_multiple_of_sixteen_and_changes_no_number(folder, monkeypatch):
     config = tiny_config(folder, prompt_prefix="reuse", train_samples=16)
     _, stepper, losses = set_up(config)
-    windows = stepper._prepared.windows.passes[0]
+    windows = stepper.prepared.windows.passes[0]
     torch.manual_seed(0)
     stepper.train(windows)
-    monkeypatch.setattr(preparation, "_has_one_width", lambda *_: True)
+    monkeypatch.setattr(preparation, "has_one_width", lambda *_: True)
     prepared, stepper, padded = set_up(config)
     torch.manual_seed(0)
     stepper.train(windows)
     (batch,) = prepared.train([windows[:1]])
-    assert (batch.prompt.ids.shape[1] + prepared.model._prefix.tokens) % 16 == 0
+    assert (batch.prompt.ids.shape[1] + prepared.train.source.prefix) % 16 == 0
     assert padded == pytest.approx(losses, rel=1e-5)

@@ -24,7 +24,7 @@ def folder(tmp_path_factory):
 def curve(config, steps=20):
     prepared, stepper, losses = set_up(config)
     stepper.train(prepared.windows.passes[0][: steps * config.global_batch])
-    return np.array(losses), stepper._engine
+    return np.array(losses), stepper.engine
 
 
 @pytest.mark.deepspeed
@@ -44,30 +44,30 @@ def test_zero_2_gives_the_curve_of_plain_training(folder, offload, tolerance, pr
 def test_an_overflow_in_fp16_lowers_the_scale_and_training_goes_on(folder, offload):
     config = tiny_config(folder, precision="fp16", offload_optimizer=offload, prompt_prefix="reuse", max_grad_norm=1.0)
     prepared, stepper, _ = set_up(config)
-    engine, weight = stepper._engine, prepared.model.reprogramming_layer.key_projection.weight
-    engine._optimizer.override_loss_scale(2.0**40)  # so that the first gradients overflow
-    engine._loss_scale._scale = 2.0**40
+    engine, weight = stepper.engine, prepared.model.reprogramming_layer.key_projection.weight
+    engine.optimizer.override_loss_scale(2.0**40)  # so that the first gradients overflow
+    engine.loss_scale.scale = 2.0**40
     before, windows = weight.detach().clone(), prepared.windows.passes[0]
     stepper.train(windows[: config.batch_size])
     assert torch.equal(weight.detach(), before)
     assert engine.skipped_in_a_row() == 1
-    engine._loss_scale._scale = 2.0**10
-    engine._optimizer.override_loss_scale(2.0**10)
+    engine.loss_scale.scale = 2.0**10
+    engine.optimizer.override_loss_scale(2.0**10)
     stepper.train(windows[: 2 * config.batch_size])
     assert not torch.equal(weight.detach(), before)
     assert engine.skipped_in_a_row() == 0
-    assert engine._optimizer.loss_scale == 2.0**10
+    assert engine.optimizer.loss_scale == 2.0**10
 
 
 @pytest.mark.deepspeed
 def test_the_scale_of_fp16_falls_until_updates_are_made(folder):
     config = tiny_config(folder, precision="fp16", offload_optimizer="none", prompt_prefix="reuse")
     prepared, stepper, _ = set_up(config)
-    stepper._engine._loss_scale._scale = 2.0**40
-    stepper._engine._optimizer.override_loss_scale(2.0**40)
+    stepper.engine.loss_scale.scale = 2.0**40
+    stepper.engine.optimizer.override_loss_scale(2.0**40)
     with pytest.raises(Diverged, match=r"the last 10 up to step 10 were skipped.*Try --precision bf16"):
         stepper.train(prepared.windows.passes[0])
-    assert stepper._engine._optimizer.loss_scale == 2.0**30
+    assert stepper.engine.optimizer.loss_scale == 2.0**30
     plain, _ = curve(tiny_config(folder, precision="fp32", offload_optimizer="none", prompt_prefix="reuse"), steps=5)
     half, _ = curve(config, steps=5)
     np.testing.assert_allclose(half, plain, rtol=0.02)

@@ -47,7 +47,7 @@ def test_creating_moments_moves_nothing_and_counts_no_step():
 def test_a_run_starts_with_moments_and_without_gradients(tmp_path):
     prepared, stepper, _ = set_up(tiny_config(tmp_path, prompt_prefix="reuse"))
     assert all(parameter.grad is None for parameter in prepared.model.parameters())
-    states = stepper._engine._optimizer.state
+    states = stepper.engine.optimizer.state
     assert len(states) == len(list(prepared.model.trained_parameters()))
     assert all(state["step"] == 0 for state in states.values())
 
@@ -77,15 +77,17 @@ def test_gradients_of_a_cuda_graph_are_added_up_in_memory_of_their_own(tmp_path,
         prepared.model.load_state_dict(initial)
         torch.manual_seed(0)
         stepper, losses = stepper_of(settings, prepared), []
-        step, backward = stepper._step, stepper._engine.backward
+        step, backward = stepper.take_step, stepper.engine.backward
 
         def placed(loss, *, is_last):
             before = [None if parameter.grad is None else parameter.grad.data_ptr() for parameter in trained]
             backward(loss, is_last=is_last)
             places.append(before)
 
-        monkeypatch.setattr(stepper._engine, "backward", placed)
-        monkeypatch.setattr(stepper, "_step", lambda *given: (losses.append(step(*given).item()), torch.tensor(0.0))[1])
+        monkeypatch.setattr(stepper.engine, "backward", placed)
+        monkeypatch.setattr(
+            stepper, "take_step", lambda *given: (losses.append(step(*given).item()), torch.tensor(0.0))[1]
+        )
         stepper.train(prepared.windows.passes[0])
         return losses
 
@@ -101,7 +103,7 @@ def test_gradients_of_shared_prototypes_are_added_up_in_fp32(tmp_path):
     config = tiny_config(tmp_path, prompt_prefix="reuse", accumulation_steps=2)
     _, stepper, _ = set_up(config)
     shared = tuple(torch.randn(2, 3, 4, dtype=torch.bfloat16) for _ in range(2))
-    several, alone = stepper._leaves(shared, 2), stepper._leaves(shared, 1)
+    several, alone = stepper.leaves(shared, 2), stepper.leaves(shared, 1)
     assert [leaf.dtype for leaf in (*several, *alone)] == 2 * [torch.float32] + 2 * [torch.bfloat16]
 
 
@@ -121,7 +123,7 @@ def test_updates_that_a_scaler_skips_are_counted_without_reading_its_scale():
 
 def test_ten_updates_skipped_in_a_row_end_a_run_as_diverged(tmp_path, monkeypatch):
     prepared, stepper, losses = set_up(tiny_config(tmp_path, train_samples=160))
-    monkeypatch.setattr(stepper._engine, "skipped_in_a_row", lambda: max(0, len(losses) - 3))
+    monkeypatch.setattr(stepper.engine, "skipped_in_a_row", lambda: max(0, len(losses) - 3))
     with pytest.raises(Diverged, match=r"the last 10 up to step 13 were skipped.*Try a lower --learning_rate"):
         stepper.train(prepared.windows.passes[0])
     assert len(losses) == 3 + MOST_SKIPPED

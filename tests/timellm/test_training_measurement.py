@@ -31,8 +31,8 @@ def test_rounds_share_the_steps(tmp_path: Path) -> None:
 
 def test_warm_up_and_the_first_step_of_a_round_are_not_timed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     taken: list[int] = []
-    take_step = module.Stepper._step
-    monkeypatch.setattr(module.Stepper, "_step", lambda *given: (taken.append(len(given[1])), take_step(*given))[1])
+    take_step = module.Stepper.take_step
+    monkeypatch.setattr(module.Stepper, "take_step", lambda *given: (taken.append(len(given[1])), take_step(*given))[1])
     measured = measure(tiny_config(tmp_path), MeasurePlan(batches=4, warmup_batches=3, rounds=2))
     assert taken == [8] * (3 + 4 + 2)
     assert sum(sum(part.counts) for part in measured.rounds) == 4

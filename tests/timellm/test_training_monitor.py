@@ -56,7 +56,7 @@ def watch(monkeypatch: pytest.MonkeyPatch, nvml: Any, samples: int = 2) -> Devic
     monitor = DeviceMonitor(GPU, seconds=1000)
     with monitor:
         for _ in range(samples):
-            monitor._sample()
+            monitor.sample()
     return monitor
 
 
@@ -98,9 +98,9 @@ def test_a_cpu_is_the_process_itself_with_its_children():
     spin = "import time; end = time.process_time() + 0.4\nwhile time.process_time() < end: pass"
     with DeviceMonitor(CPU, seconds=1000) as monitor:
         subprocess.run([sys.executable, "-c", spin], check=True)
-        monitor._sample()
+        monitor.sample()
         time.sleep(0.3)
-        monitor._sample()
+        monitor.sample()
     summary = monitor.summary()
     assert set(summary) == {
         f"{kind}_{name}" for kind in ("mean", "max") for name in FIGURES if "power" not in name and "temp" not in name
@@ -112,7 +112,7 @@ def test_a_cpu_is_the_process_itself_with_its_children():
 
 def test_samples_come_by_themselves_and_what_is_short_gets_one(monkeypatch):
     taken = []
-    monkeypatch.setattr(module.DeviceMonitor, "_sample", lambda self: taken.append(1) is None)
+    monkeypatch.setattr(module.DeviceMonitor, "sample", lambda self: taken.append(1) is None)
     with DeviceMonitor(CPU, seconds=0.05):
         time.sleep(0.5)
     assert len(taken) >= 2
@@ -140,14 +140,14 @@ def test_children_and_theirs_are_found():
 def test_a_run_samples_behind_its_warm_up_and_reports_it(tmp_path, monkeypatch):
     started: list[int] = []
     start = DeviceMonitor.start
-    monkeypatch.setattr(DeviceMonitor, "start", lambda self: (started.append(run._steps_seen), start(self))[1])
+    monkeypatch.setattr(DeviceMonitor, "start", lambda self: (started.append(run.steps_seen), start(self))[1])
 
     class Run(TrainingRun):
-        _steps_seen = 0
+        steps_seen = 0
 
-        def _between_steps(self, step: int, samples: int, loss: float | None) -> None:
-            self._steps_seen = step
-            super()._between_steps(step, samples, loss)
+        def between_steps(self, step: int, samples: int, loss: float | None) -> None:
+            self.steps_seen = step
+            super().between_steps(step, samples, loss)
 
     run = Run(tiny_config(tmp_path, train_samples=64, val_samples=8, warmup_steps=3), options(tmp_path))
     result = run.run()

@@ -23,7 +23,7 @@ def gradients(config, windows):
     """Gradients of one step, dropout off."""
     prepared, stepper, _ = set_up(config)
     prepared.model.eval()
-    stepper._engine.step = lambda: None
+    stepper.engine.step = lambda: None
     stepper.train(windows)
     return {name: parameter.grad.clone() for name, parameter in prepared.model.trained_parameters()}
 
@@ -121,7 +121,7 @@ def test_published_padding_makes_a_forecast_depend_on_its_neighbours(folder):
 def test_the_prototypes_are_computed_once_per_step_under_accumulation(folder):
     config = tiny_config(folder, prompt_prefix="reuse", accumulation_steps=4)
     prepared, stepper, _ = set_up(config)
-    assert isinstance(stepper._engine, PlainEngine)
+    assert isinstance(stepper.engine, PlainEngine)
     calls = []
     prototypes = prepared.model.prototypes
     prepared.model.prototypes = lambda: calls.append(1) or prototypes()
@@ -131,7 +131,7 @@ def test_the_prototypes_are_computed_once_per_step_under_accumulation(folder):
 
 def test_no_frozen_parameter_is_in_the_optimizer(folder):
     prepared, stepper, _ = set_up(tiny_config(folder))
-    held = sum(len(group["params"]) for group in stepper._engine._optimizer.param_groups)
+    held = sum(len(group["params"]) for group in stepper.engine.optimizer.param_groups)
     assert held == len(list(prepared.model.trained_parameters()))
     assert not any(name.startswith("llm_model") for name, _ in prepared.model.trained_parameters())
 
@@ -206,10 +206,10 @@ def test_extra_steps_that_use_a_store_find_their_prompts_in_it(folder, monkeypat
     computed = []
     remember_prompt = prepared.model.remember_prompt
     monkeypatch.setattr(
-        prepared.model, "remember_prompt", lambda ids: (computed.append(stepper._clock.steps), remember_prompt(ids))[1]
+        prepared.model, "remember_prompt", lambda ids: (computed.append(stepper.clock.steps), remember_prompt(ids))[1]
     )
     stepper.time_more(4, 60.0)
-    assert (stepper._filling.steps, stepper._clock.steps) == (4, 4)
+    assert (stepper.filling.steps, stepper.clock.steps) == (4, 4)
     assert set(computed) <= {0}  # no step that is timed as using the store computes a prompt
     assert len(computed) == max(0, 4 - (train_samples // 8 - config.untimed_steps))
 
@@ -217,13 +217,13 @@ def test_extra_steps_that_use_a_store_find_their_prompts_in_it(folder, monkeypat
 def test_a_last_smaller_step_of_a_projection_is_left_out_of_the_time_of_those_before_it(folder):
     config = tiny_config(folder, train_samples=28)
     _, stepper, _ = set_up(config)
-    clock = stepper._clock
+    clock = stepper.clock
     clock.steps_per_reading = 16  # as on a GPU
     happened = []
-    take_step, pause = stepper._step, clock.pause
-    stepper._step = lambda group, batches: (happened.append(len(group)), take_step(group, batches))[1]
+    take_step, pause = stepper.take_step, clock.pause
+    stepper.take_step = lambda group, batches: (happened.append(len(group)), take_step(group, batches))[1]
     clock.pause = lambda: (happened.append("pause"), pause())[1]
-    stepper.train(stepper._prepared.windows.passes[0])
+    stepper.train(stepper.prepared.windows.passes[0])
     assert happened == [8, 8, 8, "pause", 4, "pause"]
     assert clock.counts == [3 - config.untimed_steps]
 
@@ -231,16 +231,16 @@ def test_a_last_smaller_step_of_a_projection_is_left_out_of_the_time_of_those_be
 @pytest.mark.parametrize(("train_samples", "is_timed"), [(24, False), (None, True)])
 def test_the_start_of_loader_workers_is_no_part_of_a_projection(folder, train_samples, is_timed):
     config = tiny_config(folder, train_samples=train_samples, num_workers=1)
-    _, stepper, _ = set_up(tiny_config(folder, train_samples=train_samples))
-    stepper._config = config
-    cut = stepper._prepared.train
+    prepared, alone, _ = set_up(tiny_config(folder, train_samples=train_samples))
+    stepper = Stepper(config, prepared, alone.engine, CPU, lambda *_: None)
+    cut = stepper.prepared.train
 
     def slow_start(groups):
         time.sleep(0.3)
         yield from cut(groups)
 
-    object.__setattr__(stepper._prepared, "train", slow_start)
-    windows = stepper._prepared.windows.passes[0][:24]
+    object.__setattr__(stepper.prepared, "train", slow_start)
+    windows = stepper.prepared.windows.passes[0][:24]
     stepper.train(windows, ends_pass=False)
     stepper.train(windows)
-    assert (max(stepper._clock.seconds) > 0.3) == is_timed
+    assert (max(stepper.clock.seconds) > 0.3) == is_timed

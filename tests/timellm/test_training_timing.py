@@ -51,7 +51,7 @@ def test_resamples_are_sums_of_blocks_as_long_as_the_sample() -> None:
         values, block = generator.random(size), max(1, round(size ** (1 / 3)))
         picks = generator.integers(0, size - block + 1, size=(50, -(-size // block)))
         rows = (picks[:, :, None] + np.arange(block)).reshape(50, -1)[:, :size]
-        np.testing.assert_allclose(timing._sums(values, picks, block), values[rows].sum(axis=1))
+        np.testing.assert_allclose(timing.sums_of_blocks(values, picks, block), values[rows].sum(axis=1))
 
 
 def test_the_interval_of_a_long_run_takes_little_memory() -> None:

@@ -51,14 +51,14 @@ def set_up(config: RunConfig, steps: int = 100) -> tuple[Preparation, Stepper, l
     engine = build_engine(config, prepared.model, CPU, steps)
     losses: list[float] = []
     stepper = Stepper(config, prepared, engine, CPU, lambda *_: None)
-    take_step = stepper._step
+    take_step = stepper.take_step
 
     def recorded(*arguments: Any) -> torch.Tensor:
         loss = take_step(*arguments)
         losses.append(loss.item())
         return loss
 
-    stepper._step = recorded  # type: ignore[method-assign]
+    stepper.take_step = recorded  # type: ignore[method-assign]
     return prepared, stepper, losses
 
 

@@ -41,7 +41,7 @@ def train(config: RunConfig, windows: list[int]) -> dict[str, Any]:
 
     scores = evaluate(
         prepared.model, recorded, prepared.windows.validation, 8, CPU,  # type: ignore[arg-type]
-        shares_prototypes=False, engine=stepper._engine,
+        shares_prototypes=False, engine=stepper.engine,
     )  # fmt: skip
     return {"losses": losses, "mse": scores.mse, "mae": scores.mae, "seen": seen, "windows": scores.windows}
 

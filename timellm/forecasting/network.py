@@ -22,7 +22,7 @@ from timellm.run.preparation import build_network
 BATCH = 64
 """Windows per forward pass, where the way of the training does not decide it."""
 
-_WINDOWS_PER_CHUNK = 2048
+WINDOWS_PER_CHUNK = 2048
 """Windows whose prompts are held at once, about."""
 
 _IDLE = {
@@ -100,7 +100,7 @@ class ForecastNetwork:
         shares_prototypes = not self._as_trained or self._keeps_prefix
         if shares_prototypes and self.source is not None and self._prototypes is None:
             self._prototypes = self.network.prototypes()
-        for chunk in windows.split(max(1, _WINDOWS_PER_CHUNK // size) * size):
+        for chunk in windows.split(max(1, WINDOWS_PER_CHUNK // size) * size):
             for batch in self._batches(split, chunk, size):
                 forecast = self.network(batch.x, batch.prompt, self._prototypes if shares_prototypes else None)
                 yield batch, forecast[: len(batch.y)]

@@ -50,21 +50,21 @@ class CpuWatch:
 
     def __init__(self, spare_cores: int = 0) -> None:
         self._spare = spare_cores
-        self._began, self._busy, self._own = time.monotonic(), _busy_seconds(), _children_seconds()
+        self._began, self._busy, self._own = time.monotonic(), busy_seconds(), children_seconds()
 
     def begin(self, pid: int) -> None:
         """Count from now on."""
-        self._began, self._busy, self._own = time.monotonic(), _busy_seconds(), own_seconds(pid)
+        self._began, self._busy, self._own = time.monotonic(), busy_seconds(), own_seconds(pid)
 
     def other_share(self, pid: int) -> float:
         """Share of the cores that others used beyond the spare ones, from 0."""
         seconds = max(time.monotonic() - self._began, 1e-9)
-        others = (_busy_seconds() - self._busy) - (own_seconds(pid) - self._own)
+        others = (busy_seconds() - self._busy) - (own_seconds(pid) - self._own)
         beyond_quota = len(allowed_cores()) - usable_cores()
         return max(0.0, others / seconds - self._spare - beyond_quota) / usable_cores()
 
 
-def _busy_seconds() -> float:
+def busy_seconds() -> float:
     """CPU time that those cores have spent on anything, other virtual machines included, seconds."""
     every = psutil.cpu_times(percpu=True)
     names = ("user", "nice", "system", "irq", "softirq", "steal")
@@ -76,7 +76,7 @@ def own_seconds(pid: int) -> float:
 
     It does not jump when the child ends: what a process used moves to its parent when it has been waited for.
     """
-    return _children_seconds() + _tree_seconds(pid)
+    return children_seconds() + _tree_seconds(pid)
 
 
 def _tree_seconds(pid: int) -> float:
@@ -96,7 +96,7 @@ def _tree_seconds(pid: int) -> float:
     return total
 
 
-def _children_seconds() -> float:
+def children_seconds() -> float:
     """CPU time of children that have been waited for, and of theirs, seconds."""
     usage = resource.getrusage(resource.RUSAGE_CHILDREN)
     return usage.ru_utime + usage.ru_stime

@@ -83,7 +83,7 @@ def unusable_gpu() -> str | None:
     """Why torch cannot use the NVIDIA GPU whose driver is there; None if it can, or if there is none to use."""
     if torch.cuda.is_available() or os.environ.get("CUDA_VISIBLE_DEVICES") in ("", "-1"):
         return None
-    driver = _nvidia_driver()
+    driver = nvidia_driver()
     if driver is None:
         return None
     if torch.version.cuda is None:
@@ -98,7 +98,7 @@ def unusable_gpu() -> str | None:
     )
 
 
-def _nvidia_driver() -> str | None:
+def nvidia_driver() -> str | None:
     """Version of the NVIDIA driver; None without one."""
     try:
         nvml = start_nvml()

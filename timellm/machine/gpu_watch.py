@@ -26,7 +26,7 @@ class GpuWatch:
     """
 
     def __init__(self, gpus: Sequence[str]) -> None:
-        self._nvml: Any = _nvml() if gpus else None
+        self._nvml: Any = running_nvml() if gpus else None
         self._handles = [handle for gpu in gpus if (handle := _handle(self._nvml, gpu)) is not None]
         self._before = {pid for handle in self._handles for pid in self._holders(handle)}
         self._own: set[int] = set()
@@ -100,7 +100,7 @@ def gpus_of(device: str, environment: Mapping[str, str]) -> list[str]:
 
 
 @functools.cache
-def _nvml() -> Any:
+def running_nvml() -> Any:
     """NVML, ready for questions; None where its library or an NVIDIA driver is missing."""
     try:
         return start_nvml()

@@ -62,7 +62,7 @@ class DeviceMonitor:
         """Start sampling."""
         self.open()
         self._load = _ProcessLoad()
-        self._periodic = Periodic("device-monitor", self._seconds, self._sample)
+        self._periodic = Periodic("device-monitor", self._seconds, self.sample)
         self._periodic.__enter__()
 
     def stop(self) -> None:
@@ -73,7 +73,7 @@ class DeviceMonitor:
         self._periodic.__exit__()
         self._periodic = None
         if not self._samples["cpu_utilisation_percent"]:
-            self._sample()
+            self.sample()
         self._close()
 
     def _close(self) -> None:
@@ -99,7 +99,8 @@ class DeviceMonitor:
                 found[f"max_{name}"] = round(max(values), 3)
         return found
 
-    def _sample(self) -> bool:
+    def sample(self) -> bool:
+        """Take every figure once; called by the thread, and once where a run is too short for it."""
         assert self._load is not None
         figures = self._load.read()
         if self._device.type == "cpu":

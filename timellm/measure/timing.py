@@ -79,12 +79,14 @@ def bootstrap_mean(seconds: Sequence[float], weights: Sequence[float] | None = N
     starts = len(durations) - block + 1
     picks = np.random.default_rng(0).integers(0, starts, size=(RESAMPLES, -(-len(durations) // block)))
     parts = np.array_split(picks, _PARTS)
-    means = np.concatenate([_sums(durations, part, block) / _sums(counts, part, block) for part in parts])
+    means = np.concatenate(
+        [sums_of_blocks(durations, part, block) / sums_of_blocks(counts, part, block) for part in parts]
+    )
     low, high = np.quantile(means, [0.025, 0.975])
     return Estimate(mean, min(float(low), mean), max(float(high), mean))
 
 
-def _sums(values: np.ndarray, picks: np.ndarray, block: int) -> np.ndarray:
+def sums_of_blocks(values: np.ndarray, picks: np.ndarray, block: int) -> np.ndarray:
     """Sums of resamples as long as the sample, made of blocks; the last block of each is cut.
 
     A long run has tens of thousands of steps: no resample is ever written out.

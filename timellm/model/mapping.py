@@ -115,7 +115,7 @@ class MappingLayer(nn.Linear):
 
     def __init__(self, vocabulary: int, prototypes: int) -> None:
         super().__init__(vocabulary, prototypes)
-        self._spare = _Spare()
+        self.spare = _Spare()
 
     def prototypes(
         self, embeddings: Tensor, compute_dtype: torch.dtype | None = None, cast_bias: Tensor | None = None
@@ -130,7 +130,7 @@ class MappingLayer(nn.Linear):
         Returns:
             Prototypes [prototypes, hidden], in the embeddings' type.
         """
-        spare = None if torch.compiler.is_compiling() else self._spare
+        spare = None if torch.compiler.is_compiling() else self.spare
         dtype = compute_dtype or embeddings.dtype
         copied = None if cast_bias is None else cast_bias.detach()
         return _MapVocabulary.apply(self.weight, self.bias, embeddings, dtype, spare, copied)
@@ -143,4 +143,4 @@ class MappingLayer(nn.Linear):
         """
         gradient, self.weight.grad = self.weight.grad, None
         if gradient is not None and not devices.launches_kernels(gradient.device) and gradient.is_contiguous():
-            self._spare.tensor = gradient
+            self.spare.tensor = gradient

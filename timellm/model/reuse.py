@@ -172,7 +172,7 @@ def _patch_block(
         keys, values = torch.cat((past[0], keys), dim=2), torch.cat((past[1], values), dim=2)
         attended = _attend(queries, keys, values, mask, scale, attention)
     else:
-        attended = _attend_in_parts(queries, keys, values, past, mask, scale)
+        attended = attend_in_parts(queries, keys, values, past, mask, scale)
     return blocks.finish(index, hidden, attended)
 
 
@@ -231,7 +231,7 @@ def _attend(queries: Tensor, keys: Tensor, values: Tensor, mask: Tensor, scale: 
     return mixed.transpose(1, 2).flatten(2)
 
 
-def _attend_in_parts(
+def attend_in_parts(
     queries: Tensor, keys: Tensor, values: Tensor, past: tuple[Tensor, Tensor], mask: Tensor, scale: float
 ) -> Tensor:
     """As `_attend` over past keys, in fp32, and present ones: no backward pass into the past, no joint copy.

@@ -83,8 +83,8 @@ def slowdown(dtype: torch.dtype) -> float:
     """Time of a matrix product in a type on this CPU, relative to fp32; measured once in a process, in about 30 ms."""
     plain, other = [], []
     for _ in range(_ROUNDS):
-        plain.append(_seconds_of_product(torch.float32))
-        other.append(_seconds_of_product(dtype))
+        plain.append(seconds_of_product(torch.float32))
+        other.append(seconds_of_product(dtype))
         if len(plain) > 1 and min(other) > 10 * min(plain):
             break
     return min(other) / min(plain)
@@ -92,11 +92,12 @@ def slowdown(dtype: torch.dtype) -> float:
 
 def gflop_per_second() -> float:
     """Operations per second of a product in fp32 on this CPU, in 1e9: the best of a few."""
-    best = min(_seconds_of_product(torch.float32) for _ in range(_ROUNDS))
+    best = min(seconds_of_product(torch.float32) for _ in range(_ROUNDS))
     return 2 * _ROWS * _INNER * _COLUMNS / best / 1e9
 
 
-def _seconds_of_product(dtype: torch.dtype) -> float:
+def seconds_of_product(dtype: torch.dtype) -> float:
+    """Seconds of one product of matrices in a type."""
     left, right = torch.ones(_ROWS, _INNER, dtype=dtype), torch.ones(_INNER, _COLUMNS, dtype=dtype)
     started = time.perf_counter()
     left @ right

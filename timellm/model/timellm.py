@@ -188,13 +188,14 @@ class TimeLLM(nn.Module):
                 copies = self._copies()
                 embedded = self.patch_embedding(normed, *copies.patches)
                 words = self.reprogramming_layer(embedded, keys, values, copies.words)  # [windows, patches, hidden]
-            hidden = self._read(words, prompt)
+            hidden = self.read(words, prompt)
             with part("head"), self._types():
                 features = hidden if hidden.shape[-1] <= self.config.d_ff else hidden[..., : self.config.d_ff]
                 forecast = self.output_projection(features, copies.head)
         return restore_scale(forecast, mean, inverse_std)
 
-    def _read(self, words: Tensor, prompt: PromptBatch) -> Tensor:
+    def read(self, words: Tensor, prompt: PromptBatch) -> Tensor:
+        """What the frozen language model makes of the words after their prompt, as `prompt_prefix` says."""
         if self.config.prompt_prefix == "recompute":
             return self._read_recomputed(words, prompt)
         is_checkpointed = self.config.gradient_checkpointing and torch.is_grad_enabled()

@@ -99,10 +99,10 @@ class PlainEngine(Engine):
         mixed = "fp16" if config.precision == "fp16" else "no"
         frozen_buffers = DistributedDataParallelKwargs(broadcast_buffers=False)
         with without_launcher_settings():
-            self._accelerator = Accelerator(
+            self.accelerator = Accelerator(
                 mixed_precision=mixed, cpu=device.type == "cpu", kwargs_handlers=[frozen_buffers]
             )
-        self.world, self.rank = self._accelerator.num_processes, self._accelerator.process_index
+        self.world, self.rank = self.accelerator.num_processes, self.accelerator.process_index
         self._one: Tensor | None = None
         self._max_norm = config.max_grad_norm
         self._keeps_gradients = config.keeps_gradients
@@ -112,20 +112,20 @@ class PlainEngine(Engine):
         optimizer = build_optimizer(config, self._parameters)
         create_state(optimizer)
         self._drop_gradients(optimizer)
-        self._schedule = build_schedule(config, optimizer, steps)
+        self.schedule = build_schedule(config, optimizer, steps)
         # Model and moments lie where they belong; placed by Accelerate, the step counts of a plain Adam would move to
         # the GPU, and each update would wait for every one of them.
-        self.model, self._optimizer = self._accelerator.prepare(model, optimizer, device_placement=[False, False])
-        scaler = self._accelerator.scaler
+        self.model, self.optimizer = self.accelerator.prepare(model, optimizer, device_placement=[False, False])
+        scaler = self.accelerator.scaler
         self._skipped = None if scaler is None else SkippedUpdates(scaler)
 
     def micro_batch(self, *, is_last: bool) -> contextlib.AbstractContextManager[Any]:
         """Synchronise between processes with the last micro batch only."""
-        return contextlib.nullcontext() if is_last else self._accelerator.no_sync(self.model)
+        return contextlib.nullcontext() if is_last else self.accelerator.no_sync(self.model)
 
     def backward(self, loss: Tensor, *, is_last: bool) -> None:
         """Scaled in fp16; Accelerate itself would divide the loss by one."""
-        scaler = self._accelerator.scaler
+        scaler = self.accelerator.scaler
         if self._one is None:
             self._one = torch.ones_like(loss)  # made once: torch makes one for every backward pass
         (loss if scaler is None else scaler.scale(loss)).backward(self._one)
@@ -133,24 +133,24 @@ class PlainEngine(Engine):
     def step(self) -> None:
         """Skip the update when a scaled fp16 gradient overflowed, as the gradient scaler decides."""
         if self._max_norm > 0:
-            self._accelerator.clip_grad_norm_(self._parameters, self._max_norm)
+            self.accelerator.clip_grad_norm_(self._parameters, self._max_norm)
         if self._skipped is not None:
             self._skipped.begin()
-        self._optimizer.step()
+        self.optimizer.step()
         if self._skipped is not None:
             self._skipped.end()
-        self._drop_gradients(self._optimizer)
+        self._drop_gradients(self.optimizer)
         self.advance()
 
     def advance(self) -> None:
         """Set the next update's learning rate."""
-        self._schedule.step()
+        self.schedule.step()
 
     def update_in_place(self) -> None:
         """As `step`, without what a graph cannot hold: the schedule is advanced by the caller."""
         if self._max_norm > 0:
             torch.nn.utils.clip_grad_norm_(self._parameters, self._max_norm)
-        self._optimizer.step()
+        self.optimizer.step()
         keep_gradients(self._parameters)
 
     def skipped_in_a_row(self) -> int:
@@ -173,7 +173,7 @@ class PlainEngine(Engine):
     @property
     def learning_rate(self) -> float:
         """Learning rate of the next update."""
-        return float(self._schedule.get_last_lr()[0])
+        return float(self.schedule.get_last_lr()[0])
 
 
 class DeepSpeedEngine(Engine):
@@ -206,13 +206,13 @@ class DeepSpeedEngine(Engine):
         else:
             optimizer = build_optimizer(config, parameters)
         with _local_rank():
-            self.model, self._optimizer, _, _ = deepspeed.initialize(
+            self.model, self.optimizer, _, _ = deepspeed.initialize(
                 model=model, optimizer=optimizer, model_parameters=parameters, config=settings, dist_init_required=False
             )
         uses_fp16 = settings.get("torch_autocast", {}).get("dtype") in ("float16", "fp16", "half")
         drives = uses_fp16 and self.model.zero_optimization()  # without ZeRO, DeepSpeed's own scaler works
-        self._loss_scale = ZeroLossScale(self._optimizer) if drives else None
-        self._schedule = build_schedule(config, optimizer, steps)
+        self.loss_scale = ZeroLossScale(self.optimizer) if drives else None
+        self.schedule = build_schedule(config, optimizer, steps)
         self.compile_seconds = time.perf_counter() - started
 
     def backward(self, loss: Tensor, *, is_last: bool) -> None:
@@ -223,18 +223,18 @@ class DeepSpeedEngine(Engine):
     def step(self) -> None:
         """DeepSpeed clips by its own configuration."""
         self.model.step()
-        if self._loss_scale is not None:
-            self._loss_scale.update()
-        self._schedule.step()
+        if self.loss_scale is not None:
+            self.loss_scale.update()
+        self.schedule.step()
 
     def skipped_in_a_row(self) -> int:
         """DeepSpeed has waited for the device already."""
-        return 0 if self._loss_scale is None else self._loss_scale.skipped
+        return 0 if self.loss_scale is None else self.loss_scale.skipped
 
     @property
     def learning_rate(self) -> float:
         """Learning rate of the next update."""
-        return float(self._schedule.get_last_lr()[0])
+        return float(self.schedule.get_last_lr()[0])
 
 
 def build_engine(config: RunConfig, model: TimeLLM, device: torch.device, steps: int) -> Engine:

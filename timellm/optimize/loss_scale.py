@@ -26,21 +26,21 @@ class ZeroLossScale:
 
     def __init__(self, optimizer: Any) -> None:
         self._optimizer = optimizer
-        self._scale, self._steps = _FIRST, 0
+        self.scale, self._steps = _FIRST, 0
         self.skipped = 0
         optimizer.torch_autocast_gradscaler = None
-        optimizer.override_loss_scale(self._scale)
+        optimizer.override_loss_scale(self.scale)
 
     def update(self) -> None:
         """Fall after an update that was skipped, grow after many that were not."""
         if self._optimizer.overflow:
-            self._scale, self._steps = self._scale * _BACKOFF, 0
+            self.scale, self._steps = self.scale * _BACKOFF, 0
             self.skipped += 1
         else:
             self._steps, self.skipped = self._steps + 1, 0
             if self._steps % _STEPS_TO_GROWTH == 0:
-                self._scale *= _GROWTH
-        self._optimizer.override_loss_scale(self._scale)
+                self.scale *= _GROWTH
+        self._optimizer.override_loss_scale(self.scale)
 
 
 class SkippedUpdates:

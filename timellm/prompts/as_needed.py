@@ -106,7 +106,7 @@ class PromptsAsNeeded:
                 ready = self._last_of_block(groups, number)
                 missing = self._missing(torch.cat(list(groups[number:ready])))
                 with stopped():
-                    self._add(missing)
+                    self.add(missing)
             yield group
 
     def gather(self, indices: Tensor, *, width: int | None = None) -> tuple[Tensor, Tensor]:
@@ -157,7 +157,8 @@ class PromptsAsNeeded:
             number += 1
         return number
 
-    def _add(self, rows: np.ndarray) -> None:
+    def add(self, rows: np.ndarray) -> None:
+        """Tokenise the prompts of rows [rows], and keep their ids."""
         if self._make is None:
             raise RuntimeError("Prompts are made in the process that hands out batches.")
         began = time.perf_counter()

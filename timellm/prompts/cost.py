@@ -75,7 +75,7 @@ def tokenising_cost(config: RunConfig, data: SeriesData, tokenizer: Any) -> Toke
         data: Its data set.
         tokenizer: The backbone's fast tokenizer.
     """
-    per_prompt, ids = _sampled(config, data, tokenizer)
+    per_prompt, ids = sampled(config, data, tokenizer)
     counts = _prompts_of_run(config, data)
     whole = [name for name, count in counts.items() if count == number_of_prompts(config, data.split(name))]
     as_needed = made_as_needed(config, data, whole)
@@ -125,7 +125,7 @@ def _are_there(
     return GrowingStore(folder, count, id_type(tokenizer)).count() if folder.is_dir() else 0
 
 
-def _sampled(config: RunConfig, data: SeriesData, tokenizer: Any) -> tuple[float, float]:
+def sampled(config: RunConfig, data: SeriesData, tokenizer: Any) -> tuple[float, float]:
     """Seconds and tokens of a prompt, as some training windows have them."""
     split = data.train.to("cpu")
     for windows in (_WARMING_UP, SAMPLED):

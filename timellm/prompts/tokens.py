@@ -20,7 +20,7 @@ from timellm.prompts.dwt import check_wavelet_prompt
 from timellm.prompts.statistics import normalise_windows
 from timellm.prompts.text import prompt_texts
 
-_WINDOWS_PER_CHUNK = 4096
+WINDOWS_PER_CHUNK = 4096
 _PROBE = "min value -1.5, lags [0, 1]"
 
 
@@ -267,7 +267,7 @@ def id_chunks(
     prompts = kept if kept is not None else torch.arange(split.windows_per_channel if is_shared else len(split))
 
     def tokenise() -> Iterator[list[list[int]]]:
-        for chunk in prompts.split(max(1, _WINDOWS_PER_CHUNK // (split.channels if is_shared else 1))):
+        for chunk in prompts.split(max(1, WINDOWS_PER_CHUNK // (split.channels if is_shared else 1))):
             described = _span_means(split, chunk) if is_shared else normalise_windows(split.gather(chunk)[0])
             texts = prompt_texts(config, described, description)
             yield tokenizer(texts, return_attention_mask=False, return_token_type_ids=False)["input_ids"]

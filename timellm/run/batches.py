@@ -68,6 +68,10 @@ class WindowBatches:
         fixed_tokens: Pad every batch to this many prompt tokens, so that shapes never change; None pads to the
             batch's longest. Only a prompt that is made as it is needed can be longer.
         fixed_rows: Repeat a window until a batch has this many rows, likewise; None leaves it as it is.
+
+    Attributes:
+        source: Cuts one batch.
+        table: Cuts batches on a device that is not the CPU; None where the source does.
     """
 
     def __init__(
@@ -84,17 +88,17 @@ class WindowBatches:
         self._on_device = config.num_workers == 0
         own = split.to(device) if self._on_device else split
         self._prompts = prompts
-        self._source = WindowSource(own, prompts, prefix_length, fixed_tokens)
-        self._table = build_table(config, own, prompts, prefix_length, device, fixed_tokens)
+        self.source = WindowSource(own, prompts, prefix_length, fixed_tokens)
+        self.table = build_table(config, own, prompts, prefix_length, device, fixed_tokens)
 
     def __call__(self, groups: list[Tensor], stopped: Stopped = contextlib.nullcontext) -> Iterator[Batch]:
         """Yield one batch per group of window numbers; clocks are stopped while prompts are tokenised."""
         padded = [self._padded(group) for group in groups]
-        if self._table is not None and padded:
-            parts: Iterable[tuple[Tensor, ...]] = self._table.batches(padded)
+        if self.table is not None and padded:
+            parts: Iterable[tuple[Tensor, ...]] = self.table.batches(padded)
         else:
             ready = self._prompts.ahead(padded, stopped) if isinstance(self._prompts, PromptsAsNeeded) else padded
-            parts = (self._source[group] for group in ready) if self._on_device else self._load(ready)
+            parts = (self.source[group] for group in ready) if self._on_device else self._load(ready)
         for group, tensors in zip(groups, parts, strict=True):
             yield self._to_device(tensors, len(group))
 
@@ -102,7 +106,7 @@ class WindowBatches:
         """The batch of a group of window numbers, cut by this process, whoever loads the others."""
         if isinstance(self._prompts, PromptsAsNeeded):
             (group,) = self._prompts.ahead([group])
-        return self._to_device(self._source[group], len(group))
+        return self._to_device(self.source[group], len(group))
 
     def _padded(self, group: Tensor) -> Tensor:
         missing = (self._fixed_rows or 0) - len(group)
@@ -113,7 +117,7 @@ class WindowBatches:
         if self._config.num_workers:
             claim_loader_folder()
         return DataLoader(
-            self._source,
+            self.source,
             batch_size=None,
             sampler=groups,  # type: ignore[arg-type]
             num_workers=self._config.num_workers,
@@ -144,16 +148,16 @@ class WindowSource(Dataset):
     def __init__(
         self, split: Split, prompts: PromptTokens | PromptsAsNeeded | None, prefix: int, fixed_tokens: int | None
     ) -> None:
-        self._split, self._prompts, self._prefix = split, prompts, prefix
+        self.split, self.prompts, self.prefix = split, prompts, prefix
         self._fixed_tokens = fixed_tokens
 
     def __getitem__(self, group: Tensor) -> tuple[Tensor, ...]:
-        x, y = self._split.gather(copied(group, self._split.values.device))
-        if self._prompts is None:
+        x, y = self.split.gather(copied(group, self.split.values.device))
+        if self.prompts is None:
             none = torch.zeros(len(group), 0, dtype=torch.int64)
             return group, x, y, none, none.sum(dim=1)
-        ids, lengths = self._prompts.gather(group, width=self._fixed_tokens)
-        return group, x, y, ids[:, self._prefix :], lengths - self._prefix
+        ids, lengths = self.prompts.gather(group, width=self._fixed_tokens)
+        return group, x, y, ids[:, self.prefix :], lengths - self.prefix
 
 
 class DeviceTable:

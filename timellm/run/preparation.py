@@ -193,7 +193,7 @@ def _with_backbone(
     remembers = prompt_memory_gib is not None and uses_memory(config, source)
     prefix, longest = _shared_prefix(config, prompts, data.description, tokenizer if remembers else None)
     check_positions(config, source, max((part.longest for part in _known(prompts)), default=0))
-    if _has_one_width(config, device):
+    if has_one_width(config, device):
         longest = -(-longest // WIDTH_MULTIPLE) * WIDTH_MULTIPLE
     longest = min(longest, source.max_positions - config.patches)
     if prefix is not None:
@@ -220,7 +220,7 @@ def build_network(config: RunConfig, source: BackboneSource, device: torch.devic
     return model
 
 
-def _has_one_width(config: RunConfig, device: torch.device) -> bool:
+def has_one_width(config: RunConfig, device: torch.device) -> bool:
     """Whether prompts are padded to one width because the device prepares a kernel for each, which takes a while.
 
     Padding that is attended to must be what it is.
@@ -231,7 +231,7 @@ def _has_one_width(config: RunConfig, device: torch.device) -> bool:
 def _has_fixed_width(config: RunConfig, device: torch.device) -> bool:
     """Whether something relies on batches of one shape."""
     static = config.compile_mode != "off" or config.step_graph or config.prompt_prefix == "store"
-    return static or _has_one_width(config, device)
+    return static or has_one_width(config, device)
 
 
 def _cutter(

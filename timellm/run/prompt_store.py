@@ -42,7 +42,7 @@ class PromptStore:
         device: torch.device,
         windows_per_channel: int | None = None,
     ) -> None:
-        self._model, self._device, self._windows_per_channel = model, device, windows_per_channel
+        self._model, self.device, self._windows_per_channel = model, device, windows_per_channel
         self._tokens = tokens
         shape = model.memory_shape(tokens)
         self.bytes_per_prompt = 2 * math.prod(shape) * model.compute_dtype.itemsize
@@ -54,7 +54,7 @@ class PromptStore:
         self._slots[kept.numpy()] = np.arange(len(kept))
         self._filled = np.zeros(len(kept), dtype=bool)
         stacked = (2 * layers, len(kept), *per_prompt)
-        self._memory = torch.empty(stacked, dtype=model.compute_dtype, device=device)
+        self.memory = torch.empty(stacked, dtype=model.compute_dtype, device=device)
 
     @property
     def kept(self) -> int:
@@ -76,7 +76,7 @@ class PromptStore:
         if held.all():
             return PromptBatch(prompt.ids, prompt.lengths, PromptMemory.of(self._rows(slots)))
         missing = self._places(np.flatnonzero(~held))
-        fresh = self._model.remember_prompt(prompt.ids.index_select(0, missing)).stack.to(self._memory.dtype)
+        fresh = self._model.remember_prompt(prompt.ids.index_select(0, missing)).stack.to(self.memory.dtype)
         self._keep(slots[~held], fresh)
         if held.any():
             fresh = self._joined(slots, held, missing, fresh)
@@ -87,16 +87,16 @@ class PromptStore:
         self._filled.fill(False)
 
     def _places(self, numbers: np.ndarray) -> Tensor:
-        return copied(torch.from_numpy(numbers), self._device)
+        return copied(torch.from_numpy(numbers), self.device)
 
     def _rows(self, slots: np.ndarray) -> Tensor:
         """Keys and values [2*layers, rows, kv_heads, tokens, head_dim] of slots."""
-        return self._memory.index_select(1, self._places(slots))
+        return self.memory.index_select(1, self._places(slots))
 
     def _keep(self, slots: np.ndarray, fresh: Tensor) -> None:
         keeps = np.flatnonzero(slots >= 0)
         if len(keeps):
-            self._memory.index_copy_(1, self._places(slots[keeps]), fresh.index_select(1, self._places(keeps)))
+            self.memory.index_copy_(1, self._places(slots[keeps]), fresh.index_select(1, self._places(keeps)))
             self._filled[slots[keeps]] = True
 
     def _joined(self, slots: np.ndarray, held: np.ndarray, missing: Tensor, fresh: Tensor) -> Tensor:

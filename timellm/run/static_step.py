@@ -31,8 +31,8 @@ class StaticStep:
         self._step, self._device = step, device
         self._buffers: Batch | None = None
         self._graph: torch.cuda.CUDAGraph | None = None
-        self._loss: Tensor | None = None
-        self._taken = 0
+        self.loss: Tensor | None = None
+        self.taken = 0
 
     @property
     def buffers(self) -> Batch | None:
@@ -48,23 +48,23 @@ class StaticStep:
         if self._buffers is None:
             self._buffers = _like(batch)
         _fill(self._buffers, batch)
-        self._taken += 1
+        self.taken += 1
         if self._device.type != "cuda":
             return self._keep(self._step(self._buffers))
-        if self._taken <= WARMUP_STEPS:
+        if self.taken <= WARMUP_STEPS:
             return self._warm_up(self._buffers)
         if self._graph is None:
             self._record(self._buffers)
         assert self._graph is not None
-        assert self._loss is not None
+        assert self.loss is not None
         self._graph.replay()
-        return self._loss
+        return self.loss
 
     def _keep(self, loss: Tensor) -> Tensor:
         """The error in a place of its own."""
-        if self._loss is None:
-            self._loss = torch.empty_like(loss)
-        return self._loss.copy_(loss)
+        if self.loss is None:
+            self.loss = torch.empty_like(loss)
+        return self.loss.copy_(loss)
 
     def _warm_up(self, batch: Batch) -> Tensor:
         """A step on a stream of its own, as recording one asks for."""
@@ -78,7 +78,7 @@ class StaticStep:
     def _record(self, batch: Batch) -> None:
         self._graph = torch.cuda.CUDAGraph()
         with torch.cuda.graph(self._graph):
-            self._loss = self._step(batch)
+            self.loss = self._step(batch)
 
 
 def _parts(batch: Batch) -> list[Tensor]:

@@ -43,6 +43,11 @@ class Stepper:
 
     Attributes:
         profiler: Records some of the steps; none of those is timed. None records none.
+        prepared: Network and batches.
+        engine: Turns losses into updates.
+        clock: Times the steps.
+        filling: Times those that fill a prompt store; without one it is `clock`.
+        static: Takes the steps over batches of one shape.
     """
 
     profiler: StepProfiler | None = None
@@ -57,15 +62,15 @@ class Stepper:
         *,
         untimed_steps: int | None = None,
     ) -> None:
-        self._config, self._prepared, self._engine, self._device = config, prepared, engine, device
+        self._config, self.prepared, self.engine, self._device = config, prepared, engine, device
         self._between_steps = between_steps
         warmup = warmup_steps(config, device) if untimed_steps is None else untimed_steps
         per_reading = 1 if device.type == "cpu" else STEPS_PER_GPU_READING
-        self._filling = StepClock(device, warmup, per_reading)
-        self._clock = self._filling
+        self.filling = StepClock(device, warmup, per_reading)
+        self.clock = self.filling
         if prepared.store is not None:
-            self._clock = StepClock(device, 0, per_reading)
-        self._static = StaticStep(self._update, device)
+            self.clock = StepClock(device, 0, per_reading)
+        self.static = StaticStep(self.update, device)
         self._passes = 0
         self.steps_done = 0
         self.samples = 0
@@ -74,7 +79,7 @@ class Stepper:
     @property
     def timed_steps(self) -> int:
         """Steady steps timed so far, of the kind that was timed least."""
-        return min(self._filling.steps, self._clock.steps)
+        return min(self.filling.steps, self.clock.steps)
 
     def train(self, windows: Tensor, *, ends_pass: bool = True) -> None:
         """Take one step per global batch of windows [windows]; the last may be smaller and weighs what it holds.
@@ -86,13 +91,13 @@ class Stepper:
         Raises:
             Diverged: If a loss is not finite.
         """
-        clock = self._filling if self._passes == 0 else self._clock
+        clock = self.filling if self._passes == 0 else self.clock
         clock.resume()
         for group, batches in self._groups(windows, clock):
-            is_full = len(group) == self._config.global_batch * self._engine.world
+            is_full = len(group) == self._config.global_batch * self.engine.world
             is_timed = is_full or self._config.train_samples is None
             recording = self._begin_step(clock, is_timed=is_timed)
-            loss = self._step(group, batches)
+            loss = self.take_step(group, batches)
             if recording:
                 recording.end_step()
             elif is_timed:
@@ -115,27 +120,27 @@ class Stepper:
             half_width: Take more than the least until half of the 95 % interval of an epoch's time, relative to it, is
                 no wider.
         """
-        windows = self._prepared.windows.timing
-        size = self._config.global_batch * self._engine.world
+        windows = self.prepared.windows.timing
+        size = self._config.global_batch * self.engine.world
         full = windows.repeat(math.ceil(size / len(windows)))[: max(size, len(windows) // size * size)]
         deadline = time.perf_counter() + seconds
         seen = max(size, min(self.samples, len(full)) // size * size)
         while True:
-            for clock in dict.fromkeys((self._filling, self._clock)):
+            for clock in dict.fromkeys((self.filling, self.clock)):
                 while self._wants_more(clock, least, deadline):
-                    if self._prepared.store is None:
+                    if self.prepared.store is None:
                         self._take_timed_steps(full, clock, least, deadline)
-                    elif clock is self._filling:
-                        self._prepared.store.forget()
+                    elif clock is self.filling:
+                        self.prepared.store.forget()
                         seen = size * self._take_timed_steps(full, clock, least, deadline)
                     else:
                         self._take_timed_steps(full[:seen], clock, least, deadline)
-            is_done = time.perf_counter() > deadline or self._is_tight(half_width)
-            if self._engine.agree(is_done, self._device):
+            is_done = time.perf_counter() > deadline or self.is_tight(half_width)
+            if self.engine.agree(is_done, self._device):
                 return
-            least = max(least, self.timed_steps) + STEPS_PER_LOOK * self._clock.steps_per_reading
+            least = max(least, self.timed_steps) + STEPS_PER_LOOK * self.clock.steps_per_reading
 
-    def _is_tight(self, half_width: float) -> bool:
+    def is_tight(self, half_width: float) -> bool:
         """Whether the 95 % interval of an epoch's time is as narrow as this, half of it relative to the time."""
         epoch = self.seconds_per_epoch()
         return half_width == math.inf or (epoch is not None and (epoch.high - epoch.low) / 2 <= half_width * epoch.mean)
@@ -145,7 +150,7 @@ class Stepper:
         taken = 0
         clock.resume()
         for group, batches in self._groups(windows, clock):
-            self._step(group, batches)
+            self.take_step(group, batches)
             clock.step_done()
             taken += 1
             self._between_steps(self.steps_done, self.samples, None)
@@ -157,11 +162,11 @@ class Stepper:
     def _wants_more(self, clock: StepClock, least: int, deadline: float) -> bool:
         """Whether another extra step is taken, as the first process decides; one steady step is always timed."""
         is_late = bool(clock.steps) and time.perf_counter() > deadline
-        return self._engine.agree(clock.steps < least and not is_late, self._device)
+        return self.engine.agree(clock.steps < least and not is_late, self._device)
 
     def seconds_per_step(self) -> tuple[float, float]:
         """Mean and median seconds of a steady step; of those that use the prompt store, where there is one."""
-        clock = self._clock if self._clock.steps else self._filling
+        clock = self.clock if self.clock.steps else self.filling
         per_step = np.asarray(clock.seconds) / np.asarray(clock.counts)
         return float(np.sum(clock.seconds) / clock.steps), float(np.median(per_step))
 
@@ -170,35 +175,35 @@ class Stepper:
 
         With a prompt store the first epoch fills it and the others use it. None before a steady step was timed.
         """
-        filling, using = self._filling.per_step(), self._clock.per_step()
+        filling, using = self.filling.per_step(), self.clock.per_step()
         if filling is None:
             return None
-        steps = math.ceil(self._prepared.windows.epoch_windows / (self._config.global_batch * self._engine.world))
-        if self._clock is self._filling or using is None:
+        steps = math.ceil(self.prepared.windows.epoch_windows / (self._config.global_batch * self.engine.world))
+        if self.clock is self.filling or using is None:
             return filling.scaled(steps)
         first = 1 / self._config.train_epochs
         return filling.scaled(steps * first).plus(using.scaled(steps * (1 - first)))
 
     def data_wait_percent(self) -> float | None:
         """Share of the steady steps' time in which the device waited for batches; None before one was timed."""
-        clocks = {self._filling, self._clock}
+        clocks = {self.filling, self.clock}
         seconds = sum(sum(clock.seconds) for clock in clocks)
         return 100 * sum(clock.idle_seconds for clock in clocks) / seconds if seconds else None
 
     def warmup_excess(self, steady: float) -> float:
         """What the first steps took above steady ones, seconds."""
-        return max(0.0, sum(self._filling.warmup_seconds) - steady * len(self._filling.warmup_seconds))
+        return max(0.0, sum(self.filling.warmup_seconds) - steady * len(self.filling.warmup_seconds))
 
     def _groups(self, windows: Tensor, clock: StepClock) -> Iterator[tuple[Tensor, list[Batch]]]:
         """Global batches with this process's micro batches, of which every process has as many.
 
         The clock is told how long the device waits for them.
         """
-        config, engine = self._config, self._engine
+        config, engine = self._config, self.engine
         groups = micro_batches(windows, config.global_batch * engine.world)
         mine = [shares(group, engine.rank, engine.world, config.batch_size) for group in groups]
         fillers = [group[:1] for group in groups]
-        stream = self._prepared.train(
+        stream = self.prepared.train(
             [part if len(part) else filler for parts, filler in zip(mine, fillers, strict=True) for part in parts],
             clock.stopped,
         )
@@ -226,15 +231,15 @@ class Stepper:
             clock.resume()
         return None
 
-    def _step(self, group: Tensor, batches: list[Batch]) -> Tensor:
+    def take_step(self, group: Tensor, batches: list[Batch]) -> Tensor:
         """One update on the mean squared error over the group's windows; returns that error."""
         if (graph := self._static_step(batches)) is not None:
             return graph
-        engine, network = self._engine, self._prepared.model
+        engine, network = self.engine, self.prepared.model
         shared = network.prototypes() if engine.shares_prototypes else None
-        leaves = self._leaves(shared, len(batches)) if shared else None
+        leaves = self.leaves(shared, len(batches)) if shared else None
         total: Tensor | None = None
-        store = self._prepared.store
+        store = self.prepared.store
         for number, batch in enumerate(batches):
             with part("prompt"):
                 prompt = batch.prompt if store is None else store.prompt(batch)
@@ -255,22 +260,22 @@ class Stepper:
 
     def _static_step(self, batches: list[Batch]) -> Tensor | None:
         """The step of a batch whose shapes are those of all, in places that never change; None for any other batch."""
-        config, store = self._config, self._prepared.store
-        if not config.step_graph or len(batches[0].y) != config.batch_size or self._engine.world > 1:
+        config, store = self._config, self.prepared.store
+        if not config.step_graph or len(batches[0].y) != config.batch_size or self.engine.world > 1:
             return None
         (batch,) = batches
-        if not self._static.fits(batch):
+        if not self.static.fits(batch):
             return None
         if store is not None:
             batch = dataclasses.replace(batch, prompt=store.prompt(batch))
-        assert isinstance(self._engine, PlainEngine)
-        loss = self._static(batch)
-        self._engine.advance()
+        assert isinstance(self.engine, PlainEngine)
+        loss = self.static(batch)
+        self.engine.advance()
         return loss.clone()
 
-    def _update(self, batch: Batch) -> Tensor:
+    def update(self, batch: Batch) -> Tensor:
         """Forward pass, backward pass and update of one batch, nothing of which a number is asked."""
-        engine, network = self._engine, self._prepared.model
+        engine, network = self.engine, self.prepared.model
         assert isinstance(engine, PlainEngine)
         forecast = network(batch.x, batch.prompt, network.prototypes())
         loss = F.mse_loss(forecast, batch.y)
@@ -278,7 +283,7 @@ class Stepper:
         engine.update_in_place()
         return loss.detach()
 
-    def _leaves(self, shared: Prototypes, micro_batches: int) -> Prototypes:
+    def leaves(self, shared: Prototypes, micro_batches: int) -> Prototypes:
         """The prototypes of a step as its micro batches read them; their gradients are added up in fp32."""
         is_added_up = micro_batches > 1
         keys, values = ((part.detach().float() if is_added_up else part.detach()).requires_grad_() for part in shared)
@@ -288,7 +293,7 @@ class Stepper:
 
     def _check_updates(self) -> None:
         """End a run that makes no update any more: all of its gradients overflow."""
-        if self._engine.skipped_in_a_row() >= MOST_SKIPPED:
+        if self.engine.skipped_in_a_row() >= MOST_SKIPPED:
             raise Diverged(self.steps_done, self._config.precision, MOST_SKIPPED)
 
     def _loss_to_report(self, loss: Tensor) -> float | None:
@@ -296,7 +301,7 @@ class Stepper:
 
         The first process alone decides: the others would leave at another step, and they end with it.
         """
-        if self._engine.rank:
+        if self.engine.rank:
             return None
         now = time.perf_counter()
         due = now - self._reported > SECONDS_BETWEEN_REPORTS

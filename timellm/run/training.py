@@ -133,7 +133,7 @@ class TrainingRun:
         self._describe(prepared, engine, device)
         if engine.settings is not None:
             TrialFolder(options.folder).deepspeed_config.write_text(json.dumps(engine.settings, indent=2) + "\n")
-        stepper = Stepper(config, prepared, engine, device, self._between_steps)
+        stepper = Stepper(config, prepared, engine, device, self.between_steps)
         if options.is_profiled and engine.rank == 0:
             stepper.profiler = StepProfiler(options.folder, device, self._untimed_steps, options.on_event)
         if self._monitor is not None and not self._is_error_alone:
@@ -272,7 +272,8 @@ class TrainingRun:
                 f"Trained by {engine.world} processes; the global batch is {engine.world} times as big."
             )
 
-    def _between_steps(self, step: int, samples: int, loss: float | None) -> None:
+    def between_steps(self, step: int, samples: int, loss: float | None) -> None:
+        """Called after each step: ends a run that is told to stop, begins watching the device, reports a loss."""
         self._stop_if_told()
         is_watched = self._monitor is not None and not self._monitor.is_running and not self._is_error_alone
         if self._monitor is not None and is_watched and step >= self._untimed_steps:
