@@ -25,6 +25,7 @@ from timellm.contract.columns import State, knob_columns, knob_name
 from timellm.contract.errors import InputError
 from timellm.contract.flags import StrictParser
 from timellm.contract.layout import RunFolder
+from timellm.contract.manifest import Manifest, PlannedFidelity
 from timellm.machine.cores import usable_cores
 
 NARROW = ("ATEN_CPU_CAPABILITY", "ONEDNN_MAX_CPU_ISA", "MKL_ENABLE_INSTRUCTIONS")
@@ -87,21 +88,21 @@ def held_to() -> str:
     return next((os.environ[name] for name in NARROW if os.environ.get(name)), "")
 
 
-def _conditions(manifest: Mapping[str, Any], trials: pd.DataFrame, speeds: Mapping[str, float]) -> Notes:
-    machine, versions = manifest["machine"], manifest["versions"]
+def _conditions(manifest: Manifest, trials: pd.DataFrame, speeds: Mapping[str, float]) -> Notes:
+    machine, versions = manifest.machine, manifest.versions
     shown = ", ".join(f"{name} {versions[name]}" for name in ("python", "torch", "transformers", "ray", "optuna"))
-    fidelity = manifest["fidelity"]
-    controls = ", ".join(f"{one['name']} {one['val_mse']:.4f}" for one in manifest.get("controls") or [])
-    spent = manifest.get("time_spent") or {}
+    fidelity = manifest.fidelity or PlannedFidelity()
+    controls = ", ".join(f"{name} {error:.4f}" for name, error in manifest.control_errors.items())
+    spent = manifest.time_spent
     complete = trials[(trials["state"] == State.COMPLETE).to_numpy()]
     sampled = int((complete["source"] == "sampler").sum())
     lines = [
-        f"Machine: {machine['cpu']}, {machine['cores']} cores, {machine['memory_gib']} GiB; {amx_sentence()}",
+        f"Machine: {machine.cpu}, {machine.cores} cores, {machine.memory_gib} GiB; {amx_sentence()}",
         "Matrix products: " + ", ".join(f"{name} {speed:.1f} GFLOP/s" for name, speed in speeds.items()),
-        f"Versions: {shown}; revision {manifest['git_revision']}",
-        f"Command: `python {shlex.join(SEARCH)}`, {manifest['elapsed_seconds']:.0f} s in all",
-        f"Date: {manifest['created_at'][:10]}",
-        f"Errors: after {fidelity['train_samples']} training windows, on {fidelity['val_samples']} validation windows",
+        f"Versions: {shown}; revision {manifest.git_revision}",
+        f"Command: `python {shlex.join(SEARCH)}`, {manifest.elapsed_seconds:.0f} s in all",
+        f"Date: {(manifest.created_at or '')[:10]}",
+        f"Errors: after {fidelity.train_samples} training windows, on {fidelity.val_samples} validation windows",
         f"Trials: {len(trials)}, {len(complete)} complete, {sampled} of those the sampler's",
     ]
     if spent:

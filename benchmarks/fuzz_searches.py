@@ -22,6 +22,7 @@ from search.setup.preparation import Preparation, prepare, run_folder
 from search.setup.resumption import open_run
 from spaces import load_space
 from timellm.contract.layout import RunFolder
+from timellm.contract.manifest import Control, Expected, PlannedFidelity
 from timellm.machine.environment import package_versions
 
 _NAME = "odd"
@@ -97,9 +98,12 @@ def _template() -> dict[str, bytes]:
             source = "baseline" if number == 0 else "plan-a" if number == 1 else "sampler"
             config = prepared.run_config(Proposal(f"t{number + 1:04d}", source, settings))
             ledger.record(Proposal(f"t{number + 1:04d}", source, settings), config, _outcome(number))
-        manifest.values |= {"controls": [{"name": "window mean", "val_mse": 0.9}], "clocks": "together"}
-        manifest.values["fidelity"] = {"kind": "samples", "train_samples": 32, "val_samples": 32}
-        manifest.values["expected"] = {"baseline_seconds": 3.0, "trials": 6, "spending": None}
+        manifest.keep(
+            controls=(Control(name="window mean", val_mse=0.9),),
+            clocks="together",
+            fidelity=PlannedFidelity(kind="samples", train_samples=32, val_samples=32),
+            expected=Expected(baseline_seconds=3.0, trials=6),
+        )
         manifest.update(ledger.rows, "interrupted")
         errors = [
             {"trial_id": row["trial_id"], "config": prepared.config.to_dict(), "seed": seed, "val_mse": 0.5, **_shown()}

@@ -12,7 +12,7 @@ import pandas as pd
 
 from results.analysis.comparison import compare
 from results.analysis.importance import knob_importance, varied_knobs
-from results.analysis.pareto import add_scores, pareto_front, time_weight
+from results.analysis.pareto import add_scores, pareto_front
 from results.analysis.reference import reference_notes
 from results.analysis.table import load_trials, write_trials
 from results.document.page import build_report
@@ -83,9 +83,8 @@ def _parser() -> argparse.ArgumentParser:
 def _report(options: argparse.Namespace) -> int:
     folder = RunFolder(options.runs[0])
     manifest = folder.read_manifest()
-    weight = time_weight(manifest, folder.manifest)
-    if manifest.get("status") != "running":
-        _rebuild_scores(folder, weight)
+    if manifest.status != "running":
+        _rebuild_scores(folder, manifest.time_weight)
     print(build_report(folder))
     return 0
 

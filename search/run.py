@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from search.decide.ledger import Ledger
     from search.screen.terminal import Terminal
     from search.session import Ended
-    from search.setup.manifest import Manifest
+    from search.setup.manifest import ManifestFile
     from search.setup.preparation import Preparation
 
 
@@ -106,7 +106,7 @@ def _run(prepared: "Preparation", terminal: "Terminal", interrupts: Interrupts, 
 
 def _conclude(
     prepared: "Preparation",
-    manifest: "Manifest",
+    manifest: "ManifestFile",
     ledger: "Ledger",
     terminal: "Terminal",
     ended: "Ended",

@@ -23,7 +23,7 @@ from search.screen.interrupts import Interrupts
 from search.screen.live_report import LiveReport
 from search.screen.terminal import Terminal
 from search.setup.hardware import PROJECT_ROOT
-from search.setup.manifest import Manifest
+from search.setup.manifest import ManifestFile
 from search.setup.planner import costs_of, planner_of
 from search.setup.preparation import Preparation
 from search.setup.resources import share_cluster
@@ -33,6 +33,7 @@ from search.tune.worker_process import WORKER_COMMAND, WorkerSettings
 from timellm.contract.config import RunConfig
 from timellm.contract.errors import InputError
 from timellm.contract.job import Launch
+from timellm.contract.manifest import Control
 
 INTERRUPTED = "The search was interrupted by the user. Continue with --resume."
 
@@ -64,7 +65,7 @@ class Screen:
         notes: What was said before the plan was made.
     """
 
-    def __init__(self, terminal: Terminal, manifest: Manifest, report: LiveReport, notes: Sequence[str]) -> None:
+    def __init__(self, terminal: Terminal, manifest: ManifestFile, report: LiveReport, notes: Sequence[str]) -> None:
         self._terminal, self._manifest, self._report, self._notes = terminal, manifest, report, list(notes)
         self.time_spent: Mapping[str, float] = {}
 
@@ -88,7 +89,7 @@ class Screen:
 
     def controls(self, controls: Sequence[Mapping[str, Any]], rows: Sequence[Mapping[str, Any]]) -> None:
         """Say and keep what forecasts without a language model reach."""
-        self._manifest.values["controls"] = list(controls)
+        self._manifest.keep(controls=tuple(map(Control.from_dict, controls)))
         self._update(rows)
         listed = ", ".join(f"{control['name']} {control['val_mse']:.4f}" for control in controls)
         self._terminal.say(f"Without a language model, validation MSE: {listed or 'not measured'}.")
@@ -97,10 +98,10 @@ class Screen:
         """Print a note about a trial; the manifest keeps it if it explains a row."""
         self._terminal.say(text)
         if is_kept:
-            self._manifest.values["notes"].append(text)
+            self._manifest.keep(notes=(*self._manifest.values.notes, text))
 
     def _update(self, rows: Sequence[Mapping[str, Any]]) -> None:
-        self._manifest.values["time_spent"] = {kind: round(value, 1) for kind, value in self.time_spent.items()}
+        self._manifest.keep(time_spent={kind: round(value, 1) for kind, value in self.time_spent.items()})
         self._manifest.update(rows)
 
 
@@ -118,7 +119,7 @@ class Session:
     def __init__(
         self,
         prepared: Preparation,
-        manifest: Manifest,
+        manifest: ManifestFile,
         ledger: Ledger,
         terminal: Terminal,
         worker_command: tuple[str, ...] = WORKER_COMMAND,
@@ -208,8 +209,8 @@ class Session:
             listener=screen,
             rungs_of=self._rungs,
             plan=plan,
-            has_controls=bool(self._manifest.values.get("controls")),
-            time_spent=self._manifest.values.get("time_spent"),
+            has_controls=bool(self._manifest.values.controls),
+            time_spent=self._manifest.values.time_spent,
             warm_start=WarmStart(str(options.warm_start), prepared.warm_rows),
             seed=options.seed,
         )
@@ -220,14 +221,15 @@ class Session:
         Raises:
             InputError: If the manifest holds one that no search has written.
         """
-        fidelity = self._manifest.values.get("fidelity")
-        if not fidelity:
+        manifest = self._manifest.values
+        if manifest.fidelity is None:
             return None
-        expected = self._manifest.values.get("expected") or {}
+        expected = manifest.expected
+        fidelity = {name: value for name, value in manifest.fidelity.to_dict().items() if value is not None}
         spending = None
         try:
-            if self._manifest.values.get("clocks") == "apart":
-                spending = Spending(**(expected.get("spending") or Spending.unknown().to_dict()))
+            if manifest.clocks == "apart":
+                spending = Spending(**(expected.spending or Spending.unknown().to_dict()))
             earlier = Fidelity(**fidelity)
         except TypeError as error:
             said = str(error).removeprefix("Fidelity.__init__() ").removeprefix("Spending.__init__() ")
@@ -236,8 +238,8 @@ class Session:
             ) from None
         return Plan(
             fidelity=earlier,
-            trial_seconds=expected.get("baseline_seconds"),
-            trials=expected.get("trials"),
+            trial_seconds=expected.baseline_seconds,
+            trials=expected.trials,
             spending=spending,
         )
 

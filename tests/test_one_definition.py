@@ -90,6 +90,16 @@ def orders_the_objectives(tree: ast.AST) -> bool:
     return any(len(row) == 2 and {ast.unparse(name) for name in row} <= known for row in rows)
 
 
+def reads_a_manifest_by_key(tree: ast.AST) -> bool:
+    """`manifest["name"]`, `evidence.manifest.get("name")`, `folder.read_manifest()["name"]`."""
+    keyed = [(node.value, node.slice) for node in ast.walk(tree) if isinstance(node, ast.Subscript)]
+    keyed += [(call.func.value, call.args[0]) for name, call in calls(tree) if name.endswith(".get") and call.args]  # type: ignore[attr-defined]
+    return any(
+        re.search(r"manifest(\(\)|\.values)?$", ast.unparse(holder)) and isinstance(getattr(key, "value", None), str)
+        for holder, key in keyed
+    )
+
+
 @dataclass(frozen=True)
 class Once:
     """A thing that is decided in one module."""
@@ -132,6 +142,12 @@ DECISIONS = (
             "job.json", "result.json", "events.jsonl", "run.log", "ds_config_zero2.json", "checkpoint.safetensors"
         ),
         "RESULT = 'result.json'",
+    ),
+    Once(
+        "keys of a manifest",
+        "timellm/contract/manifest.py",
+        reads_a_manifest_by_key,
+        "budget = evidence.manifest.get('time_budget_seconds')",
     ),
     Once("moving a file into place", "timellm/contract/files.py", moves_a_file, "os.replace(temporary, path)"),
     Once(

@@ -1,7 +1,7 @@
 """Two runs side by side."""
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import moocore
@@ -23,6 +23,7 @@ from timellm.contract.columns import (
     knob_columns,
 )
 from timellm.contract.layout import RunFolder
+from timellm.contract.manifest import Manifest
 
 Path = str | os.PathLike[str]
 
@@ -93,7 +94,7 @@ def _fidelity_problems(parts: list[pd.DataFrame], rows: list[pd.DataFrame]) -> l
     return [f"Not comparable, because the fidelity differs or is missing: a has {a}; b has {b}."]
 
 
-def _task_problems(manifests: list[dict[str, Any]]) -> list[str]:
+def _task_problems(manifests: list[Manifest]) -> list[str]:
     """What two runs differ in that makes their errors and times those of different tasks, in one sentence."""
     a, b = (_task_of(manifest) for manifest in manifests)
     if a["model checksum"] and a["model checksum"] == b["model checksum"]:
@@ -104,16 +105,16 @@ def _task_problems(manifests: list[dict[str, Any]]) -> list[str]:
     return [f"Not comparable, because the runs (a; b) differ in {', '.join(differing)}; there are no ratios."]
 
 
-def _task_of(manifest: Mapping[str, Any]) -> dict[str, Any]:
+def _task_of(manifest: Manifest) -> dict[str, Any]:
     """What was forecast from what, and with which language model; None where the manifest does not say."""
-    data, backbone, config = (manifest.get(key) or {} for key in ("data", "backbone", "run_config"))
+    config = manifest.run_config
     settings = {name: config.get(name) for name in TASK_SETTINGS}
-    target = config.get("target") or next(iter(reversed(data.get("columns") or [])), None)
+    target = config.get("target") or next(iter(reversed(manifest.data.columns)), None)
     return {
         **settings,
         "target": None if settings["features"] == "M" else target,
-        "data checksum": data.get("checksum"),
-        "model checksum": backbone.get("checksum"),
+        "data checksum": manifest.data.checksum,
+        "model checksum": manifest.backbone.checksum,
     }
 
 
@@ -134,11 +135,11 @@ def _substitutes(runs: list[pd.DataFrame], bases: list[pd.DataFrame]) -> list[st
     return sentences
 
 
-def _common_reference(manifests: list[dict[str, Any]], rows: list[pd.DataFrame]) -> dict[str, float]:
+def _common_reference(manifests: list[Manifest], rows: list[pd.DataFrame]) -> dict[str, float]:
     """The worse of both reference points, or of both tables where a manifest has none."""
     return {
         name: max(
-            float((manifest.get("reference_point") or {}).get(name, part[name].max() * 1.1))
+            float((manifest.reference_point or {}).get(name, part[name].max() * 1.1))
             for manifest, part in zip(manifests, rows, strict=True)
         )
         for name in OBJECTIVES
@@ -166,14 +167,14 @@ def _key(value: Any, fixed: Any) -> str:
     return repr(float(value)) if number else str(value)
 
 
-def _shared(rows: list[pd.DataFrame], manifests: list[dict[str, Any]]) -> list[dict[str, Any]]:
+def _shared(rows: list[pd.DataFrame], manifests: list[Manifest]) -> list[dict[str, Any]]:
     """Ratios over the configurations that both runs hold; a knob one run lacks takes its fixed setting there."""
     names = [
         name for name in dict.fromkeys(n for part in rows for n in knob_columns(part)) if name != f"{CONFIG_PREFIX}seed"
     ]
     keyed = []
     for part, manifest in zip(rows, manifests, strict=True):
-        settings = {knob_column(name): value for name, value in (manifest.get("run_config") or {}).items()}
+        settings = {knob_column(name): value for name, value in manifest.run_config.items()}
         keys = {name: [_key(value, settings.get(name)) for value in part[name]] for name in names}
         keyed.append(pd.DataFrame(keys, index=part.index).join(part[list(OBJECTIVES)]))
     both = keyed[0].merge(keyed[1], on=names, suffixes=("_a", "_b")) if names else keyed[0].iloc[:0]

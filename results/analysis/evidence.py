@@ -1,8 +1,6 @@
 """Everything a report shows, computed once from a run folder."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import pandas as pd
 
@@ -10,11 +8,12 @@ from results.analysis.effects import main_effects
 from results.analysis.errors import ErrorTraining, load_errors
 from results.analysis.fidelity import fidelity_words, main_fidelity
 from results.analysis.importance import knob_importance, varied_knobs
-from results.analysis.pareto import average_repeats, hypervolume_over_time, pareto_front, time_weight
+from results.analysis.pareto import average_repeats, hypervolume_over_time, pareto_front
 from results.analysis.picks import Recommendation, recommend
 from results.analysis.table import load_trials
 from timellm.contract.columns import BASELINE, CONFIRM, SAMPLER, State, knob_columns, knob_name
 from timellm.contract.layout import RunFolder
+from timellm.contract.manifest import Manifest
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -22,7 +21,7 @@ class Evidence:
     """A run's table and what follows from it."""
 
     folder: RunFolder
-    manifest: Mapping[str, Any]
+    manifest: Manifest
     trials: pd.DataFrame
     """Every row."""
     errors: tuple[ErrorTraining, ...]
@@ -42,12 +41,12 @@ class Evidence:
     @property
     def is_live(self) -> bool:
         """Whether the search is still running."""
-        return self.manifest.get("status") == "running"
+        return self.manifest.status == "running"
 
     @property
     def name(self) -> str:
         """Name of the run."""
-        return str(self.manifest.get("name") or self.folder.name)
+        return self.manifest.name or self.folder.name
 
     @property
     def fidelity(self) -> str:
@@ -94,12 +93,12 @@ class Evidence:
     @property
     def time_weight(self) -> float:
         """Weight of log time in the joint score."""
-        return time_weight(self.manifest, self.folder.manifest)
+        return self.manifest.time_weight
 
     @property
-    def controls(self) -> list[dict[str, Any]]:
-        """Forecasts without training to compare with: their name and val_mse, as the manifest has them."""
-        return list(self.manifest.get("controls") or [])
+    def controls(self) -> dict[str, float]:
+        """Forecasts without training to compare with: their validation MSE by name."""
+        return self.manifest.control_errors
 
 
 def gather(folder: RunFolder) -> Evidence:
@@ -113,8 +112,8 @@ def gather(folder: RunFolder) -> Evidence:
     main = main_fidelity(trials)
     configurations = average_repeats(main)
     growth = pd.DataFrame({"trial_id": [], "trials": [], "elapsed_seconds": [], "hypervolume": []})
-    if manifest.get("reference_point") and len(configurations):
-        growth = hypervolume_over_time(main, manifest["reference_point"])
+    if manifest.reference_point and len(configurations):
+        growth = hypervolume_over_time(main, manifest.reference_point)
     return Evidence(
         folder=folder,
         manifest=manifest,

@@ -4,7 +4,6 @@ Only complete rows of one fidelity are compared with each other: a short trial's
 whole run's. Repeats of one configuration (other seeds) count once, with their mean.
 """
 
-import os
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -28,9 +27,6 @@ from timellm.contract.columns import (
 )
 from timellm.contract.errors import InputError
 
-MOST_TIME_WEIGHT = 100.0
-"""Above it a ratio of times, raised to the weight, is too large for a number."""
-
 AVERAGED = (
     *OBJECTIVES,
     "val_mae",
@@ -42,27 +38,6 @@ AVERAGED = (
     "peak_memory_gib",
 )
 """Columns that are averaged over repeats."""
-
-
-def time_weight(manifest: Mapping[str, Any], file: str | os.PathLike[str] = "manifest.json") -> float:
-    """The weight of log time that a run's joint scores have.
-
-    Args:
-        manifest: The run's manifest; without a `time_weight` it is the default.
-        file: Its file, named in the error.
-
-    Raises:
-        InputError: If it is not a finite number of at least 0.
-    """
-    value = manifest.get("time_weight")
-    if value is None:
-        return DEFAULT_TIME_WEIGHT
-    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= MOST_TIME_WEIGHT:
-        raise InputError(
-            f"time_weight in {file} must be a finite number from 0 to {MOST_TIME_WEIGHT:g}, got {value!r}. "
-            f"Write the weight to score with, or remove it for {DEFAULT_TIME_WEIGHT:g}."
-        )
-    return float(value)
 
 
 def comparable(df: pd.DataFrame) -> pd.DataFrame:

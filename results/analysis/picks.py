@@ -3,19 +3,19 @@
 import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import pandas as pd
 
 from results.analysis.errors import ErrorTraining
 from results.analysis.fidelity import main_fidelity, timed_baseline, timed_rows
 from results.analysis.judgement import TOLERANCE, Difference
-from results.analysis.pareto import average_repeats, joint_score, reference_rows, time_weight
+from results.analysis.pareto import average_repeats, joint_score, reference_rows
 from results.analysis.ratios import Ratio, mse_change, speedup_ratio
 from results.analysis.reference import baseline_lack, reference_name
 from results.analysis.verdict import Verdict, judge
 from results.analysis.wording import error_change_words, multiple, signed, weight_words
 from timellm.contract.columns import BASELINE, CONTENDED, SECONDS_PER_EPOCH, VAL_MSE, knob_columns, knob_name
+from timellm.contract.manifest import Manifest
 from timellm.contract.words import seconds_words
 
 TITLES = {"exact": "Exact", "fastest": "Fastest", "balanced": "Balanced", "accurate": "Most accurate"}
@@ -117,7 +117,7 @@ class Recommendation:
         return any(pick.name == "balanced" and not pick.is_reference for pick in self.picks)
 
 
-def recommend(df: pd.DataFrame, manifest: Mapping[str, Any], errors: Sequence[ErrorTraining] = ()) -> Recommendation:
+def recommend(df: pd.DataFrame, manifest: Manifest, errors: Sequence[ErrorTraining] = ()) -> Recommendation:
     """Choose the exact, the fastest, the balanced and the most accurate configuration.
 
     Args:
@@ -130,11 +130,8 @@ def recommend(df: pd.DataFrame, manifest: Mapping[str, Any], errors: Sequence[Er
         baseline's own numbers; it needs a timed baseline, and no error. The others among complete rows; fastest: least
         seconds_per_epoch with a val_mse at most `TOLERANCE` above the reference's; balanced: best joint score;
         accurate: least val_mse of the rows that owe it to no greater number of optimizer steps.
-
-    Raises:
-        InputError: If the manifest's time weight is not valid.
     """
-    weight = time_weight(manifest)
+    weight = manifest.time_weight
     main = main_fidelity(df)
     rows = average_repeats(main)
     baseline = timed_baseline(main)
@@ -234,7 +231,7 @@ def _changes(row: pd.Series, reference: pd.Series) -> tuple[tuple[str, str, str]
 
 
 def _caveats(
-    df: pd.DataFrame, reference: pd.Series, picks: tuple[Pick, ...], manifest: Mapping[str, Any], verdict: Verdict
+    df: pd.DataFrame, reference: pd.Series, picks: tuple[Pick, ...], manifest: Manifest, verdict: Verdict
 ) -> list[str]:
     caveats = []
     if not verdict.telling.holds:
@@ -253,31 +250,31 @@ def _caveats(
             "Preliminary: trials saw only a part of the windows, times per epoch are projected and no other seed has "
             "confirmed the picks. Run the search with --confirm 3, or train the commands in full."
         )
-    caveats += _control_caveat(picks, average_repeats(main_fidelity(df)), manifest.get("controls") or [])
+    caveats += _control_caveat(picks, average_repeats(main_fidelity(df)), manifest.control_errors)
     contended = [pick for pick in picks if pick.row["timing_quality"] == CONTENDED]
     names = sorted({pick.trial_id for pick in contended if not (pick.name == "exact" and pick.is_reference)})
     if names:
         doubt = "its time is less sure than it looks" if len(names) == 1 else "their times are less sure than they look"
         caveats.append(f"Other load was seen during the timing of {', '.join(names)}; {doubt}.")
-    if (manifest.get("run_config") or {}).get("llm_weights") == "random":
+    if manifest.has_random_weights:
         caveats.append("The language model has random weights: times are real, accuracy means nothing.")
     return caveats
 
 
-def _control_caveat(picks: tuple[Pick, ...], rows: pd.DataFrame, controls: Sequence[Mapping[str, Any]]) -> list[str]:
+def _control_caveat(picks: tuple[Pick, ...], rows: pd.DataFrame, controls: Mapping[str, float]) -> list[str]:
     """Which controls no trial beats, or if none those that the balanced pick does not beat; empty if it beats all."""
     balanced = next((float(pick.row[VAL_MSE]) for pick in picks if pick.name == "balanced"), None)
     if balanced is None:
         return []
     best = rows.sort_values([VAL_MSE, SECONDS_PER_EPOCH]).iloc[0]
-    better = [control for control in controls if float(control[VAL_MSE]) < best[VAL_MSE]]
+    better = [name for name, error in controls.items() if error < best[VAL_MSE]]
     than = "every trial"
     if not better:
-        better = [control for control in controls if float(control[VAL_MSE]) < balanced]
+        better = [name for name, error in controls.items() if error < balanced]
         than = f"the balanced pick, {balanced:.4f}"
     if not better:
         return []
-    names = ", ".join(f"{control['name']} ({float(control[VAL_MSE]):.4f})" for control in better)
+    names = ", ".join(f"{name} ({controls[name]:.4f})" for name in better)
     verb = "control {} has" if len(better) == 1 else "controls {} have"
     return [
         f"The {verb.format(names)} a lower validation MSE than {than} (the best trial, {best['trial_id']}, has "

@@ -27,6 +27,7 @@ from timellm.contract.columns import (
 from timellm.contract.errors import InputError
 from timellm.contract.files import replace_files
 from timellm.contract.layout import RunFolder
+from timellm.contract.manifest import Manifest
 
 Path = str | os.PathLike[str]
 
@@ -91,9 +92,9 @@ def load_trials(paths: Path | Sequence[Path]) -> pd.DataFrame:
     }
     frame.attrs["runs"] = {name: str(folder.path) for name, folder in zip(names, folders, strict=True)}
     frame.attrs["reference_points"] = {
-        name: manifest["reference_point"]
+        name: manifest.reference_point
         for name, manifest in zip(names, manifests, strict=True)
-        if manifest.get("reference_point")
+        if manifest.reference_point
     }
     return frame
 
@@ -232,13 +233,13 @@ _WORDS: dict[Kind, str] = {
 }
 
 
-def _load_one(folder: RunFolder, manifest: Mapping[str, Any]) -> pd.DataFrame:
+def _load_one(folder: RunFolder, manifest: Manifest) -> pd.DataFrame:
     """The table of a folder; if its two files were not written together, the one that was changed last.
 
     Raises:
         InputError: If neither file can be read.
     """
-    defaults = manifest.get("run_defaults") or {}
+    defaults = manifest.run_defaults
     read: dict[FilePath, pd.DataFrame] = {}
     problems: list[str] = []
     for path in (folder.trials_parquet, folder.trials_csv):
@@ -310,20 +311,20 @@ def _read_csv(path: os.PathLike[str]) -> pd.DataFrame:
     return pd.read_csv(path, dtype=str, keep_default_na=False, encoding="utf-8")
 
 
-def _manifest_of(folder: RunFolder) -> dict[str, Any]:
+def _manifest_of(folder: RunFolder) -> Manifest:
     if folder.manifest.is_file() or not (folder.trials_csv.is_file() or folder.trials_parquet.is_file()):
         return folder.read_manifest()
-    return {}
+    return Manifest()
 
 
-def _defaults_of(folder: RunFolder) -> dict[str, Any]:
-    return folder.read_manifest().get("run_defaults") or {} if folder.manifest.is_file() else {}
+def _defaults_of(folder: RunFolder) -> Mapping[str, Any]:
+    return folder.read_manifest().run_defaults if folder.manifest.is_file() else {}
 
 
-def _first_defaults(manifests: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+def _first_defaults(manifests: Sequence[Manifest]) -> dict[str, Any]:
     merged: dict[str, Any] = {}
     for manifest in reversed(manifests):
-        merged |= manifest.get("run_defaults") or {}
+        merged |= manifest.run_defaults
     return merged
 
 

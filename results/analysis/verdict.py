@@ -21,6 +21,7 @@ from results.analysis.judgement import (
 )
 from results.analysis.pareto import comparable
 from timellm.contract.columns import BASELINE, VAL_MSE, knob_columns, knob_name
+from timellm.contract.manifest import Manifest
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -43,7 +44,7 @@ class Verdict:
     """Seed that configurations are chosen by."""
     errors: Mapping[str, ErrorTraining]
     """The error trainings at that seed, by set of numbers."""
-    manifest: Mapping[str, Any]
+    manifest: Manifest
 
     def difference(self, row: pd.Series) -> Difference | None:
         """How much higher a row's error is than the reference's; None where they share no seed."""
@@ -92,7 +93,7 @@ class Verdict:
 
 
 def judge(
-    main: pd.DataFrame, reference: pd.Series, manifest: Mapping[str, Any], errors: Sequence[ErrorTraining] = ()
+    main: pd.DataFrame, reference: pd.Series, manifest: Manifest, errors: Sequence[ErrorTraining] = ()
 ) -> Verdict:
     """Weigh the errors of a run.
 
@@ -102,8 +103,7 @@ def judge(
         manifest: Its manifest.
         errors: Its error trainings, where errors were measured apart; otherwise the rows themselves are the trainings.
     """
-    seed = manifest.get("seed")
-    chosen_by = int(seed) if isinstance(seed, int) else None
+    chosen_by = manifest.seed
     same = [error for error in errors if reference.empty or _has_fidelity(error, reference)]
     repeats = repeats_of(same) if same else _repeats_of_rows(main, manifest)
     spread = pooled_spread(repeats)
@@ -111,7 +111,7 @@ def judge(
     for error in same:
         if error.is_usable and (error.numbers not in firsts or error.seed == chosen_by):
             firsts[error.numbers] = error
-    naive = naive_errors(manifest)
+    naive = manifest.naive_errors
     if reference.empty or pd.isna(reference[VAL_MSE]):
         return Verdict(
             repeats=repeats,
@@ -142,26 +142,20 @@ def judge(
     )
 
 
-def naive_errors(manifest: Mapping[str, Any]) -> dict[str, float]:
-    """Validation MSE of the controls that need no training, by name: those without a time."""
-    controls = manifest.get("controls") or []
-    return {str(one["name"]): float(one[VAL_MSE]) for one in controls if one.get("seconds_per_epoch") is None}
-
-
-def settings_of(row: pd.Series, manifest: Mapping[str, Any]) -> dict[str, Any]:
+def settings_of(row: pd.Series, manifest: Manifest) -> dict[str, Any]:
     """Every setting that a row was run with, in the types of a run's settings.
 
     Args:
         row: A row of the trials table.
         manifest: Its run's manifest: settings that the row's knobs do not hold.
     """
-    defaults = manifest.get("run_defaults") or {}
+    defaults = manifest.run_defaults
     knobs = {
         knob_name(name): plain(row[name], defaults.get(knob_name(name)))
         for name in knob_columns(row.index)
         if pd.notna(row[name])
     }
-    return {**defaults, **(manifest.get("run_config") or {}), **knobs}
+    return {**defaults, **manifest.run_config, **knobs}
 
 
 def plain(value: Any, default: Any) -> Any:
@@ -171,11 +165,10 @@ def plain(value: Any, default: Any) -> Any:
     return float(value) if isinstance(default, float) else value
 
 
-def steps_of(row: pd.Series, manifest: Mapping[str, Any]) -> float | None:
+def steps_of(row: pd.Series, manifest: Manifest) -> float | None:
     """Optimizer steps of a row, from its windows and its global batch; None if not known."""
     settings = settings_of(row, manifest)
-    devices = (manifest.get("options") or {}).get("devices_per_trial") or 1
-    batch = (settings.get("batch_size") or 0) * (settings.get("accumulation_steps") or 1) * int(devices)
+    batch = (settings.get("batch_size") or 0) * (settings.get("accumulation_steps") or 1) * manifest.devices_per_trial
     if not batch or pd.isna(row["train_samples"]):
         return None
     epochs = 1.0 if pd.isna(row["epochs"]) else max(1.0, float(row["epochs"]))
@@ -189,7 +182,7 @@ def _has_fidelity(error: ErrorTraining, row: pd.Series) -> bool:
     )
 
 
-def _repeats_of_rows(main: pd.DataFrame, manifest: Mapping[str, Any]) -> dict[str, dict[int, float]]:
+def _repeats_of_rows(main: pd.DataFrame, manifest: Manifest) -> dict[str, dict[int, float]]:
     """Errors by set and seed of the configurations that were run with several seeds."""
     rows = comparable(main)
     knobs = [name for name in knob_columns(rows) if knob_name(name) != "seed"]

@@ -143,7 +143,7 @@ def live(evidence: Evidence) -> Live | None:
 
 def _time_spent(evidence: Evidence) -> str:
     """How long the search has run, and of what budget."""
-    elapsed, budget = evidence.manifest.get("elapsed_seconds"), evidence.manifest.get("time_budget_seconds")
+    elapsed, budget = evidence.manifest.elapsed_seconds, evidence.manifest.time_budget_seconds
     if not elapsed:
         return ""
     return f" in {seconds_words(elapsed)}" + (f" of {seconds_words(budget)}" if budget else "")
@@ -151,9 +151,8 @@ def _time_spent(evidence: Evidence) -> str:
 
 def _eyebrow(evidence: Evidence) -> str:
     manifest = evidence.manifest
-    data, backbone = (manifest.get(key) or {} for key in ("data", "backbone"))
-    parts = [evidence.name, data.get("name"), backbone.get("label") or backbone.get("name")]
-    if manifest.get("status") == "interrupted":
+    parts = [evidence.name, manifest.data.name, manifest.backbone.label or manifest.backbone.name]
+    if manifest.status == "interrupted":
         parts.append("interrupted")
     return " · ".join(str(part) for part in parts if part)
 

@@ -17,6 +17,7 @@ from timellm.contract.config import RunConfig
 from timellm.contract.errors import InputError
 from timellm.contract.files import replace_files
 from timellm.contract.layout import PickFolder, RunFolder
+from timellm.contract.manifest import Manifest
 from timellm.contract.words import MISSING, seconds_words
 from timellm.contract.zero2 import zero2_settings
 
@@ -26,7 +27,7 @@ FIDELITY_SETTINGS = ("train_samples", "val_samples")
 _NEEDED = ("run_defaults", "run_config", "train_command", "project_root", "python")
 
 
-def write_recommendation(folder: RunFolder, recommendation: Recommendation, manifest: Mapping[str, Any]) -> None:
+def write_recommendation(folder: RunFolder, recommendation: Recommendation, manifest: Manifest) -> None:
     """Write recommended/{exact,fastest,balanced,accurate}/ and recommended/command.sh.
 
     The latter is the balanced pick's, or the exact one's where errors are not telling.
@@ -42,7 +43,7 @@ def write_recommendation(folder: RunFolder, recommendation: Recommendation, mani
     """
     if not recommendation.picks:
         return
-    missing = [name for name in _NEEDED if not manifest.get(name)]
+    missing = [name for name in _NEEDED if not getattr(manifest, name)]
     if missing:
         raise InputError(f"{folder.manifest} must hold {', '.join(missing)} for a command to be written.")
     contents: dict[Path, str | bytes] = {}
@@ -62,7 +63,7 @@ def write_recommendation(folder: RunFolder, recommendation: Recommendation, mani
             path.chmod(0o755)
 
 
-def run_config_of(row: pd.Series, manifest: Mapping[str, Any]) -> dict[str, Any]:
+def run_config_of(row: pd.Series, manifest: Manifest) -> dict[str, Any]:
     """The whole training run of a row, as a run configuration.
 
     Args:
@@ -75,17 +76,17 @@ def run_config_of(row: pd.Series, manifest: Mapping[str, Any]) -> dict[str, Any]
     Raises:
         InputError: If a knob is not a setting of a run.
     """
-    defaults = manifest["run_defaults"]
+    defaults = manifest.run_defaults
     knobs = {knob_name(name): row[name] for name in knob_columns(row.index) if pd.notna(row[name])}
     unknown = sorted(set(knobs) - set(defaults))
     if unknown:
         raise InputError(f"Every knob must be a setting of a run, but run_defaults has no {', '.join(unknown)}.")
-    _require_known({**defaults, **manifest["run_config"]}, defaults)
+    _require_known({**defaults, **manifest.run_config}, defaults)
     if pd.notna(row["seed"]):
         knobs["seed"] = row["seed"]
     settings = {name: plain(value, defaults[name]) for name, value in knobs.items()}
     whole = {name: defaults[name] for name in FIDELITY_SETTINGS if name in defaults}
-    return {**defaults, **manifest["run_config"], **settings, **whole}
+    return {**defaults, **manifest.run_config, **settings, **whole}
 
 
 def _require_known(config: Mapping[str, Any], defaults: Mapping[str, Any]) -> None:
@@ -100,15 +101,15 @@ def _require_known(config: Mapping[str, Any], defaults: Mapping[str, Any]) -> No
         raise InputError(f"run_config must hold settings of a run only, got {', '.join(map(repr, foreign))}.")
 
 
-def command_script(pick: Pick, config: Mapping[str, Any], manifest: Mapping[str, Any]) -> str:
+def command_script(pick: Pick, config: Mapping[str, Any], manifest: Manifest) -> str:
     """A shell script that trains a pick from anywhere and passes further flags on; flags given later win.
 
     What it trains is written to the pick's own folder, which is found from the script's place and where
     `timellm/forecast.py` looks.
     """
-    defaults = manifest["run_defaults"]
+    defaults = manifest.run_defaults
     _require_known(config, defaults)
-    script, *rest = manifest["train_command"][1:]
+    script, *rest = (manifest.train_command or ())[1:]
     lines = [f'exec "${{PYTHON:-$python}}" {shlex.join([script, *rest])}']
     for name, value in config.items():
         if value == defaults.get(name):
@@ -119,15 +120,15 @@ def command_script(pick: Pick, config: Mapping[str, Any], manifest: Mapping[str,
         lines.append(f"  --{name} {shlex.quote(text)}")
     place = PickFolder(Path("$pick"))
     lines += [f'  --checkpoints "{place.trainings}"', f'  --checkpoint "{place.checkpoint}"']
-    title = f"{pick.title} pick of run {manifest.get('name', '')}, trial {pick.trial_id}"
+    title = f"{pick.title} pick of run {manifest.name or ''}, trial {pick.trial_id}"
     return "\n".join(
         [
             "#!/usr/bin/env bash",
             f"# {' '.join(title.split())}. Further flags are passed on and win over those below.",
             "# TIMELLM_ROOT names another checkout of the project, PYTHON another interpreter.",
             "set -euo pipefail",
-            f"root={shlex.quote(str(manifest['project_root']))}",
-            f"python={shlex.quote(str(manifest['python']))}",
+            f"root={shlex.quote(manifest.project_root or '')}",
+            f"python={shlex.quote(manifest.python or '')}",
             'here="$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)"',
             f'pick="${{here%/{pick.name}}}/{pick.name}"  # beside recommended/command.sh, or this folder',
             'cd "${TIMELLM_ROOT:-$root}"',
@@ -137,10 +138,10 @@ def command_script(pick: Pick, config: Mapping[str, Any], manifest: Mapping[str,
     )
 
 
-def reasons_text(pick: Pick, recommendation: Recommendation, manifest: Mapping[str, Any]) -> str:
+def reasons_text(pick: Pick, recommendation: Recommendation, manifest: Manifest) -> str:
     """why.md: the reason, what changes against the reference, what was measured, what to keep in mind."""
     row = pick.row
-    lines = [f"# {pick.title}: trial {pick.trial_id} of {manifest.get('name', 'the run')}", "", pick.reason, ""]
+    lines = [f"# {pick.title}: trial {pick.trial_id} of {manifest.name or 'the run'}", "", pick.reason, ""]
     if not recommendation.beats_in_score:
         lines += [f"Nothing beats {recommendation.reference_name} in the joint score.", ""]
     lines += [f"- {caveat}" for caveat in recommendation.caveats]

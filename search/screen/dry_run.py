@@ -1,8 +1,5 @@
 """`--dry_run`: the plan of a search, its cost as far as it is known, and its first trials."""
 
-import json
-from typing import Any
-
 from search.decide.spend.fidelity import parse_fidelity
 from search.decide.spend.plan import fixed_plan
 from search.screen.terminal import Terminal
@@ -10,7 +7,9 @@ from search.setup.planner import costs_of, planner_of
 from search.setup.preparation import Preparation
 from spaces.knobs import value_text
 from timellm.contract.columns import BASELINE
+from timellm.contract.errors import InputError
 from timellm.contract.layout import RunFolder
+from timellm.contract.manifest import Machine, Manifest
 
 
 def show(prepared: Preparation, terminal: Terminal) -> None:
@@ -60,27 +59,27 @@ def _plan_words(prepared: Preparation) -> str:
             return f"{plan} How long that is, and what it costs, is unknown until the baseline has been measured."
     if earlier is None:
         return plan
-    samples, seconds = earlier["fidelity"]["train_samples"], earlier["expected"]["baseline_seconds"]
+    samples = earlier.fidelity.train_samples if earlier.fidelity else None
     windows = "the whole training run" if samples is None else f"{samples} training windows"
     return (
-        f"{plan} In run {earlier['name']}, with the same baseline and machine, that was {windows}: "
-        f"{seconds:.0f} s for the baseline, and about {earlier['expected']['trials']} trials."
+        f"{plan} In run {earlier.name}, with the same baseline and machine, that was {windows}: "
+        f"{earlier.expected.baseline_seconds:.0f} s for the baseline, and about {earlier.expected.trials} trials."
     )
 
 
-def _earlier(prepared: Preparation) -> dict[str, Any] | None:
+def _earlier(prepared: Preparation) -> Manifest | None:
     """The manifest of the newest run that planned for the same baseline, machine and budget."""
     baseline, runs = prepared.baseline.to_dict(), prepared.folder.path.parent
+    machine = Machine.from_dict(prepared.facts["machine"])
     found = []
     for path in runs.glob("*/manifest.json"):
         try:
             manifest = RunFolder(path.parent).read_manifest()
-            expected = manifest.get("expected") or {}
-            settings = {**manifest["run_config"], **manifest["space"]["baseline"]}
-            same = settings == baseline and manifest["machine"] == prepared.facts["machine"]
-            same = same and manifest["time_budget_seconds"] == prepared.options.time_budget
-            if same and expected.get("baseline_seconds") and expected.get("trials"):
-                found.append((manifest["created_at"], json.dumps(manifest)))
-        except (KeyError, TypeError, ValueError):
+        except InputError:
             continue
-    return json.loads(max(found)[1]) if found else None
+        settings = {**manifest.run_config, **manifest.space.baseline}
+        same = settings == baseline and manifest.machine == machine
+        same = same and manifest.time_budget_seconds == prepared.options.time_budget
+        if same and manifest.expected.baseline_seconds and manifest.expected.trials:
+            found.append(manifest)
+    return max(found, key=lambda manifest: manifest.created_at or "", default=None)

@@ -17,6 +17,7 @@ from typing import Any
 from spaces import Hardware, Space
 from spaces.knobs import is_measured
 from timellm.contract.errors import InputError, last_line
+from timellm.contract.manifest import Manifest
 from timellm.machine.cores import usable_cores
 
 PROJECT_ROOT = Path(__file__).resolve().parents[2]
@@ -81,18 +82,17 @@ def hardware_of(facts: Mapping[str, Any]) -> Hardware:
     )
 
 
-def with_earlier_features(facts: Mapping[str, Any], manifest: Mapping[str, Any]) -> dict[str, Any]:
+def with_earlier_features(facts: Mapping[str, Any], manifest: Manifest) -> dict[str, Any]:
     """The facts of a resumed search: what was measured when it began decides its space again, not a new measurement.
 
     Args:
         facts: From `FactFinder.facts`.
         manifest: That of the search; an old one without features adds nothing.
     """
-    earlier = manifest.get("features")
-    if earlier is None:
+    if manifest.features is None:
         return dict(facts)
     found = {feature for feature in facts["features"] if not is_measured(feature)}
-    return {**facts, "features": sorted(found | {feature for feature in earlier if is_measured(feature)})}
+    return {**facts, "features": sorted(found | {feature for feature in manifest.features if is_measured(feature)})}
 
 
 def wavelet_variants(space: Space) -> list[dict[str, Any]]:

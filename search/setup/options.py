@@ -7,10 +7,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
-from results.analysis.pareto import MOST_TIME_WEIGHT
 from search.decide.clocks.schedulers import SCHEDULERS
 from search.decide.propose.samplers import SAMPLERS
-from timellm.contract.columns import DEFAULT_TIME_WEIGHT
+from timellm.contract.columns import DEFAULT_TIME_WEIGHT, MOST_TIME_WEIGHT
 from timellm.contract.config import SETTINGS
 from timellm.contract.declarations import (
     Above,

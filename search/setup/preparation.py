@@ -181,12 +181,12 @@ def _warm_rows(options: Options, facts: Mapping[str, Any]) -> tuple[Mapping[str,
         return ()
     folder = RunFolder(_expanded("--runs_dir", options.runs_dir) / options.warm_start)
     manifest = folder.read_manifest()
-    for what in ("data", "backbone"):
-        before, now = manifest[what], facts[what]
-        if before["checksum"] != now["checksum"]:
+    for what, before in (("data", manifest.data), ("language model", manifest.backbone)):
+        now = type(before).from_dict(facts["data" if before is manifest.data else "backbone"])
+        if before.checksum != now.checksum:
             raise InputError(
-                f"--warm_start needs a run with the same {what}, but {options.warm_start} had {before['name']} "
-                f"(checksum {before['checksum']}) and this search has {now['name']} (checksum {now['checksum']})."
+                f"--warm_start needs a run with the same {what}, but {options.warm_start} had {before.name} "
+                f"(checksum {before.checksum}) and this search has {now.name} (checksum {now.checksum})."
             )
     return tuple(Ledger.reopen(folder, options.time_weight).rows)
 

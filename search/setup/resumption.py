@@ -14,13 +14,14 @@ import filelock
 from search.decide.ledger import Ledger
 from search.decide.propose.storage import set_damaged_aside
 from search.setup.leftovers import remove_drafts
-from search.setup.manifest import Manifest
+from search.setup.manifest import ManifestFile
 from search.setup.options import Options
 from search.setup.preparation import Preparation
 from timellm.contract.columns import knob_column
 from timellm.contract.config import RunConfig
 from timellm.contract.errors import InputError
 from timellm.contract.layout import RunFolder
+from timellm.contract.manifest import BackboneFacts, DataFacts, Manifest, SpaceRecord
 
 _RAISED = {"time_budget", "num_trials"}
 """Flags that a resumed search may change the meaning of: its limits."""
@@ -47,7 +48,7 @@ def earlier_options(options: Options, given: set[str], folder: RunFolder) -> Opt
         InputError: If a flag is given that would make it another search.
     """
     try:
-        earlier = Options.from_dict(folder.read_manifest().get("options") or {})
+        earlier = Options.from_dict(folder.read_manifest().options)
     except InputError as error:
         wrong = "; ".join(problem.rstrip(".") for problem in error.problems)
         raise InputError(f"{folder.manifest} must hold the options of a search, but {wrong}.") from None
@@ -65,7 +66,7 @@ def earlier_options(options: Options, given: set[str], folder: RunFolder) -> Opt
     return dataclasses.replace(earlier, **{"name": None, "dry_run": options.dry_run, **anew})
 
 
-def open_run(prepared: Preparation) -> tuple[Manifest, Ledger]:
+def open_run(prepared: Preparation) -> tuple[ManifestFile, Ledger]:
     """The manifest and the table of a search, new or resumed; the folder is this process's until it ends.
 
     Raises:
@@ -81,11 +82,11 @@ def open_run(prepared: Preparation) -> tuple[Manifest, Ledger]:
         if options.resume is None:
             if folder.manifest.exists():
                 raise InputError(f"--name must be new, but {folder.path} has just been taken. Use another name.")
-            manifest = Manifest.create(folder, **description)  # type: ignore[arg-type]
-            manifest.values["notes"] = list(prepared.notes)
+            manifest = ManifestFile.create(folder, **description)  # type: ignore[arg-type]
+            manifest.keep(notes=tuple(prepared.notes))
             manifest.update([])
             return manifest, Ledger(folder, options.time_weight)
-        manifest = Manifest(folder, folder.read_manifest())
+        manifest = ManifestFile(folder, folder.read_manifest())
         _require_same(manifest.values, prepared)
         manifest.describe(**description)  # type: ignore[arg-type]
         with warnings.catch_warnings(record=True) as caught:
@@ -102,9 +103,9 @@ def open_run(prepared: Preparation) -> tuple[Manifest, Ledger]:
         raise InputError(f"The run folder must be writable, but {folder.path} is not: {error.strerror}.") from None
 
 
-def _keep(notes: Sequence[str], manifest: Manifest) -> None:
+def _keep(notes: Sequence[str], manifest: ManifestFile) -> None:
     """Say what was found in a run folder, and keep it."""
-    manifest.values["notes"] = [*(manifest.values.get("notes") or ()), *notes]
+    manifest.keep(notes=(*manifest.values.notes, *notes))
     for note in notes:
         print(note, file=sys.stderr)
 
@@ -124,7 +125,7 @@ def _require_rows(ledger: Ledger, prepared: Preparation) -> None:
         raise InputError(f"The trials table of {prepared.folder.path} cannot be gone on with: {'; '.join(problems)}.")
 
 
-def leave_run(folder: RunFolder, manifest: Manifest, ledger: Ledger) -> None:
+def leave_run(folder: RunFolder, manifest: ManifestFile, ledger: Ledger) -> None:
     """Leave a search that could not begin: the name of a new one is free again, an earlier one can be resumed."""
     if ledger.rows or manifest.elapsed_before:
         manifest.update(ledger.rows, "interrupted")
@@ -154,14 +155,14 @@ def lock(folder: RunFolder) -> None:
     _LOCKS[folder.path] = held
 
 
-def _require_same(earlier: Mapping[str, Any], prepared: Preparation) -> None:
+def _require_same(earlier: Manifest, prepared: Preparation) -> None:
     """Refuse a search whose space, task, data or language model are not the earlier ones."""
     problems = []
     pairs = {
-        "the space": (earlier.get("space"), prepared.space.to_dict()),
-        "the settings": (_completed(earlier.get("run_config")), prepared.config.to_dict()),
-        "the data": (_checksum(earlier.get("data")), _checksum(prepared.facts["data"])),
-        "the language model": (_checksum(earlier.get("backbone")), _checksum(prepared.facts["backbone"])),
+        "the space": (earlier.space.to_dict(), SpaceRecord.from_dict(prepared.space.to_dict()).to_dict()),
+        "the settings": (_completed(earlier.run_config), prepared.config.to_dict()),
+        "the data": (earlier.data.checksum, DataFacts.from_dict(prepared.facts["data"]).checksum),
+        "the language model": (earlier.backbone.checksum, BackboneFacts.from_dict(prepared.facts["backbone"]).checksum),
     }
     for what, (before, after) in pairs.items():
         problems += [f"{what} differs in {change}" for change in _differences(before, after)]
@@ -172,13 +173,9 @@ def _require_same(earlier: Mapping[str, Any], prepared: Preparation) -> None:
         )
 
 
-def _completed(settings: Any) -> Any:
+def _completed(settings: Mapping[str, Any]) -> dict[str, Any] | None:
     """The settings, with the default of each that did not exist when they were written: it was computed that way."""
-    return {**RunConfig().to_dict(), **settings} if isinstance(settings, dict) else settings
-
-
-def _checksum(facts: Any) -> Any:
-    return facts.get("checksum") if isinstance(facts, dict) else None
+    return {**RunConfig().to_dict(), **settings} if settings else None
 
 
 def _differences(before: Any, after: Any, path: str = "") -> Iterator[str]:

@@ -12,6 +12,7 @@ from results.analysis.pareto import add_scores
 from results.analysis.table import write_trials
 from timellm.contract.config import RunConfig
 from timellm.contract.layout import RunFolder
+from timellm.contract.manifest import Manifest
 
 SPEED = {"precision": {"fp32": 1.0, "bf16": 0.5}, "batch_size": {16: 1.15, 32: 1.0, 64: 0.8, 128: 0.7}}
 SPEED |= {"llm_layers": {2: 0.5, 4: 0.75, 6: 1.0}, "prompt_prefix": {"recompute": 1.0, "reuse": 0.45}}
@@ -39,17 +40,17 @@ FIDELITY = {"train_samples": 32_000, "val_samples": 5_000}
 """Of the rows and their trainings; the run's own settings are of a whole training."""
 
 
-def make_manifest(**changes: Any) -> dict[str, Any]:
+def make_manifest(**changes: Any) -> Manifest:
     """A manifest as search writes it, fields changed."""
     defaults = RunConfig().to_dict()
-    return {
+    values = {
         "name": "synthetic",
         "status": "finished",
         "created_at": START.isoformat(),
         "finished_at": (START + timedelta(minutes=10)).isoformat(),
         "space": {
             "name": "speed",
-            "knobs": {name: list(values) for name, values in SPEED.items()},
+            "knobs": [{"name": name, "values": list(values)} for name, values in SPEED.items()],
             "baseline": BASELINE,
             "plans": {"plan-a": PLAN_A},
         },
@@ -83,6 +84,7 @@ def make_manifest(**changes: Any) -> dict[str, Any]:
         "notes": ["plan-a: num_workers 8 became 2, the machine has 2 cores."],
         **changes,
     }
+    return Manifest.from_json(json.dumps(values))
 
 
 def make_row(number: int, knobs: dict[str, Any], rng: np.random.Generator, **changes: Any) -> dict[str, Any]:
@@ -171,7 +173,7 @@ def make_run(path: Path, rows: list[dict[str, Any]] | None = None, **manifest: A
 
 def make_errors(folder: RunFolder, rows: list[dict[str, Any]]) -> None:
     """Trainings that measured the complete rows' errors apart, as a search writes them into errors.jsonl."""
-    config = folder.read_manifest()["run_config"]
+    config = folder.read_manifest().run_config
     lines = []
     for row in rows:
         if row["val_mse"] is None:
@@ -186,3 +188,9 @@ def make_errors(folder: RunFolder, rows: list[dict[str, Any]]) -> None:
             | {"curve": curve, "examples": examples}
         )
     folder.errors.write_text("".join(json.dumps(line) + "\n" for line in lines))
+
+
+def edit_manifest(folder: RunFolder, **changes: Any) -> None:
+    """Change keys of manifest.json as somebody with an editor would: their types are not checked."""
+    values = json.loads(folder.manifest.read_text())
+    folder.manifest.write_text(json.dumps({**values, **changes}))

@@ -76,7 +76,7 @@ def test_runs_on_different_data_get_no_ratio(tmp_path):
 
 def test_runs_with_different_language_models_get_no_ratio(tmp_path):
     a = make_run(tmp_path / "a", make_rows(10))
-    config = {**a.read_manifest()["run_config"], "llm_model": "gpt2"}
+    config = {**a.read_manifest().run_config, "llm_model": "gpt2"}
     b = make_run(tmp_path / "b", make_rows(10), backbone={"name": "gpt2", "checksum": "ee"}, run_config=config)
 
     table = compare(a.path, b.path)
@@ -88,15 +88,15 @@ def test_runs_with_different_language_models_get_no_ratio(tmp_path):
 @pytest.mark.parametrize(("setting", "value"), [("pred_len", 48), ("seq_len", 192), ("features", "S"), ("percent", 50)])
 def test_runs_of_different_tasks_get_no_ratio(tmp_path, setting, value):
     a = make_run(tmp_path / "a", make_rows(10))
-    config = {**a.read_manifest()["run_config"], setting: value}
+    config = {**a.read_manifest().run_config, setting: value}
     b = make_run(tmp_path / "b", make_rows(10), run_config=config)
 
-    assert_not_comparable(compare(a.path, b.path), f"{setting} ({a.read_manifest()['run_config'][setting]}; {value})")
+    assert_not_comparable(compare(a.path, b.path), f"{setting} ({a.read_manifest().run_config[setting]}; {value})")
 
 
 def test_one_language_model_under_two_names_is_compared(tmp_path):
     a = make_run(tmp_path / "a", make_rows(10))
-    config = {**a.read_manifest()["run_config"], "llm_model": "/models/smollm2"}
+    config = {**a.read_manifest().run_config, "llm_model": "/models/smollm2"}
     b = make_run(tmp_path / "b", make_rows(10), run_config=config)
 
     assert compare(a.path, b.path).attrs["note"].startswith("Both: ")
@@ -104,8 +104,8 @@ def test_one_language_model_under_two_names_is_compared(tmp_path):
 
 def test_the_default_target_and_its_name_are_one_task(tmp_path):
     a = make_run(tmp_path / "a", make_rows(5))
-    data = {**a.read_manifest()["data"], "columns": ["load", "temperature"]}
-    config = {**a.read_manifest()["run_config"], "features": "S"}
+    data = {**a.read_manifest().data.to_dict(), "columns": ["load", "temperature"]}
+    config = {**a.read_manifest().run_config, "features": "S"}
     a = make_run(tmp_path / "a", make_rows(5), data=data, run_config=config)
     same = make_run(tmp_path / "b", make_rows(5), data=data, run_config={**config, "target": "temperature"})
     other = make_run(tmp_path / "c", make_rows(5), data=data, run_config={**config, "target": "load"})

@@ -9,7 +9,7 @@ import pytest
 
 from results.analysis.table import load_trials
 from results.report import main
-from tests.results.synthetic import make_rows, make_run
+from tests.results.synthetic import edit_manifest, make_rows, make_run
 from timellm.contract.layout import RunFolder
 
 HOSTILE = "x$(touch hit)`touch hit`;touch hit"
@@ -31,10 +31,9 @@ def _rename(values: dict, *path: str) -> None:
     [("run_config",), ("run_defaults",), ("space", "fixed"), ("space", "baseline"), ("space", "plans", "plan-a")],
 )
 def test_a_hostile_name_of_a_setting_in_a_manifest_reaches_no_file(folder, capsys, path):
-    manifest = folder.read_manifest()
-    manifest["space"]["fixed"] = {}
-    _rename(manifest, *path)
-    folder.write_manifest(manifest)
+    values = json.loads(folder.manifest.read_text())
+    _rename(values, *path)
+    folder.manifest.write_text(json.dumps(values))
 
     assert main(["report", str(folder.path)]) == 2
 
@@ -46,9 +45,7 @@ def test_a_hostile_name_of_a_setting_in_a_manifest_reaches_no_file(folder, capsy
 
 
 def test_a_setting_that_no_run_has_is_no_flag_of_a_command(folder, capsys):
-    manifest = folder.read_manifest()
-    manifest["run_config"]["launcher"] = "x"
-    folder.write_manifest(manifest)
+    edit_manifest(folder, run_config={**folder.read_manifest().run_config, "launcher": "x"})
 
     assert main(["report", str(folder.path)]) == 2
     assert "run_config must hold settings of a run only, got 'launcher'" in capsys.readouterr().err
@@ -82,7 +79,7 @@ def test_a_hostile_name_in_a_table_reaches_no_file(folder, capsys, old, hostile)
     ],
 )
 def test_a_command_that_no_search_writes_is_refused(folder, capsys, command):
-    folder.write_manifest({**folder.read_manifest(), "train_command": command})
+    edit_manifest(folder, train_command=command)
 
     assert main(["report", str(folder.path)]) == 2
     assert "train_command must be python timellm/run_main.py" in capsys.readouterr().err
@@ -93,7 +90,7 @@ def test_values_of_a_foreign_folder_stay_values_in_every_file(folder):
     for row in rows:
         row |= {"config/prompt_description": f"it's {HOSTILE}\n<script>x</script>"}
     folder = make_run(folder.path.parent / "other", rows)
-    folder.write_manifest({**folder.read_manifest(), "name": f"n\n{HOSTILE}"})
+    edit_manifest(folder, name=f"n\n{HOSTILE}")
 
     assert main(["report", str(folder.path)]) == 0
 
@@ -186,7 +183,7 @@ def test_a_line_of_errors_that_is_none_is_left_out(folder, capsys, line):
     [{"curve": [{"step": "x", "val_mse": 1}]}, {"trial_id": 7}, {"val_mse": "x"}, {"examples": [{"history": 1}]}],
 )
 def test_an_error_training_with_values_of_another_type_is_left_out(folder, capsys, change):
-    sound = {"trial_id": "t0000", "config": folder.read_manifest()["run_config"], "seed": 1, "val_mse": 0.5}
+    sound = {"trial_id": "t0000", "config": folder.read_manifest().run_config, "seed": 1, "val_mse": 0.5}
     folder.errors.write_text(json.dumps(sound | change) + "\n")
     assert main(["report", str(folder.path)]) == 0
     assert "1 of 1 lines cannot be read" in capsys.readouterr().err

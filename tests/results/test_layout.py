@@ -6,6 +6,7 @@ import pytest
 from timellm.contract.errors import InputError
 from timellm.contract.files import replace_files, write_atomically
 from timellm.contract.layout import PICKS, RunFolder
+from timellm.contract.manifest import Control, Manifest
 
 
 def test_every_file_lies_in_the_run_folder(tmp_path):
@@ -32,9 +33,10 @@ def test_a_relative_path_stays_the_same_folder_after_a_change_of_directory(tmp_p
 
 def test_the_manifest_comes_back_as_it_was_written(tmp_path):
     folder = RunFolder(tmp_path)
-    folder.write_manifest({"name": "t1", "seed": 3, "note": "naïve"})
+    manifest = Manifest(name="t1", seed=3, controls=(Control(name="naïve", val_mse=0.5),), other={"later": [1]})
+    folder.write_manifest(manifest)
 
-    assert folder.read_manifest() == {"name": "t1", "seed": 3, "note": "naïve"}
+    assert folder.read_manifest() == manifest
 
 
 def test_a_missing_folder_is_named(tmp_path):

@@ -10,7 +10,7 @@ from results.document.page import build_report
 from results.document.plots.front import MAX_POINTS, draw_front, front_plot
 from results.document.plots.levers import levers_plot
 from results.document.plots.standalone import resolve_colours
-from tests.results.synthetic import confirm, make_rows, make_run
+from tests.results.synthetic import confirm, edit_manifest, make_rows, make_run
 from timellm.contract.colours import DARK, LIGHT
 from timellm.contract.errors import InputError
 from timellm.contract.layout import RunFolder
@@ -94,10 +94,7 @@ def test_names_of_users_are_text_everywhere(tmp_path):
     rows = [{**row, "source": nasty if row["source"] == "plan-a" else row["source"]} for row in make_rows(20)]
     rows = [{**row, "config/target": nasty + str(index % 2)} for index, row in enumerate(rows)]
     folder = make_run(tmp_path / "t1", rows, notes=[nasty], controls=[{"name": nasty, "val_mse": 0.4}])
-    manifest = folder.read_manifest()
-    manifest["name"] = nasty
-    manifest["run_defaults"]["target"] = "x"
-    folder.write_manifest(manifest)
+    edit_manifest(folder, name=nasty, run_defaults={**folder.read_manifest().run_defaults, "target": "x"})
 
     assert "<img" not in body_of(folder).replace("\\u003cimg", "")
 

@@ -15,7 +15,6 @@ from results.analysis.pareto import (
     mark_pareto,
     pareto_front,
     reference_rows,
-    time_weight,
 )
 from results.analysis.table import load_trials, typed_table
 from tests.results.synthetic import confirm, make_rows, make_run
@@ -270,14 +269,3 @@ def test_a_table_without_any_start_has_no_growth():
     rows = [{**row, "started_at": None} for row in make_rows(3)]
 
     assert hypervolume_over_time(typed_table(rows), REFERENCE).empty
-
-
-def test_a_time_weight_of_zero_is_one_and_a_missing_one_is_the_default():
-    assert time_weight({"time_weight": 0}) == 0.0
-    assert time_weight({"time_weight": None}) == time_weight({}) == 0.05
-
-
-@pytest.mark.parametrize("value", ["0.1", -0.1, math.nan, math.inf, True, [0.1]])
-def test_a_time_weight_that_is_none_is_refused_with_its_file(value):
-    with pytest.raises(InputError, match=r"time_weight in runs/a/manifest\.json must be a finite number"):
-        time_weight({"time_weight": value}, "runs/a/manifest.json")

@@ -170,7 +170,7 @@ def test_controls_that_are_beaten_need_no_caveat(rows):
 
 def test_contended_picks_and_random_weights_are_said(rows):
     rows[1]["timing_quality"] = "contended"
-    run_config = {**make_manifest()["run_config"], "llm_weights": "random"}
+    run_config = {**make_manifest().run_config, "llm_weights": "random"}
 
     caveats = " ".join(recommended(rows, run_config=run_config).caveats)
 

@@ -1,3 +1,4 @@
+import dataclasses
 import json
 import os
 import subprocess
@@ -24,7 +25,7 @@ def folder(tmp_path):
 
 
 def write(folder, **changes):
-    manifest = {**folder.read_manifest(), **changes}
+    manifest = dataclasses.replace(folder.read_manifest(), **changes)
     write_recommendation(folder, recommend(load_trials(folder.path), manifest), manifest)
 
 
@@ -75,7 +76,7 @@ def test_the_command_of_the_run_is_the_balanced_one(folder):
 def test_a_command_changes_to_the_project_and_passes_flags_on(folder, tmp_path):
     here, script, *_, flag, value = arguments_of(folder.recommended_command, "--train_samples", "64")
 
-    assert here == make_manifest()["project_root"]
+    assert here == make_manifest().project_root
     assert script == "timellm/run_main.py"
     assert (flag, value) == ("--train_samples", "64")
     assert arguments_of(folder.recommended_command, TIMELLM_ROOT=str(tmp_path))[0] == str(tmp_path)
@@ -106,14 +107,14 @@ def test_the_command_of_the_run_is_the_exact_one_where_errors_are_not_telling(fo
 
 def test_settings_with_spaces_and_quotes_survive_the_shell(folder):
     text = 'It\'s "hourly" $HOME `weather`; rows | columns'
-    write(folder, run_config={**folder.read_manifest()["run_config"], "prompt_description": text})
+    write(folder, run_config={**folder.read_manifest().run_config, "prompt_description": text})
 
     assert config_of(arguments_of(folder.recommended_command)).prompt_description == text
 
 
 def test_a_short_trial_is_recommended_as_a_whole_run(tmp_path):
     rows = [{**row, "is_projected": True, "train_samples": 64} for row in make_rows(10)]
-    config = {**make_manifest()["run_config"], "train_samples": 64, "val_samples": 32}
+    config = {**make_manifest().run_config, "train_samples": 64, "val_samples": 32}
     folder = make_run(tmp_path / "t1", rows, run_config=config)
     write(folder)
 
@@ -125,7 +126,7 @@ def test_a_short_trial_is_recommended_as_a_whole_run(tmp_path):
 def test_the_types_of_settings_are_those_of_a_run():
     knobs = {"config/learning_rate": 1, "config/prompt_digits": "4", "config/use_swt": True, "config/llm_layers": 4}
     manifest = make_manifest()
-    frame = typed_table([{"trial_id": "a", "seed": 7, **knobs}], manifest["run_defaults"])
+    frame = typed_table([{"trial_id": "a", "seed": 7, **knobs}], manifest.run_defaults)
 
     config = RunConfig.from_dict(run_config_of(frame.iloc[0], manifest))
 

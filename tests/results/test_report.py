@@ -10,7 +10,7 @@ import pytest
 
 from results.analysis.table import load_trials, write_trials
 from results.report import main
-from tests.results.synthetic import make_rows, make_run
+from tests.results.synthetic import edit_manifest, make_rows, make_run
 
 SCRIPT = Path(__file__).parents[2] / "results" / "report.py"
 
@@ -72,10 +72,12 @@ def test_report_scores_with_a_time_weight_of_zero(tmp_path):
 
 @pytest.mark.parametrize("status", ["finished", "running"])
 def test_report_refuses_a_time_weight_that_is_none(tmp_path, capsys, status):
-    folder = make_run(tmp_path / "t1", make_rows(3), time_weight="x", status=status)
+    folder = make_run(tmp_path / "t1", make_rows(3), status=status)
+    edit_manifest(folder, time_weight="x")
 
     assert main(["report", str(folder.path)]) == 2
-    assert f"time_weight in {folder.manifest} must be" in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert f"{folder.manifest}: time_weight must be a finite number from 0 to 100, got 'x'. Write the weight" in said
 
 
 @pytest.mark.parametrize("command", ["table", "front", "export"])

@@ -84,7 +84,7 @@ def test_whatever_is_written_comes_back_from_both_files(tmp_path, values):
     folder = RunFolder(tmp_path)
     folder.write_manifest(make_manifest())
     write_trials(folder, rows)
-    expected = typed_table(rows, make_manifest()["run_defaults"])
+    expected = typed_table(rows, make_manifest().run_defaults)
 
     from_parquet = load_trials(tmp_path).drop(columns="run")
     folder.trials_parquet.unlink()

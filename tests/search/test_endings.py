@@ -43,7 +43,7 @@ def test_a_refused_baseline_is_one_line_and_status_2(command, capsys):
     assert status == 2
     said = capsys.readouterr().err
     assert said == "The baseline cannot be trained: no weights. Fix this, then continue with --resume n.\n"
-    assert folder.read_manifest()["status"] == "interrupted"
+    assert folder.read_manifest().status == "interrupted"
 
 
 @pytest.fixture
@@ -61,7 +61,7 @@ def test_a_search_under_nohup_outlives_its_terminal(command, hang_up):
         signal.raise_signal(signal.SIGHUP)
         return Ended(is_interrupted=interrupts.count > 0)
 
-    assert command(play)[1].read_manifest()["status"] != "interrupted"
+    assert command(play)[1].read_manifest().status != "interrupted"
 
 
 @pytest.mark.usefixtures("hang_up")
@@ -76,7 +76,7 @@ def test_signals_end_a_search_in_good_order(command, number):
 
     status, folder = command(play)
     assert (status, reasons) == (130, [False])
-    assert folder.read_manifest()["status"] == "interrupted"
+    assert folder.read_manifest().status == "interrupted"
 
 
 def test_a_run_folder_that_was_deleted_is_a_failure(command, capsys):
@@ -109,7 +109,7 @@ def test_a_search_whose_baseline_is_refused_ends_and_goes_on_once_that_is_mended
     assert line.startswith("The baseline cannot be trained: seq_len must fit the split.")
     assert line.endswith("--resume b.")
     folder = RunFolder(tmp_path / "b")
-    assert folder.read_manifest()["status"] == "interrupted"
+    assert folder.read_manifest().status == "interrupted"
     assert list(load_trials(folder.path)["state"]) == ["interrupted"]
     again = search(tmp_path, "--resume", "b", seconds=0.05)
     assert again.returncode == 0, again.stderr
@@ -138,7 +138,7 @@ def test_a_terminal_that_hangs_up_ends_a_search_in_good_order(tmp_path):
     status, errors = disturbed(tmp_path, "hup", lambda process, folder: process.send_signal(signal.SIGHUP), seconds=3)
     assert status == 130, errors
     assert "Traceback" not in errors
-    assert RunFolder(tmp_path / "hup").read_manifest()["status"] == "interrupted"
+    assert RunFolder(tmp_path / "hup").read_manifest().status == "interrupted"
     assert set(load_trials(tmp_path / "hup")["state"]) <= {"complete", "interrupted"}
     wait_for(lambda: not list(processes(tmp_path)), 30)
 

@@ -121,7 +121,7 @@ def test_a_search_whose_ray_died_ends_by_itself_with_what_was_learnt(tmp_path, p
         process.wait()
     assert process.returncode == (130 if presses else 1), errors
     assert not list(workers(folder.path))
-    assert folder.read_manifest()["status"] == "interrupted"
+    assert folder.read_manifest().status == "interrupted"
     table = load_trials(folder.path).set_index("trial_id")
     assert dict(table["state"]) == {"t0001": "complete", "t0002": "interrupted"}
     assert "t0002" in folder.report.read_text()
@@ -289,7 +289,7 @@ def test_a_search_whose_study_is_read_from_its_start_to_its_end_is_whole(tmp_pat
         reader.wait()
         kill_tree(process.pid)
     assert process.returncode == 0, errors
-    assert folder.read_manifest()["status"] == "finished"
+    assert folder.read_manifest().status == "finished"
     assert len(load_trials(folder.path)) == 4
     assert all(name in folder.report.read_text() for name in ("t0001", "t0002", "t0003", "t0004"))
     assert "Train it" in output
@@ -302,7 +302,7 @@ def test_a_search_whose_output_nobody_reads_goes_on_to_its_end(tmp_path):
     process.stdout.close()
     process.stdout = None
     assert process.wait(200) == 0
-    assert RunFolder(tmp_path / "head").read_manifest()["status"] == "finished"
+    assert RunFolder(tmp_path / "head").read_manifest().status == "finished"
 
 
 def test_a_name_whose_ray_cannot_start_is_free_again(tmp_path, monkeypatch):

@@ -2,6 +2,7 @@ from benchmarks import fuzz_searches
 from search.run import main
 from search.setup.hardware import wavelet_variants, with_earlier_features
 from spaces import load_space, narrow, parse_settings
+from timellm.contract.manifest import Manifest
 
 
 def _variants(space: str, *settings: str):
@@ -39,12 +40,12 @@ def test_listed_wavelets_that_cannot_be_are_refused_at_once_before_anything_star
 
 def test_a_resumed_search_takes_what_was_measured_from_its_manifest():
     facts = {"features": ["bf16", "causal", "fast-bf16"], "slowdown": {"bf16": 1.2}}
-    assert with_earlier_features(facts, {"features": ["bf16", "compiler"]})["features"] == ["bf16", "causal"]
-    assert with_earlier_features({**facts, "features": ["bf16"]}, {"features": ["fast-bf16"]})["features"] == [
+    assert with_earlier_features(facts, Manifest(features=("bf16", "compiler")))["features"] == ["bf16", "causal"]
+    assert with_earlier_features({**facts, "features": ["bf16"]}, Manifest(features=("fast-bf16",)))["features"] == [
         "bf16",
         "fast-bf16",
     ]
-    assert with_earlier_features(facts, {}) == facts
+    assert with_earlier_features(facts, Manifest()) == facts
 
 
 def test_a_plan_says_what_tokenising_takes(tmp_path, monkeypatch, capsys):

@@ -17,6 +17,7 @@ from results import RunFolder, load_trials, pareto_front
 from search.run import main
 from tests.search.searching import kill_tree, search, start, wait_for, workers
 from timellm.contract.job import Job
+from timellm.contract.manifest import PlannedFidelity
 
 
 @pytest.fixture(scope="module")
@@ -95,13 +96,13 @@ def test_the_best_are_confirmed_with_other_seeds_and_the_baseline_between_them(f
 def test_the_run_folder_holds_all_that_was_promised(finished):
     ended, folder = finished
     manifest = folder.read_manifest()
-    assert manifest["status"] == "finished"
-    assert manifest["baseline_trial_id"] == "t0001"
-    assert manifest["fidelity"] == {"kind": "samples", "train_samples": 32, "val_samples": 32}
-    assert manifest["reference_point"]["val_mse"] > 0
-    assert manifest["space"]["name"] == "smoke"
-    assert manifest["versions"]["optuna"]
-    assert manifest["run_config"]["pred_len"] == 24
+    assert manifest.status == "finished"
+    assert manifest.baseline_trial_id == "t0001"
+    assert manifest.fidelity == PlannedFidelity(kind="samples", train_samples=32, val_samples=32)
+    assert manifest.reference_point["val_mse"] > 0
+    assert manifest.space.name == "smoke"
+    assert manifest.versions["optuna"]
+    assert manifest.run_config["pred_len"] == 24
     for path in (folder.report, folder.recommended_command, folder.trials_csv, folder.trials_parquet, folder.study):
         assert path.is_file(), path
     assert not list(folder.path.glob("study.db-*"))
@@ -184,14 +185,14 @@ def test_a_changed_search_is_not_resumed(finished, capsys):
     arguments = ["--runs_dir", str(folder.path.parent), "--resume", "whole"]
     assert main([*arguments, "--sampler", "random"]) == 2
     assert "--sampler was gp and is random" in capsys.readouterr().err
-    original = folder.read_manifest()
-    changed = json.loads(json.dumps(original))
+    original = folder.manifest.read_text()
+    changed = json.loads(original)
     changed["space"]["knobs"][0]["values"] = ["fp32", "fp16"]
-    folder.write_manifest(changed)
+    folder.manifest.write_text(json.dumps(changed))
     try:
         assert main(arguments) == 2
     finally:
-        folder.write_manifest(original)
+        folder.manifest.write_text(original)
     errors = capsys.readouterr().err
     assert "the space differs in knobs.precision.values: it was fp32, fp16 and is fp32, bf16" in errors
     assert errors.count("\n") == 1
@@ -216,7 +217,7 @@ def test_ctrl_c_ends_in_good_order_and_a_second_one_at_once(tmp_path, presses, t
     trials = load_trials(folder.path).set_index("trial_id")
     assert trials.loc[trial, "state"] == "interrupted"
     assert "interrupted by the user" in trials.loc[trial, "error"]
-    assert folder.read_manifest()["status"] == "interrupted"
+    assert folder.read_manifest().status == "interrupted"
     assert "Traceback" not in errors
     assert not list(workers(folder.path))
 
@@ -225,7 +226,7 @@ def test_a_search_ends_within_its_time_budget_and_a_trials_grace(tmp_path):
     ended = search(tmp_path, "--name", "b", "--time_budget", "30s", seconds=3)
     assert ended.returncode == 0, ended.stderr
     manifest = RunFolder(tmp_path / "b").read_manifest()
-    assert manifest["elapsed_seconds"] < 30 + 3 + 5
+    assert manifest.elapsed_seconds < 30 + 3 + 5
     assert 1 <= len(load_trials(tmp_path / "b")) <= 10
     assert "too short for another trial" in ended.stdout
 
@@ -235,7 +236,7 @@ def test_auto_fidelity_plans_from_a_measured_baseline(tmp_path):
     ended = search(tmp_path, *arguments, seconds=0.05)
     assert ended.returncode == 0, ended.stderr
     manifest = RunFolder(tmp_path / "a").read_manifest()
-    assert manifest["fidelity"]["train_samples"] % 32 == 0
+    assert manifest.fidelity.train_samples % 32 == 0
     assert "Every error is that of" in ended.stdout
     assert len(load_trials(tmp_path / "a")) == 2
     dry = search(tmp_path, "--fidelity", "auto", "--num_trials", "2", "--time_budget", "60s", "--dry_run")
@@ -275,7 +276,7 @@ def test_a_disturbed_trial_is_timed_again_and_the_clean_timing_counts(tmp_path):
     assert (folder.trial("t0001").path / "retimed" / "result.json").is_file()
     assert "t0001: other load was noticed while it was timed, so it is timed again." in ended.stdout
     note = "t0001 was timed twice, the first time beside other load; the second time counts (trials/t0001/retimed)."
-    assert note in folder.read_manifest()["notes"]
+    assert note in folder.read_manifest().notes
     told = told_values(folder)
     assert told["t0001"] == pytest.approx(list(trials.loc["t0001", ["val_mse", "seconds_per_epoch"]]))
 

@@ -19,6 +19,9 @@ OBJECTIVES = (SECONDS_PER_EPOCH, VAL_MSE)
 DEFAULT_TIME_WEIGHT = 0.05
 """Weight of log time in the joint score: five times faster makes up for 8 % more MSE."""
 
+MOST_TIME_WEIGHT = 100.0
+"""Above it a ratio of times, raised to the weight, is too large for a number."""
+
 FIDELITY = ("is_projected", "train_samples", "val_samples")
 """Rows that differ in one of these are never compared with each other."""
 

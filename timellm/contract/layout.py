@@ -1,14 +1,12 @@
 """The files of a run folder: every name is decided here once."""
 
-import json
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from timellm.contract.errors import InputError
 from timellm.contract.files import write_atomically
-from timellm.contract.manifest_check import manifest_problems
+from timellm.contract.manifest import Manifest
 
 RESULT = "result.json"
 EVENTS = "events.jsonl"
@@ -112,31 +110,28 @@ class RunFolder:
         """Files of one trial."""
         return TrialFolder(self.trials / trial_id)
 
-    def read_manifest(self) -> dict[str, Any]:
+    def read_manifest(self) -> Manifest:
         """The manifest.
 
         Raises:
-            InputError: If the folder or its manifest is missing or cannot be read.
+            InputError: If the folder or its manifest is missing, cannot be read, or holds values of another type.
         """
         if not self.path.is_dir():
             raise InputError(f"A run folder is needed, but {self.path} does not exist. Check its name and --runs_dir.")
         try:
-            manifest = json.loads(self.manifest.read_text(encoding="utf-8"))
+            return Manifest.from_json(self.manifest.read_text(encoding="utf-8"))
         except FileNotFoundError:
             raise InputError(
                 f"A run folder holds manifest.json, but {self.path} does not. Name the folder of one run."
             ) from None
+        except InputError as error:
+            raise InputError(f"{self.manifest}: {problem}." for problem in error.problems) from None
         except (OSError, ValueError, RecursionError) as error:
             raise InputError(f"{self.manifest} must be readable JSON, got: {error}.") from None
-        if not isinstance(manifest, dict):
-            raise InputError(f"{self.manifest} must hold a JSON object, got {type(manifest).__name__}.")
-        if problems := manifest_problems(manifest):
-            raise InputError(f"{self.manifest}: {problem}." for problem in problems)
-        return manifest
 
-    def write_manifest(self, manifest: dict[str, Any]) -> None:
+    def write_manifest(self, manifest: Manifest) -> None:
         """Replace the manifest atomically."""
-        write_atomically(self.manifest, json.dumps(manifest, indent=2) + "\n")
+        write_atomically(self.manifest, manifest.to_json())
 
 
 @dataclass(frozen=True, slots=True)

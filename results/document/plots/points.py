@@ -60,4 +60,4 @@ def _says(row: pd.Series, knobs: Sequence[str]) -> tuple[str, ...]:
 
 def levels_of(evidence: Evidence) -> tuple[Level, ...]:
     """The controls of a run."""
-    return tuple(Level(name=str(control["name"]), val_mse=float(control[VAL_MSE])) for control in evidence.controls)
+    return tuple(Level(name=name, val_mse=error) for name, error in evidence.controls.items())

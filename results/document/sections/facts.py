@@ -69,15 +69,15 @@ def print_section(evidence: Evidence) -> Section:
         ("Data and model", _data(evidence)),
         ("Software", _software(evidence)),
     )
-    notes = [*(manifest.get("notes") or []), *((manifest.get("data") or {}).get("notes") or [])]
+    notes = [*manifest.notes, *manifest.data.notes]
     return PrintSection(
         anchor="print",
         link="Small print",
         title="Small print",
         groups=[(title, pairs) for title, pairs in groups if pairs],
         shared=list(evidence.fixed.items()),
-        notes=[str(note) for note in dict.fromkeys(notes)],
-        command=" ".join(str(part) for part in manifest.get("command") or []),
+        notes=list(dict.fromkeys(notes)),
+        command=" ".join(manifest.command),
     )
 
 
@@ -86,17 +86,14 @@ def _pairs(entries: list[tuple[str, object]]) -> list[tuple[str, str]]:
 
 
 def _machine(evidence: Evidence) -> list[tuple[str, str]]:
-    machine = evidence.manifest.get("machine") or {}
-    gpus = machine.get("gpus") or []
-    names = [str(gpu.get("name", gpu)) if isinstance(gpu, dict) else str(gpu) for gpu in gpus]
-    memory = machine.get("memory_gib")
+    machine = evidence.manifest.machine
     return _pairs(
         [
-            ("Processor", machine.get("cpu")),
-            ("Cores", machine.get("cores")),
-            ("Memory", f"{memory:.1f} GiB" if memory else None),
-            ("GPU", ", ".join(names) or "none"),
-            ("System", machine.get("platform")),
+            ("Processor", machine.cpu),
+            ("Cores", machine.cores),
+            ("Memory", f"{machine.memory_gib:.1f} GiB" if machine.memory_gib else None),
+            ("GPU", ", ".join(machine.gpus) or "none"),
+            ("System", machine.platform),
         ]
     )
 
@@ -119,44 +116,41 @@ def _measurement(evidence: Evidence) -> list[tuple[str, str]]:
 
 def _search(evidence: Evidence) -> list[tuple[str, str]]:
     manifest = evidence.manifest
-    space, point = manifest.get("space") or {}, manifest.get("reference_point") or {}
-    budget = manifest.get("time_budget_seconds")
+    point, budget = manifest.reference_point or {}, manifest.time_budget_seconds
     corner = f"{point['seconds_per_epoch']:.4g} s, MSE {point['val_mse']:.4g}" if point else None
     return _pairs(
         [
-            ("Space", space.get("name")),
-            ("Objective", manifest.get("objective")),
-            ("Time weight", manifest.get("time_weight")),
-            ("Sampler", manifest.get("sampler")),
-            ("Scheduler", manifest.get("scheduler")),
+            ("Space", manifest.space.name),
+            ("Objective", manifest.objective),
+            ("Time weight", manifest.time_weight),
+            ("Sampler", manifest.sampler),
+            ("Scheduler", manifest.scheduler),
             ("Time budget", seconds_words(float(budget)) if budget else None),
-            ("Trials asked for", manifest.get("num_trials")),
-            ("Seed", manifest.get("seed")),
+            ("Trials asked for", manifest.num_trials),
+            ("Seed", manifest.seed),
             ("Reference point", corner),
-            ("Started", _time(manifest.get("created_at"))),
-            ("Finished", _time(manifest.get("finished_at"))),
+            ("Started", _time(manifest.created_at)),
+            ("Finished", _time(manifest.finished_at)),
         ]
     )
 
 
 def _data(evidence: Evidence) -> list[tuple[str, str]]:
-    data, backbone = (evidence.manifest.get(key) or {} for key in ("data", "backbone"))
-    columns = data.get("columns") or []
+    data, backbone = evidence.manifest.data, evidence.manifest.backbone
     return _pairs(
         [
-            ("Data", data.get("name")),
-            ("Columns", len(columns) or None),
-            ("Data checksum", data.get("checksum")),
-            ("Language model", backbone.get("label") or backbone.get("name")),
-            ("Model checksum", backbone.get("checksum")),
+            ("Data", data.name),
+            ("Columns", len(data.columns) or None),
+            ("Data checksum", data.checksum),
+            ("Language model", backbone.label or backbone.name),
+            ("Model checksum", backbone.checksum),
         ]
     )
 
 
 def _software(evidence: Evidence) -> list[tuple[str, str]]:
-    versions = evidence.manifest.get("versions") or {}
-    revision = evidence.manifest.get("git_revision")
-    return _pairs([*((name, version) for name, version in versions.items()), ("Revision", revision)])
+    manifest = evidence.manifest
+    return _pairs([*manifest.versions.items(), ("Revision", manifest.git_revision)])
 
 
 def _time(text: object) -> str | None:

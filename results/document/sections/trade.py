@@ -76,7 +76,7 @@ def growth_section(evidence: Evidence) -> Section:
     if not plot.points:
         words = "This plot needs a complete trial with a start time and a reference point in the manifest."
         return Section(anchor=anchor, link=link, title=title, words=words)
-    point = evidence.manifest["reference_point"]
+    point = evidence.manifest.reference_point or {}
     words = (
         "The area between the front and a reference point, on logarithms of both objectives; confirmations are left "
         f"out. Reference: {seconds_words(point[SECONDS_PER_EPOCH])} per epoch, validation MSE {point[VAL_MSE]:.4g}."
