@@ -15,12 +15,12 @@ from torch.utils._python_dispatch import _disable_current_modes
 
 from benchmarks.document import conditions
 from benchmarks.harness import benchmark_parser, run_settings, show_progress, use_worker_environment
-from benchmarks.record import Notes, Section, table
+from benchmarks.launches_places import PLACES, PlacedLaunches
+from benchmarks.record import Notes, Section, Table, table
 from benchmarks.runner import Benchmark
 from benchmarks.series import made_settings
 from benchmarks.variants import OURS, PUBLISHED, Contestant, Variant, find_variant
 from timellm.contract.config import RunConfig
-from timellm.measure.launches import LaunchCounter
 from timellm.model.layers import LeanDropout, fused_attention
 from timellm.run.batches import DeviceTable, WindowBatches, build_table
 from timellm.run.stepping import Stepper
@@ -48,7 +48,8 @@ copies that block, indices whose number of rows must be known). At a small batch
 kernels, and the number of launches decides how long a step takes. Nothing is computed on a GPU here: the step runs on a
 CPU, at batch 2, with the code that a GPU would run (its dropout, attention, activation, table of token ids and number
 formats). Time is not measured. A fused Adam counts as one operation, a plain one as those of torch's foreach
-implementation. With `store`, the step finds every prompt in the store."""
+implementation. A product whose result is fp32 counts as one operation, because cuBLAS writes either type. With `store`,
+the step finds every prompt in the store."""
 
 
 @dataclass(frozen=True)
@@ -58,10 +59,12 @@ class Counted:
     Attributes:
         launches: How often each operation ran that launches a kernel.
         waits: How often each operation ran that a GPU is waited for.
+        places: Launches by where in the step they are.
     """
 
     launches: Counter[str]
     waits: Counter[str]
+    places: Counter[str]
 
 
 class Launches(Benchmark):
@@ -96,9 +99,18 @@ class Launches(Benchmark):
                     head,
                     table(("a step", "launches", "waits", "which"), rows),
                     Notes(tuple(f"{name}: {text}" for name, text in most)),
+                    *_by_place(counted),
                 ),
             )
         ]
+
+
+def _by_place(counted: dict[str, Counted]) -> tuple[Table, ...]:
+    """Where the launches of the variants with the fewest are."""
+    shown = [name for name in ("reuse bf16 sdpa", "store bf16 sdpa") if name in counted]
+    places = [one for one in dict.fromkeys((*PLACES, "elsewhere")) if any(counted[name].places[one] for name in shown)]
+    rows = [(place, *(counted[name].places[place] for name in shown)) for place in places]
+    return (table(("where in the step", *shown), rows),) if shown else ()
 
 
 def count_steps(variant: Variant, base: RunConfig) -> tuple[Counted, str]:
@@ -110,9 +122,9 @@ def count_steps(variant: Variant, base: RunConfig) -> tuple[Counted, str]:
         contestant = Contestant(variant, base, torch.device("cpu"), 1)
         for _ in range(2):  # buffers are made in the first
             contestant.step()
-        with LaunchCounter() as counter:
+        with PlacedLaunches() as counter:
             contestant.step()
-    return Counted(counter.launches, counter.waits), contestant.prepared.backbone_label
+    return Counted(counter.launches, counter.waits, counter.places), contestant.prepared.backbone_label
 
 
 @contextlib.contextmanager

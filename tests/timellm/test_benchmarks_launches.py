@@ -94,3 +94,11 @@ def test_an_engines_autocast_does_not_reach_the_attention_in_fp32(base, monkeypa
     with torch.autocast("cpu", dtype=torch.bfloat16):
         contestant.model(batch.x, batch.prompt)
     assert seen == 6 * [False]
+
+
+def test_every_launch_of_exact_reuse_has_a_place_in_the_step(base):
+    (variant,) = (one for one in VARIANTS if one.name == "store bf16 sdpa")
+    counted, _ = count_steps(variant, base)
+    assert counted.places.total() == counted.launches.total()
+    assert counted.places["elsewhere"] == 0
+    assert counted.places["blocks: feed-forward, backward"] == 6 * 6
