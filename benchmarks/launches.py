@@ -151,6 +151,7 @@ def as_on_a_gpu() -> Iterator[None]:
         mock.patch("torch.optim.adam._get_value", _on_host(lambda value: value.item())),  # step counts: main memory
         mock.patch("timellm.model.frozen.gelu_tanh", lambda hidden: F.gelu(hidden, approximate="tanh")),
         mock.patch("timellm.run.preparation.product_dtype", lambda dtype, device: dtype),
+        mock.patch.object(F, "rms_norm", _rms_norm),
     ):
         yield
 
@@ -163,6 +164,45 @@ def _dropout(x: Tensor, p: float = 0.5, training: bool = True, inplace: bool = F
 def _fused_attention(queries: Tensor, keys: Tensor, values: Tensor, dropout: float) -> Tensor:
     """One kernel, as on a GPU, where it drops out too."""
     return fused_attention(queries, keys, values, 0.0)
+
+
+class _RmsNorm(torch.autograd.Function):
+    """One kernel each way, as on a GPU, where torch's own norm is one."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor, eps: float) -> Tensor:
+        """The norm of rows."""
+        ctx.given = x, weight, eps
+        return _one_kernel(_plain_rms_norm, x, weight, eps)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, None]:
+        """The gradient of the rows; the weight is frozen."""
+
+        def differentiate(grad: Tensor, x: Tensor, weight: Tensor, eps: float) -> Tensor:
+            with torch.enable_grad():
+                leaf = x.detach().requires_grad_()
+                return torch.autograd.grad(_plain_rms_norm(leaf, weight, eps), leaf, grad)[0]
+
+        return _one_kernel(differentiate, *grads, *ctx.given), None, None
+
+
+_plain_norm = F.rms_norm
+
+
+def _plain_rms_norm(x: Tensor, weight: Tensor, eps: float) -> Tensor:
+    return _plain_norm(x, x.shape[-1:], weight, eps)
+
+
+def _rms_norm(x: Tensor, shape: Any, weight: Tensor, eps: float) -> Tensor:
+    return _RmsNorm.apply(x, weight, eps)
+
+
+def _one_kernel(work: Callable[..., Tensor], *given: Any) -> Tensor:
+    """The result of some work that counts as one operation."""
+    with _disable_current_modes():
+        result = work(*given)
+    return result.clone()
 
 
 def _product_in_fp32(left: Tensor, right: Tensor) -> Tensor:

@@ -8,7 +8,7 @@ from torch.nn import functional as F
 
 from tests.timellm.test_model_golden import ZERO_IN_THEORY
 from tests.timellm.tiny_runs import set_up, tiny_config
-from timellm.model import devices, one_pass
+from timellm.model import devices, frozen, one_pass
 
 
 @pytest.fixture(scope="module")
@@ -113,3 +113,24 @@ def test_gradients_in_bf16_are_as_close_to_those_in_fp32(folder, as_on_a_gpu):
     as_on_a_gpu()
     _, ours = step(reuse(folder, llm_layers=2, precision="bf16"))
     assert relative(ours, exact) < 1.25 * relative(before, exact)
+
+
+@pytest.mark.parametrize(
+    "changes", [{}, {"prompt_prefix": "store"}, {"prompt": "none"}], ids=["reuse", "store", "none"]
+)
+def test_a_llama_with_joint_products_and_few_kernels_for_rotation_gives_the_same_curve(folder, monkeypatch, changes):
+    config = reuse(folder, kind="llama", **changes)
+    losses, gradients = step(config, 6)
+    monkeypatch.setattr(frozen, "devices", Mock(wraps=devices, launches_kernels=lambda device: True))
+    ours, our_gradients = step(config, 6)
+    np.testing.assert_allclose(ours, losses, rtol=1e-5)
+    assert relative(our_gradients, gradients) < 1e-4
+
+
+def test_joint_weights_of_a_llama_take_no_memory_of_their_own(folder, monkeypatch):
+    monkeypatch.setattr(frozen, "devices", Mock(wraps=devices, launches_kernels=lambda device: True))
+    prepared, stepper, _ = set_up(reuse(folder, kind="llama"))
+    stepper.train(prepared.windows.passes[0][:8])
+    layer = prepared.model.llm_model.layers[0].self_attn
+    storages = {part.weight.untyped_storage().data_ptr() for part in (layer.q_proj, layer.k_proj, layer.v_proj)}
+    assert len(storages) == 1

@@ -16,10 +16,12 @@ from torch import Tensor
 from torch.nn import functional as F
 from transformers import PreTrainedModel
 
+from timellm.model import devices
 from timellm.model.activations import gelu_tanh
+from timellm.model.rotation import RotationTable, rotate
 
 Rotary = tuple[Tensor, Tensor] | None
-"""Cosine and sine of each position [rows, 1, tokens, head_dim]; None where positions are added to the input."""
+"""Cosine and sine of each position, in the order of the heads; None where positions are added to the input."""
 
 TANH_GELU = ("gelu_new", "gelu_pytorch_tanh")
 """Names that transformers has for GELU by the tanh formula."""
@@ -178,9 +180,15 @@ class LlamaBlocks(FrozenBlocks):
         self.groups = self._heads // self._kv_heads
         self.scales = [block.self_attn.scaling for block in self._blocks]
         self._activation = _activation(model.config.hidden_act)
+        self._rotations = RotationTable(self._model.rotary_emb)
+        self._joined: dict[int, Tensor] = {}
+        has_biases = any("bias" in name for name, _ in self._blocks.named_parameters())
+        self._can_join = self._rotations.suits and not has_biases
 
     def place(self, embeddings: Tensor, positions: Tensor) -> tuple[Tensor, Rotary]:
         """Compute the rotation of each position."""
+        if self._joins(embeddings):
+            return embeddings.float(), self._rotations.look_up(embeddings, positions)
         cosine, sine = self._model.rotary_emb(embeddings, positions)
         return embeddings.float(), (cosine.unsqueeze(1), sine.unsqueeze(1))
 
@@ -188,13 +196,18 @@ class LlamaBlocks(FrozenBlocks):
         """Rotate queries and keys."""
         attention = self._blocks[index].self_attn
         normed = self._norm(self._blocks[index].input_layernorm, hidden)
+        if self._joins(hidden):
+            return self._project_at_once(attention, normed, rotary)
         queries = _rotate(_split_heads(attention.q_proj(normed), self._heads), rotary)
         return self._operand(queries, normed.dtype), *self._project_keys_values(attention, normed, rotary)
 
     def keys_values(self, index: int, hidden: Tensor, rotary: Rotary) -> tuple[Tensor, Tensor]:
         """Keys are kept rotated: a position never changes."""
         block = self._blocks[index]
-        return self._project_keys_values(block.self_attn, self._norm(block.input_layernorm, hidden), rotary)
+        normed = self._norm(block.input_layernorm, hidden)
+        if self._joins(hidden):
+            return self._project_at_once(block.self_attn, normed, rotary)[1:]
+        return self._project_keys_values(block.self_attn, normed, rotary)
 
     def finish(self, index: int, hidden: Tensor, attended: Tensor) -> Tensor:
         """Output projection, then the gated feed-forward network, each added to its input."""
@@ -202,12 +215,43 @@ class LlamaBlocks(FrozenBlocks):
         dtype = block.self_attn.o_proj.weight.dtype
         hidden = hidden + block.self_attn.o_proj(self._operand(attended, dtype))
         normed = self._norm(block.post_attention_layernorm, hidden)
-        gated = self._activation(block.mlp.gate_proj(normed)) * block.mlp.up_proj(normed)
+        if self._joins(hidden):
+            gate, up = F.linear(normed, self._joint(block.mlp.gate_proj, block.mlp.up_proj)).chunk(2, dim=-1)
+        else:
+            gate, up = block.mlp.gate_proj(normed), block.mlp.up_proj(normed)
+        gated = self._activation(gate) * up
         return hidden + block.mlp.down_proj(self._operand(gated, dtype))
 
     def final_norm(self, hidden: Tensor) -> Tensor:
         """Root-mean-square norm."""
         return self._norm(self._model.norm, hidden)
+
+    def _joins(self, rows: Tensor) -> bool:
+        """Whether products of the same operand are one: where each is a kernel to be launched."""
+        return self._can_join and devices.launches_kernels(rows.device) and not torch.compiler.is_compiling()
+
+    def _joint(self, *layers: Any) -> Tensor:
+        """The weights of linear layers behind each other; the layers' own become views of it, so it takes no memory."""
+        first = layers[0].weight
+        known = self._joined.get(id(layers[0]))
+        if known is None or known.data_ptr() != first.data_ptr() or known.dtype != first.dtype:
+            known = torch.cat([layer.weight.detach() for layer in layers])
+            for layer, part in zip(layers, known.split([len(layer.weight) for layer in layers]), strict=True):
+                layer.weight.data = part
+            self._joined[id(layers[0])] = known
+        return known
+
+    def _project_at_once(self, attention: Any, normed: Tensor, rotary: Rotary) -> tuple[Tensor, Tensor, Tensor]:
+        """Queries, keys and values by one product; queries and keys are rotated together."""
+        assert rotary is not None
+        weight = self._joint(attention.q_proj, attention.k_proj, attention.v_proj)
+        turning = self._heads + self._kv_heads
+        heads = F.linear(normed, weight).view(*normed.shape[:2], turning + self._kv_heads, -1)
+        turned, values = heads.split([turning, self._kv_heads], dim=2)
+        queries, keys = rotate(turned, *rotary).split([self._heads, self._kv_heads], dim=2)
+        parts = (self._operand(part, normed.dtype).transpose(1, 2) for part in (queries, keys, values))
+        queries, keys, values = parts
+        return queries, keys, values
 
     def _project_keys_values(self, attention: Any, normed: Tensor, rotary: Rotary) -> tuple[Tensor, Tensor]:
         keys = _rotate(_split_heads(attention.k_proj(normed), self._kv_heads), rotary)
