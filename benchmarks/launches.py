@@ -48,8 +48,8 @@ copies that block, indices whose number of rows must be known). At a small batch
 kernels, and the number of launches decides how long a step takes. Nothing is computed on a GPU here: the step runs on a
 CPU, at batch 2, with the code that a GPU would run (its dropout, attention, activation, table of token ids and number
 formats). Time is not measured. A fused Adam counts as one operation, a plain one as those of torch's foreach
-implementation. A product whose result is fp32 counts as one operation, because cuBLAS writes either type. With `store`,
-the step finds every prompt in the store."""
+implementation. A product whose result is fp32 counts as one operation, because cuBLAS writes either type; so does a
+root-mean-square norm, each way, listed as `clone`. With `store`, the step finds every prompt in the store."""
 
 
 @dataclass(frozen=True)
