@@ -104,3 +104,19 @@ def test_a_gpu_holds_less_with_cpu_checkpointing(folder):
         gradients.append({name: parameter.grad for name, parameter in model.trained_parameters()})
     assert held[1] < held[0]
     assert_equal(gradients[1], gradients[0])
+
+
+@pytest.mark.parametrize("backbone_dropout", [False, True])
+def test_the_random_state_is_kept_only_where_the_backbone_draws(folder, monkeypatch, backbone_dropout):
+    kept = []
+
+    def recorded(block, *inputs, preserve_rng_state, **named):
+        kept.append(preserve_rng_state)
+        return block(*inputs)
+
+    monkeypatch.setattr("timellm.model.checkpointing.checkpoint", recorded)
+    config = tiny_config(folder, gradient_checkpointing=True, backbone_dropout=backbone_dropout, train_samples=8)
+    prepared = prepare(config, CPU, 0)
+    batch = next(prepared.train([prepared.windows.passes[0][:2]]))
+    prepared.model(batch.x, batch.prompt)
+    assert kept == 2 * [backbone_dropout]

@@ -134,3 +134,17 @@ def test_joint_weights_of_a_llama_take_no_memory_of_their_own(folder, monkeypatc
     layer = prepared.model.llm_model.layers[0].self_attn
     storages = {part.weight.untyped_storage().data_ptr() for part in (layer.q_proj, layer.k_proj, layer.v_proj)}
     assert len(storages) == 1
+
+
+@pytest.mark.parametrize("prompt_prefix", ["reuse", "store"])
+def test_a_static_step_in_one_pass_gives_the_curve_of_an_eager_one(folder, as_on_a_gpu, prompt_prefix):
+    as_on_a_gpu()
+    config = reuse(folder, prompt_prefix=prompt_prefix, fused_optimizer=None)
+    curves = []
+    for one in (config, config.replace(step_graph=True)):
+        prepared, stepper, losses = set_up(one)
+        prepared.model.reprogramming_layer.dropout.p = 0.0
+        for _ in range(2):
+            stepper.train(prepared.windows.passes[0][:40])
+        curves.append(losses)
+    assert curves[1] == pytest.approx(curves[0], rel=1e-6)
