@@ -106,7 +106,7 @@ def run_folder(options: Options) -> RunFolder:
             )
     elif folder.path.exists() and (not folder.path.is_dir() or set(folder.path.iterdir()) - {folder.lock, folder.data}):
         raise InputError(
-            f"--name must be new, but {folder.path} exists. Go on with it by --resume {name}, or use another name."
+            f"--name must be new, but {folder.path} exists. Continue it with --resume {name}, or use another name."
         )
     return folder
 
@@ -165,7 +165,7 @@ def prepare(options: Options, folder: RunFolder) -> Preparation:
         warm_rows=_warm_rows(options, facts),
     )
     if reason := resolved.exclusion(resolved.settings(resolved.baseline)):
-        raise InputError(f"The baseline must be possible, but is excluded: {reason}")
+        raise InputError(f"The baseline must be possible, but the space excludes it: {reason}")
     if reason := prepared.refusal(resolved.settings(resolved.baseline)):
         raise InputError(f"The baseline must be possible: {reason}")
     return prepared
@@ -195,7 +195,7 @@ def _with_defaults_of(options: Options, space: Space) -> Options:
     """The options, with what the space says where the user said nothing.
 
     Raises:
-        InputError: If the space names a scheduler that there is not.
+        InputError: If the space names a scheduler that does not exist.
     """
     own = space.search
     fidelity = options.fidelity or (str(own["fidelity"]) if "fidelity" in own else None)
@@ -226,12 +226,12 @@ def _expanded(what: str, path: str) -> Path:
     """A path with its home folder in place of ~.
 
     Raises:
-        InputError: If there is no such user.
+        InputError: If no user has that name.
     """
     try:
         return Path(path).expanduser()
     except RuntimeError:
-        raise InputError(f"{what} must have the name of a user after ~, got {path}. Write it out.") from None
+        raise InputError(f"{what} must have a user's name after ~, got {path}. Write the whole path.") from None
 
 
 def _checkable(space: Space) -> dict[str, Any]:

@@ -91,7 +91,9 @@ def plan_resources(
     processes = count * devices
     problems = []
     if devices > 1 and gpus_per_trial is not None:
-        problems.append(f"--gpus_per_trial must be left out with --devices_per_trial {devices}: each device is a GPU.")
+        problems.append(
+            f"--gpus_per_trial must be left out with --devices_per_trial {devices}, because each device is a GPU."
+        )
     if per_process > gpus:
         problems.append(f"--gpus_per_trial must be at most the machine's GPUs ({gpus}), got {per_process:g}.")
     if not problems and not on_cluster:
@@ -111,7 +113,7 @@ def plan_resources(
 
 
 def _share_of_gpu(memory_gib: float | None, share: float) -> float | None:
-    """GiB of a GPU that a process may fill: others fill the rest of one that it shares."""
+    """GiB of a GPU that a process may fill: processes that share one fill the rest."""
     return None if memory_gib is None else memory_gib * min(1.0, share)
 
 
@@ -152,7 +154,8 @@ def share_cluster(
     able = [node for node in nodes if node.get("CPU", 0) >= 1 and node.get("GPU", 0) >= resources.gpus]
     if not able:
         raise InputError(
-            f"The cluster must have a node with a CPU and {resources.gpus:g} GPUs, but none of its {len(nodes)} has. "
+            f"The cluster must have a node with a CPU and {resources.gpus:g} GPUs, "
+            f"but none of its {len(nodes)} nodes has. "
             "Use --gpus_per_trial, or another --address."
         )
     sizes = sorted({int(node["CPU"]) for node in able})

@@ -1,4 +1,4 @@
-"""Opens a run folder: a new one, or an earlier one that is gone on with."""
+"""Opens a run folder: a new one, or an earlier one whose search is continued."""
 
 import dataclasses
 import errno
@@ -81,7 +81,9 @@ def open_run(prepared: Preparation) -> tuple[ManifestFile, Ledger]:
         remove_drafts(folder.path)
         if options.resume is None:
             if folder.manifest.exists():
-                raise InputError(f"--name must be new, but {folder.path} has just been taken. Use another name.")
+                raise InputError(
+                    f"--name must be new, but another search has just created {folder.path}. Use another name."
+                )
             manifest = ManifestFile.create(folder, **description)  # type: ignore[arg-type]
             manifest.keep(notes=tuple(prepared.notes))
             manifest.update([])
@@ -94,7 +96,7 @@ def open_run(prepared: Preparation) -> tuple[ManifestFile, Ledger]:
         _require_rows(ledger, prepared)
         if said := list(dict.fromkeys(str(warning.message) for warning in caught)):
             _keep(said, manifest)
-            ledger.write()  # both files hold the table again that is gone on with
+            ledger.write()  # both files hold the table again that the search continues
         if ledger.rows and (note := set_damaged_aside(folder.study)):
             _keep([note], manifest)
         manifest.update(ledger.rows)
@@ -111,7 +113,7 @@ def _keep(notes: Sequence[str], manifest: ManifestFile) -> None:
 
 
 def _require_rows(ledger: Ledger, prepared: Preparation) -> None:
-    """Refuse a table whose rows cannot be gone on with: another's, or edited.
+    """Refuse a table whose rows cannot be continued: another's, or edited.
 
     Raises:
         InputError: With all that is wrong.
@@ -122,7 +124,7 @@ def _require_rows(ledger: Ledger, prepared: Preparation) -> None:
     problems = [f"it has no column {', '.join(map(knob_column, lacking))}"] if lacking else []
     problems += [f"trial_id must be like t0001, got {', '.join(foreign[:5])}"] if foreign else []
     if problems:
-        raise InputError(f"The trials table of {prepared.folder.path} cannot be gone on with: {'; '.join(problems)}.")
+        raise InputError(f"The trials table of {prepared.folder.path} cannot be continued: {'; '.join(problems)}.")
 
 
 def leave_run(folder: RunFolder, manifest: ManifestFile, ledger: Ledger) -> None:
@@ -147,7 +149,8 @@ def lock(folder: RunFolder) -> None:
         held.acquire()
     except filelock.Timeout:
         raise InputError(
-            f"A run folder belongs to one search, but another one runs in {folder.path}. Wait for it, or end it first."
+            f"A run folder belongs to one search, but another search is running in {folder.path}. "
+            "Wait until it ends, or end it first."
         ) from None
     except OSError as error:
         if error.errno not in _NO_LOCKS:

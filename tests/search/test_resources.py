@@ -49,5 +49,5 @@ def test_a_cluster_gives_every_trial_the_same():
     found, notes = share_cluster(plan(), [{"CPU": 4.0}, {"CPU": 8.0}, {"memory": 1.0}], None)
     assert (found.cores, found.max_concurrent) == (4, 2)
     assert "Every trial uses 4 cores" in notes[1]
-    with pytest.raises(InputError, match="must have a node with a CPU and 1 GPUs, but none of its 1 has"):
+    with pytest.raises(InputError, match="must have a node with a CPU and 1 GPUs, but none of its 1 nodes has"):
         share_cluster(plan(gpus=1, device_memory_gib=8.0), [{"CPU": 4.0}], None)

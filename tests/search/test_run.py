@@ -315,7 +315,7 @@ def test_a_dry_run_trains_and_writes_nothing(tmp_path):
         (["--resume", "nothing"], "--resume must name a run"),
         (["--resume", ""], "--resume must be letters, digits, dots, dashes and underscores, 100 at most, got ''"),
         (["--name", ""], "--name must be letters, digits, dots, dashes and underscores, 100 at most, got ''"),
-        (["--runs_dir", "~nobody-of-that-name/runs"], "--runs_dir must have the name of a user after ~"),
+        (["--runs_dir", "~nobody-of-that-name/runs"], "--runs_dir must have a user's name after ~"),
         (["--name", "a/b"], "--name must be letters"),
         (["--name", "a", "--resume", "b"], "--name and --resume must agree"),
         (["--fidelity", "some"], "--fidelity must be full, auto or a number"),

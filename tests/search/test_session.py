@@ -31,7 +31,7 @@ def test_a_run_folder_belongs_to_one_search_until_that_is_killed(tmp_path):
     with subprocess.Popen([sys.executable, "-c", HOLDER, str(tmp_path)], stdout=subprocess.PIPE, text=True) as holder:
         try:
             assert holder.stdout.readline() == "locked\n"
-            with pytest.raises(InputError, match="belongs to one search, but another one runs in"):
+            with pytest.raises(InputError, match="belongs to one search, but another search is running in"):
                 lock(folder)
         finally:
             holder.kill()
