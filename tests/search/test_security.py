@@ -30,12 +30,12 @@ def files_with(secrets, *folders):
     return found
 
 
-def test_a_secret_of_the_environment_is_in_no_file_while_a_search_runs_or_after(tmp_path, monkeypatch):
+def test_a_search_listens_on_this_machine_alone_and_leaves_no_secret_in_a_file(tmp_path, monkeypatch):
     for name, value in SECRETS.items():
         monkeypatch.setenv(name, value)
     (temporary := Path("/tmp") / f"ray-test-{os.getpid()}").mkdir()
     monkeypatch.setenv("RAY_TMPDIR", str(temporary))
-    process = start(tmp_path, "--name", "s", "--fidelity", "64", "--num_trials", "2", seconds=2)
+    process = start(tmp_path, "--name", "s", "--fidelity", "64", "--num_trials", "2", "--dashboard", seconds=2)
     try:
         wait_for(lambda: RunFolder(tmp_path / "s").trial("t0002").events.is_file() or process.poll() is not None)
         listening = {
@@ -44,12 +44,18 @@ def test_a_secret_of_the_environment_is_in_no_file_while_a_search_runs_or_after(
             for one in other.net_connections("inet")
             if one.status == psutil.CONN_LISTEN
         }
+        modes = {
+            other.environ().get("RAY_AUTH_MODE")
+            for other in processes(tmp_path)
+            if other.name() in ("gcs_server", "raylet")
+        }
         during = files_with(SECRETS, tmp_path, temporary)
         process.communicate(timeout=120)
     finally:
         kill_tree(process.pid)
     assert process.returncode == 0
-    assert listening
+    assert {"gcs_server", "raylet"} <= {name for _, name in listening}
+    assert modes == {"token"}
     assert {ip.removeprefix("::ffff:") for ip, _ in listening} == {"127.0.0.1"}, listening
     assert during == set() == files_with(SECRETS, tmp_path, temporary)
     assert not list(temporary.glob("ray/session_2*"))
