@@ -14,10 +14,9 @@ from search.decide.loop import Loop
 from search.decide.propose.objective import Objective
 from search.decide.propose.samplers import make_sampler
 from search.decide.propose.study import Proposal, SearchStudy, StudyOptions, WarmStart
-from search.decide.spend.fidelity import Fidelity
 from search.decide.spend.limits import Limits
 from search.decide.spend.plan import Plan
-from search.decide.spend.spending import Spending, timing_seconds
+from search.decide.spend.spending import timing_seconds
 from search.decide.workplace import Workplace
 from search.screen.interrupts import Interrupts
 from search.screen.live_report import LiveReport
@@ -27,11 +26,11 @@ from search.setup.manifest import ManifestFile
 from search.setup.planner import costs_of, planner_of
 from search.setup.preparation import Preparation
 from search.setup.resources import share_cluster
+from search.setup.resumption import earlier_plan
 from search.tune.dashboard import Ray, dead_process, start_ray, stop_ray, token_path
 from search.tune.forked import SERVER_COMMAND
 from search.tune.worker_process import WORKER_COMMAND, WorkerSettings
 from timellm.contract.config import RunConfig
-from timellm.contract.errors import InputError
 from timellm.contract.job import Launch
 from timellm.contract.manifest import Control
 
@@ -179,7 +178,7 @@ class Session:
         deadline = None if budget is None else time.time() + budget - self._manifest.elapsed_seconds
         self._limits = Limits(deadline=deadline, num_trials=options.num_trials, budget_seconds=budget)
         planner = planner_of(prepared)
-        plan = self._earlier_plan()
+        plan = earlier_plan(self._manifest.values, prepared.folder)
         if plan is None:
             plan = planner.without_measurement()
             if plan is not None:
@@ -213,34 +212,6 @@ class Session:
             time_spent=self._manifest.values.time_spent,
             warm_start=WarmStart(str(options.warm_start), prepared.warm_rows),
             seed=options.seed,
-        )
-
-    def _earlier_plan(self) -> Plan | None:
-        """The plan of an earlier session, or None.
-
-        Raises:
-            InputError: If the manifest holds one that no search has written.
-        """
-        manifest = self._manifest.values
-        if manifest.fidelity is None:
-            return None
-        expected = manifest.expected
-        fidelity = {name: value for name, value in manifest.fidelity.to_dict().items() if value is not None}
-        spending = None
-        try:
-            if manifest.clocks == "apart":
-                spending = Spending(**(expected.spending or Spending.unknown().to_dict()))
-            earlier = Fidelity(**fidelity)
-        except TypeError as error:
-            said = str(error).removeprefix("Fidelity.__init__() ").removeprefix("Spending.__init__() ")
-            raise InputError(
-                f"The plan in {self._prepared.folder.manifest} must be a search's own, but {said}."
-            ) from None
-        return Plan(
-            fidelity=earlier,
-            trial_seconds=expected.baseline_seconds,
-            trials=expected.trials,
-            spending=spending,
         )
 
     def _rungs(self, plan: Plan) -> tuple[int, ...]:

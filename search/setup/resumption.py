@@ -13,6 +13,9 @@ import filelock
 
 from search.decide.ledger import Ledger
 from search.decide.propose.storage import set_damaged_aside
+from search.decide.spend.fidelity import Fidelity
+from search.decide.spend.plan import Plan
+from search.decide.spend.spending import Spending
 from search.setup.leftovers import remove_drafts
 from search.setup.manifest import ManifestFile
 from search.setup.options import Options
@@ -125,6 +128,36 @@ def _require_rows(ledger: Ledger, prepared: Preparation) -> None:
     problems += [f"trial_id must be like t0001, got {', '.join(foreign[:5])}"] if foreign else []
     if problems:
         raise InputError(f"The trials table of {prepared.folder.path} cannot be continued: {'; '.join(problems)}.")
+
+
+def earlier_plan(manifest: Manifest, folder: RunFolder) -> Plan | None:
+    """The plan of an earlier session, or None where it came to none.
+
+    Args:
+        manifest: What was planned.
+        folder: The run folder.
+
+    Raises:
+        InputError: If the manifest holds a plan that no search has written.
+    """
+    if manifest.fidelity is None:
+        return None
+    expected = manifest.expected
+    fidelity = {name: value for name, value in manifest.fidelity.to_dict().items() if value is not None}
+    spending = None
+    try:
+        if manifest.clocks == "apart":
+            spending = Spending(**(expected.spending or Spending.unknown().to_dict()))
+        earlier = Fidelity(**fidelity)
+    except TypeError as error:
+        said = str(error).removeprefix("Fidelity.__init__() ").removeprefix("Spending.__init__() ")
+        raise InputError(f"The plan in {folder.manifest} must be a search's own, but {said}.") from None
+    return Plan(
+        fidelity=earlier,
+        trial_seconds=expected.baseline_seconds,
+        trials=expected.trials,
+        spending=spending,
+    )
 
 
 def leave_run(folder: RunFolder, manifest: ManifestFile, ledger: Ledger) -> None:

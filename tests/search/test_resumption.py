@@ -2,7 +2,7 @@
 
 import dataclasses
 import os
-from types import SimpleNamespace
+from pathlib import Path
 
 import optuna
 import pytest
@@ -11,11 +11,11 @@ from results import RunFolder, load_trials
 from search.decide.propose.storage import open_storage
 from search.decide.propose.study import Proposal
 from search.decide.spend.plan import Plan
-from search.session import Session
 from search.setup import preparation
 from search.setup.options import parse
-from search.setup.resumption import earlier_options, open_run
+from search.setup.resumption import earlier_options, earlier_plan, open_run
 from timellm.contract.errors import InputError
+from timellm.contract.manifest import Manifest
 
 ARGUMENTS = ("--space", "smoke", "--name", "n", "--fidelity", "64", "--num_trials", "4")
 
@@ -57,7 +57,7 @@ def test_an_edited_table_is_gone_on_with_and_the_manifest_and_a_line_say_so(prep
     manifest, ledger = open_run(resumed(prepared, begun))
     said = f"{begun.trials_csv} was edited: it differs from trials.parquet. It was changed last, so it is used."
     assert capsys.readouterr().err.splitlines() == [said]
-    assert manifest.values["notes"][-1] == begun.read_manifest()["notes"][-1] == said
+    assert list(manifest.values.notes)[-1] == begun.read_manifest().notes[-1] == said
     assert [row["val_mse"] for row in ledger.rows] == [0.25]
     assert list(load_trials(begun.path)["val_mse"]) == [0.25]  # both files hold it now, and nothing warns
     open_run(resumed(prepared, begun))
@@ -67,7 +67,7 @@ def test_an_edited_table_is_gone_on_with_and_the_manifest_and_a_line_say_so(prep
 def test_an_untouched_table_is_gone_on_with_in_silence(prepared, begun, capsys):
     manifest, ledger = open_run(resumed(prepared, begun))
     assert capsys.readouterr().err == ""
-    assert manifest.values["notes"] == list(prepared.notes)
+    assert list(manifest.values.notes) == list(prepared.notes)
     assert [row["trial_id"] for row in ledger.rows] == ["t0001"]
 
 
@@ -109,25 +109,22 @@ def test_all_flags_that_differ_are_named_at_once(options_written):
     assert len(caught.value.problems) == 2
 
 
-def earlier_plan(values):
-    """What a session takes from a manifest; all else of a session needs Ray."""
-    folder = SimpleNamespace(manifest="runs/n/manifest.json")
-    session = SimpleNamespace(_manifest=SimpleNamespace(values=values), _prepared=SimpleNamespace(folder=folder))
-    return Session._earlier_plan(session)
+def plan_of(**values):
+    return earlier_plan(Manifest.from_dict({"name": "n", **values}), RunFolder(Path("runs/n")))
 
 
 def test_the_plan_of_the_first_session_is_gone_on_with(prepared):
     fidelity = {"kind": "samples", "train_samples": 64, "val_samples": 32}
-    plan = earlier_plan({"fidelity": fidelity, "expected": {"baseline_seconds": 3.5, "trials": 12}, "clocks": "apart"})
+    plan = plan_of(fidelity=fidelity, expected={"baseline_seconds": 3.5, "trials": 12}, clocks="apart")
     assert isinstance(plan, Plan)
     assert (plan.fidelity.train_samples, plan.trial_seconds, plan.trials) == (64, 3.5, 12)
     assert plan.spending is not None
-    assert earlier_plan({"fidelity": fidelity, "clocks": "together"}).spending is None
+    assert plan_of(fidelity=fidelity, clocks="together").spending is None
 
 
 @pytest.mark.parametrize("fidelity", [None, {}])
 def test_a_search_that_was_ended_before_its_plan_makes_one(fidelity):
-    assert earlier_plan({"fidelity": fidelity}) is None
+    assert plan_of(fidelity=fidelity) is None
 
 
 @pytest.mark.parametrize(
@@ -139,6 +136,6 @@ def test_a_search_that_was_ended_before_its_plan_makes_one(fidelity):
     ],
 )  # fmt: skip
 def test_a_plan_that_no_search_has_written_is_refused(values):
-    with pytest.raises(InputError, match=r"The plan in runs/n/manifest.json must be a search's own, but ") as caught:
-        earlier_plan(values)
+    with pytest.raises(InputError, match=r"The plan in .*/runs/n/manifest.json must be a search's own, but ") as caught:
+        plan_of(**values)
     assert "__init__" not in str(caught.value)
