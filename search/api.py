@@ -124,7 +124,7 @@ def search(
     now = datetime.datetime.now().strftime("%Y-%m-%d-%H%M%S-%f")
     options = {"name": options.get("resume") or now, "runs_dir": "runs", **options}
     if unknown := sorted({"dry_run", "no-dashboard"} & options.keys()):
-        raise InputError(f"A search from Python has no option {', '.join(unknown)}. Use search/run.py for it.")
+        raise InputError(f"search.search takes no option {', '.join(unknown)}. Use search/run.py for it.")
     folder = RunFolder(Path(str(options["runs_dir"])).expanduser() / str(options["name"]))
     flags = flags_of({"space": space, **options, "runs_dir": folder.path.parent})
     flags += [part for setting in _settings(set) for part in ("--set", setting)]
@@ -147,11 +147,13 @@ def _kept_data(data: Any, folder: RunFolder, options: Mapping[str, Any]) -> list
     """Write the DataFrame into the run folder; the flags that read it there."""
     taken = sorted({"root_path", "data_path"} & options.keys())
     if taken:
-        raise InputError(f"A search on a DataFrame reads that, got also {', '.join(taken)}. Drop one of the two.")
+        raise InputError(
+            f"A search on a DataFrame reads no other data, got also {', '.join(taken)}. Drop one of the two."
+        )
     if options.get("resume") is not None:
-        raise InputError("A search that is resumed reads the data it was given. Drop data or resume.")
+        raise InputError("A resumed search reads the data that it began with. Drop data or resume.")
     if folder.path.exists():
-        raise InputError(f"name must be new, but {folder.path} exists. Go on with it by resume, or use another name.")
+        raise InputError(f"name must be new, but {folder.path} exists. Continue it with resume, or use another name.")
     folder.path.mkdir(parents=True)
     try:
         write_data(data, folder.data)

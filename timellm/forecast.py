@@ -98,9 +98,9 @@ def _places(arguments) -> tuple[Path, Path]:  # type: ignore[no-untyped-def]
         if value is not None and value < 1:
             raise InputError(f"{name} must be at least 1, got {value}.")
     if arguments.as_trained and arguments.num_threads is not None:
-        raise InputError("as_trained takes the training's own threads. Leave one of --num_threads and it out.")
+        raise InputError("as_trained takes the training's own threads. Drop --as_trained or --num_threads.")
     if arguments.backtest is not None and arguments.wide:
-        raise InputError("wide is for forecasts, a backtest has a row per origin. Drop --wide or --backtest.")
+        raise InputError("wide belongs to a forecast; a backtest has a row per origin. Drop --wide or --backtest.")
     if arguments.backtest is None:
         given = [name for name in ("step_size", "control") if getattr(arguments, name) is not None]
         if given:

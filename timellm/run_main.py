@@ -213,7 +213,7 @@ def _device_line(result) -> str:  # type: ignore[no-untyped-def]
 
 def _last_line(results) -> str:  # type: ignore[no-untyped-def]
     if results[0].test_mse is None:
-        return f"val mse {results[-1].val_mse:.6f}, no test mse: a run on train_samples makes no test pass"
+        return f"val mse {results[-1].val_mse:.6f}, no test mse, because a run on train_samples makes no test pass"
     mse, mae = [result.test_mse for result in results], [result.test_mae for result in results]
     line = f"test mse {statistics.fmean(mse):.6f}, mae {statistics.fmean(mae):.6f}"
     if len(results) > 1:

@@ -84,9 +84,9 @@ def test_a_notebook_searches_a_frame_and_shows_the_picks(place, monkeypatch):
     ("data", "options", "message"),
     [
         ([1, 2], {}, "must be a pandas DataFrame"),
-        (wave(100), {"data_path": "x.csv"}, "reads that, got also data_path"),
+        (wave(100), {"data_path": "x.csv"}, "reads no other data, got also data_path"),
         (wave(100), {"resume": "r"}, "Drop data or resume"),
-        (None, {"dry_run": True}, "no option dry_run"),
+        (None, {"dry_run": True}, "takes no option dry_run"),
         (None, {"set": {"nonsense": 1}}, "nonsense"),
         (wave(100), {"num_trials": 0}, "num_trials must be at least 1, got 0"),
         (wave(30), {}, "Every split must hold seq_len"),

@@ -53,11 +53,11 @@ def test_scale_of_any_column_is_scikit_learn_s(values, offset, factor):
 def test_columns_that_start_later_are_named_and_scaled_by_one():
     late = np.r_[np.zeros(80), WAVE[:20] + 5]
     (note,) = notes(old=WAVE, new=late)
-    assert note.startswith("Constant in the training rows and not later, kept with scale 1 as published: new.")
+    assert note.startswith("Columns constant in the training rows but not later keep scale 1, as published: new.")
 
 
 def test_columns_that_never_change_are_named():
-    assert notes(a=WAVE, b=np.full(100, 0.1)) == ["Constant in all rows, kept with scale 1: b."]
+    assert notes(a=WAVE, b=np.full(100, 0.1)) == ["Columns constant in all rows keep scale 1: b."]
     assert "another value later" in notes(a=WAVE, b=np.r_[np.zeros(70), np.ones(30)])[0]
 
 
@@ -82,5 +82,5 @@ def test_the_late_sensor_is_named_and_finite():
         RunConfig(data="custom", root_path=str(CASES), data_path="late_sensor.csv", seq_len=24, pred_len=12)
     )
     assert data.std[1] == 1.0
-    assert any("new" in note and "scale 1 as published" in note for note in data.notes)
+    assert any("new" in note and "scale 1, as published" in note for note in data.notes)
     assert float(data.validation.values.abs().max()) < 1e4

@@ -95,7 +95,7 @@ def test_the_note_says_time_and_disk_and_what_to_do(folder, slow_clock):
     )
     assert wide.note() == (
         "A run on all windows tokenises 14,400,000 prompts before its first step, once for all runs with the same data "
-        "and prompt: about 2 h 30 min here, which is no part of seconds_per_epoch, and 4.4 GiB in "
+        "and prompt: about 2 h 30 min here, which seconds_per_epoch does not count, and 4.4 GiB in "
         f"{folder}/cache/prompts (7.9 GiB while they are written)."
     )
     grown = dataclasses.replace(wide, is_as_needed=True).note()

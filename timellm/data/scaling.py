@@ -73,15 +73,18 @@ def _notes(table: Table, training: slice, mean: np.ndarray, std: np.ndarray, is_
     moves = (after != table.values[training.start]).any(axis=0)
     still, starts = is_constant & ~moves, is_constant & moves & (np.ptp(after, axis=0) > 0 if len(after) else moves)
     if still.any():
-        notes.append(f"Constant in all rows, kept with scale 1: {_listed(names[still])}.")
+        notes.append(f"Columns constant in all rows keep scale 1: {_listed(names[still])}.")
     if starts.any():
         notes.append(
-            f"Constant in the training rows and not later, kept with scale 1 as published: {_listed(names[starts])}. "
+            "Columns constant in the training rows but not later keep scale 1, as published: "
+            f"{_listed(names[starts])}. "
             "What such a column does later cannot be learnt, and its error counts in its own units."
         )
     steps = is_constant & moves & ~starts
     if steps.any():
-        notes.append(f"Constant in the training rows, another value later, scale 1: {_listed(names[steps])}.")
+        notes.append(
+            f"Columns constant in the training rows with another value later have scale 1: {_listed(names[steps])}."
+        )
     if len(after):
         with np.errstate(over="ignore"):
             reach = np.abs((after - mean) / std).max(axis=0)

@@ -32,7 +32,7 @@ def readable_dates(column: pd.Series, source: str) -> pd.DatetimeIndex:
     if len(repeated):
         raise InputError(f"{source} must have each date once, got {repeated[0]} repeated. Remove or merge its rows.")
     if not dates.is_monotonic_increasing:
-        raise InputError(f"{source} must be in order of time, and it is not. Sort its rows by their date.")
+        raise InputError(f"{source} must be in order of time, but it is not. Sort its rows by their date.")
     return dates
 
 

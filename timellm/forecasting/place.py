@@ -39,7 +39,7 @@ def _recommended(folder: RunFolder) -> Path:
         (one for one in picks if one.command.is_file() and one.command.read_bytes() == command.read_bytes()), None
     )
     if pick is None:
-        raise InputError(f"{command} is the command of no pick any more. Name the folder of a pick beside it.")
+        raise InputError(f"{command} no longer belongs to a pick. Name the folder of a pick beside it.")
     if not pick.checkpoint.is_file():
         raise InputError(_untrained(pick))
     return pick.checkpoint

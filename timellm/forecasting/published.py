@@ -109,7 +109,7 @@ def _published_settings(tensors: dict[str, Tensor], values: dict[str, Any]) -> d
         "head": "output_projection.linear.weight",
     }
     if missing := [name for name in names.values() if name not in tensors]:
-        raise InputError(f"A checkpoint of the published code must hold {missing[0]}, and this one does not.")
+        raise InputError(f"A checkpoint of the published code must hold {missing[0]}, but this one does not.")
     shapes = {key: tensors[name].shape for key, name in names.items()}
     return {
         "num_prototypes": shapes["mapping"][0],

@@ -77,7 +77,7 @@ def load_or_build(
         raise unwritable(folder.parent, error) from error
     written = _open(folder)
     if written is None:
-        raise RuntimeError(f"The prompts just written to {folder} cannot be read back; is the disk full?")
+        raise RuntimeError(f"The prompts just written to {folder} cannot be read back. Is the disk full?")
     return written
 
 

@@ -55,7 +55,7 @@ class TokenisingCost:
         place = "between its steps, as they need them" if self.is_as_needed else "before its first step"
         text = (
             f"{self.run} tokenises {self.prompts:,} prompts {place}, once for all runs with the same data and prompt: "
-            f"about {duration_words(self.seconds)} here, which is no part of seconds_per_epoch, and "
+            f"about {duration_words(self.seconds)} here, which seconds_per_epoch does not count, and "
             f"{_gib(self.kept_bytes)} in {self.folder} ({_gib(self.needed_bytes)} while they are written)."
         )
         if not has_room(self.needed_bytes, self.free_bytes):

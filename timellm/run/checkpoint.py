@@ -97,7 +97,7 @@ def read_checkpoint(path: Path) -> Checkpoint:
         metadata = file.metadata() or {}
         if "facts" not in metadata:
             raise InputError(
-                f"{path} must say what it was trained on, and it does not: it is a trial's of a search, or of an "
+                f"{path} must say what it was trained on, but it does not: it is a trial's of a search, or of an "
                 "earlier version. Train again with timellm/run_main.py or a recommended command."
             )
         try:

@@ -110,7 +110,7 @@ class PromptFolder:
         try:
             writer = self._writer_for(tokens)
             if writer is None:
-                self.problem = "there is no room for it within its limit and the free disk"
+                self.problem = "neither its size limit nor the free disk has room for it"
                 return
             entry = writer.add(name, tokens, data)
         except (OSError, filelock.Timeout) as error:
