@@ -4,7 +4,9 @@ import contextlib
 import copy
 import functools
 import json
+import os
 import random
+import sqlite3
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -15,7 +17,9 @@ from benchmarks.fuzzing import Case, Maker
 from results.commands import run as run_results
 from search import run as search_run
 from search.decide.ledger import Ledger
-from search.decide.propose.study import Proposal
+from search.decide.propose.objective import Objective
+from search.decide.propose.samplers import make_sampler
+from search.decide.propose.study import SearchStudy, StudyOptions
 from search.session import Ended, Session
 from search.setup.options import parse
 from search.setup.preparation import Preparation, prepare, run_folder
@@ -33,6 +37,27 @@ _NASTY: tuple[Any, ...] = (
     "a|b", "\x00", [], {}, [1], ["a"], [None], {"a": 1}, {"$(touch hit)": 1}, [[]], {"": None}, "fp32", "none",
     "2020-13-01",
 )  # fmt: skip
+_STATEMENTS = (
+    "DROP TABLE trials", "DROP TABLE version_info", "DELETE FROM studies", "DELETE FROM trials",
+    "DELETE FROM alembic_version", "DELETE FROM trial_user_attributes", "DELETE FROM trial_values",
+    "UPDATE version_info SET schema_version = 99", "UPDATE studies SET study_name = 'another'",
+    "UPDATE trials SET state = 'RUNNING'", "UPDATE trials SET state = 'x'", "UPDATE trial_params SET param_value = 1e9",
+    "UPDATE trial_params SET distribution_json = '{}'", "UPDATE trial_user_attributes SET value_json = '{'",
+    "UPDATE trial_user_attributes SET value_json = '7'", "UPDATE trial_values SET value = NULL",
+    "DELETE FROM trial_params", "DELETE FROM study_directions", "UPDATE study_directions SET direction = 'MAXIMIZE'",
+    "INSERT INTO studies (study_name) VALUES ('second')", "ALTER TABLE trials RENAME COLUMN state TO was",
+)  # fmt: skip
+"""What a program that knows SQLite could do to a study."""
+_LONG = (
+    "x = " + "[" * 3000 + "]" * 3000, "a." * 5000 + "b = 1", f"[knobs.d_ff]\nvalues = {list(range(1, 20001))}",
+    "\n".join(f"[plans.p{number}]\nbatch_size = 8" for number in range(500)), '[plans.""]\nbatch_size = 8',
+    f"[knobs.d_model]\nvalues = [{'9' * 5000}]", f'[fixed]\nprompt_description = "{"x" * 50000}"',
+)  # fmt: skip
+"""What a space may end with."""
+_PLACES: tuple[Callable[[Path], object], ...] = (
+    Path.mkdir, os.mkfifo, lambda path: path.symlink_to(path), lambda path: path.symlink_to("/dev/zero"),
+)  # fmt: skip
+"""What may stand in the place of a file."""
 
 
 class Facts:
@@ -93,11 +118,13 @@ def _template() -> dict[str, bytes]:
     with tempfile.TemporaryDirectory(prefix="fuzz") as folder, _without_training():
         prepared = _prepared(Path(folder))
         manifest, _ = open_run(prepared)
-        ledger = Ledger(prepared.folder, 0.05)
-        for number, settings in enumerate(_trials(prepared)):
-            source = "baseline" if number == 0 else "plan-a" if number == 1 else "sampler"
-            config = prepared.run_config(Proposal(f"t{number + 1:04d}", source, settings))
-            ledger.record(Proposal(f"t{number + 1:04d}", source, settings), config, _outcome(number))
+        ledger, study = Ledger(prepared.folder, 0.05), _study(prepared)
+        for number in range(6):
+            proposal = study.propose()
+            assert proposal is not None
+            row = ledger.record(proposal, prepared.run_config(proposal), _outcome(number))
+            study.finish(proposal.trial_id, row)
+        study.close()
         manifest.keep(
             controls=(Control(name="window mean", val_mse=0.9),),
             clocks="together",
@@ -123,10 +150,15 @@ def _prepared(runs: Path) -> Preparation:
     return prepare(options, run_folder(options))
 
 
-def _trials(prepared: Preparation) -> list[dict[str, Any]]:
-    space = prepared.space
-    first = [space.settings(space.baseline), *(space.settings(plan) for plan in space.plans.values())]
-    return [*first, *(one for one in space.configurations() if one not in first)][:6]
+def _study(prepared: Preparation) -> SearchStudy:
+    options = StudyOptions(
+        name=_NAME,
+        storage=prepared.folder.study,
+        sampler=make_sampler("random", prepared.space, 0),
+        objective=Objective("pareto", 0.05),
+        limit_gib=8.0,
+    )
+    return SearchStudy(prepared.space, options)
 
 
 def _outcome(number: int) -> dict[str, Any]:
@@ -165,30 +197,47 @@ def make_toml(draw: random.Random, folder: Path) -> Case:
     for _ in range(draw.choice([0, 1, 1, 2, 4])):
         _change(draw, raw)
     text = _toml(raw)
+    if draw.random() < 0.1:
+        text += draw.choice(_LONG)
     if draw.random() < 0.2:
         text = draw.choice(["\ufeff", "[space]\n", "x = ", "[[space]]\n", "# é\n", "a.b = 1\n", "\x00"]) + text
     path = folder / "space.toml"
-    path.write_bytes(_damaged(draw, text.encode("utf-8", "surrogatepass")))
+    if draw.random() < 0.03:
+        draw.choice(_PLACES)(path)
+    else:
+        path.write_bytes(_damaged(draw, text.encode("utf-8", "surrogatepass")))
     words = ["--space", str(path), "--runs_dir", str(folder), "--dry_run", "--num_trials", "5"]
     words += draw.choice([[], [], ["--set", f"{draw.choice(['precision', 'batch_size', 'x'])}={draw.choice(_NASTY)}"]])
-    return _search_case(words)
+    return search_case(words)
 
 
 def _case(draw: random.Random, folder: Path) -> Case:
     path = str(folder / _NAME)
     commands = (["report", path], ["table", path], ["front", path], ["importance", path], ["export", path])
     if draw.random() < 0.4:
-        return _search_case(["--resume", _NAME, "--runs_dir", str(folder), *draw.choice([[], ["--num_trials", "9"]])])
+        return search_case(["--resume", _NAME, "--runs_dir", str(folder), *draw.choice([[], ["--num_trials", "9"]])])
     words = draw.choice([*[["report", path]] * 3, *commands, ["compare", path, str(_copied(folder, "sound").path)]])
-    return Case(tuple(words), lambda: run_results(words))
+    return results_case(words)
 
 
-def _search_case(words: list[str]) -> Case:
+def search_case(words: list[str]) -> Case:
+    """What `search/run.py` does with these flags up to the point where it would train."""
+
     def command() -> int:
         with _without_training():
             return search_run.main(words)
 
     return Case(tuple(words), command)
+
+
+def results_case(words: list[str]) -> Case:
+    """What `results/report.py` does with these words."""
+    return Case(tuple(words), lambda: run_results(words))
+
+
+def sound_run(folder: Path) -> Path:
+    """A run folder with nothing wrong."""
+    return _copied(folder).path
 
 
 def _copied(folder: Path, name: str = _NAME) -> RunFolder:
@@ -249,8 +298,8 @@ def _edit_csv(draw: random.Random, run: RunFolder) -> None:
     else:
         mark = draw.choice([";", "\t"])
     run.trials_csv.write_text("\n".join(mark.join(row) for row in rows) + "\n", errors="replace")
-    if draw.random() < 0.3:
-        run.trials_parquet.unlink(missing_ok=True)
+    if draw.random() < 0.3 and run.trials_parquet.is_file():
+        run.trials_parquet.unlink()
 
 
 def _cell(draw: random.Random) -> str:
@@ -261,6 +310,8 @@ def _cell(draw: random.Random) -> str:
 def _damage_file(draw: random.Random, run: RunFolder) -> None:
     path = draw.choice([run.trials_csv, run.trials_parquet, run.errors, run.manifest, run.study])
     kind = draw.randrange(4)
+    if path.is_dir():
+        return
     if kind == 0:
         path.unlink(missing_ok=True)
     elif kind == 1 and path.is_file():
@@ -270,6 +321,35 @@ def _damage_file(draw: random.Random, run: RunFolder) -> None:
         path.write_bytes(draw.choice([b"", b"\x00" * 64, b"{}\n[]\n", b"PAR1", b"a,b\n1,2\n"]))
     elif not path.exists():
         path.mkdir()
+
+
+def _damage_study(draw: random.Random, run: RunFolder) -> None:
+    """A study that is cut off, another's, of another version, or not one."""
+    if not run.study.is_file():
+        return
+    kind, content = draw.randrange(6), bytearray(run.study.read_bytes())
+    if kind == 0:
+        for _ in range(draw.choice([1, 20, 2000])):
+            content[draw.randrange(len(content))] = draw.randrange(256)
+        run.study.write_bytes(content)
+    elif kind == 1:
+        run.study.unlink()
+        draw.choice(_PLACES)(run.study)
+    elif kind == 2:
+        run.path.joinpath(f"study.db-{draw.choice(['wal', 'shm', 'journal'])}").write_bytes(bytes(content[:5000]))
+    else:
+        with contextlib.closing(sqlite3.connect(run.study)) as connection, contextlib.suppress(sqlite3.Error):
+            connection.execute(draw.choice(_STATEMENTS))
+            connection.commit()
+
+
+def _damage_folder(draw: random.Random, run: RunFolder) -> None:
+    """What stands in a run folder beside the files: of another type, or in their place."""
+    name = draw.choice(["trials", "ray", "plots", "recommended", "report.html", ".lock", "recommended/command.sh"])
+    path = run.path / name
+    path.parent.mkdir(exist_ok=True)
+    if not path.exists():
+        draw.choice([Path.mkdir, Path.touch, os.mkfifo, lambda one: one.symlink_to("/dev/full")])(path)
 
 
 def _edit_errors(draw: random.Random, run: RunFolder) -> None:
@@ -290,7 +370,7 @@ def _json(text: str) -> Any:
 
 
 _TABLE_FAULTS: tuple[Callable[[random.Random, RunFolder], None], ...] = (
-    _edit_csv, _edit_csv, _edit_csv, _damage_file, _edit_errors,
+    _edit_csv, _edit_csv, _edit_csv, _damage_file, _edit_errors, _damage_study, _damage_study, _damage_folder,
 )  # fmt: skip
 
 

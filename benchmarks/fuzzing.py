@@ -78,12 +78,25 @@ def fuzz(makers: Mapping[str, Maker], inputs: int, seed: int = 0) -> Iterator[Ou
             yield _outcome(kind, number, case)
 
 
+def damaged(draw: random.Random, content: bytes) -> bytes:
+    """The same bytes four times in five; cut off, or some of them changed, otherwise."""
+    if draw.random() < 0.8 or not content:
+        return content
+    if draw.random() < 0.5:
+        return content[: draw.randrange(len(content))]
+    changed = bytearray(content)
+    for _ in range(draw.randint(1, 5)):
+        changed[draw.randrange(len(changed))] = draw.randrange(256)
+    return bytes(changed)
+
+
 def _outcome(kind: str, number: int, case: Case) -> Outcome:
+    stdout = io.TextIOWrapper(io.BytesIO(), encoding="utf-8")  # a terminal takes no half of a letter either
     stderr = io.StringIO()
     started = time.perf_counter()
     status, problem = None, None
     try:
-        with _alarm(), contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(stderr):
+        with _alarm(), contextlib.redirect_stdout(stdout), contextlib.redirect_stderr(stderr):
             status = case.command()
     except SystemExit as ended:
         status = ended.code if isinstance(ended.code, int) else 0 if ended.code is None else 1

@@ -19,8 +19,9 @@ NOTE = (
     "to be run again; the trial in flight is run again."
 )
 TRIALS = 4
-VICTIMS = ("raylet", "gcs_server", "actor", "worker", "driver")
-"""What is killed: two processes of Ray's, the one that watches the worker, the worker, and the search itself."""
+VICTIMS = ("raylet", "gcs_server", "actor", "fork server", "worker", "driver")
+"""What is killed: two processes of Ray's, the one that watches the worker, the server that forked it, the worker,
+and the search."""
 _LIMIT_SECONDS = 150
 _ACTOR = "ray::WorkerTrainable"
 
@@ -35,7 +36,7 @@ def _row(victim: str) -> tuple[str, ...]:
     with tempfile.TemporaryDirectory() as name:
         folder = RunFolder(Path(name) / "kill")
         limits = ("--fidelity", "64", "--num_trials", str(TRIALS))
-        process = start(Path(name), "--name", "kill", *limits, seconds=3)
+        process = start(Path(name), "--name", "kill", *limits, seconds=3, is_forking=True)
         try:
             wait_for(lambda: folder.trial("t0002").events.is_file() and list(workers(folder.path)))
             before = _complete(folder)
@@ -78,6 +79,8 @@ def _pids(victim: str, driver: int, folder: RunFolder) -> Iterator[int]:
         yield driver
     elif victim == "worker":
         yield from workers(folder.path)
+    elif victim == "fork server":
+        yield from {psutil.Process(pid).ppid() for pid in workers(folder.path)}
     else:
         for one in processes(folder.path.parent):
             title = next(iter(one.cmdline()), "")

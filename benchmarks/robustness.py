@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 import torch
 
-from benchmarks import fuzz_runs, fuzz_searches, kills
+from benchmarks import fuzz_flags, fuzz_models, fuzz_runs, fuzz_searches, fuzz_tables, kills
 from benchmarks.document import conditions
 from benchmarks.fuzzing import LIMIT_SECONDS, Maker, Outcome, fuzz
 from benchmarks.harness import show_progress
@@ -22,7 +22,13 @@ Inputs made from a seed, of every kind in turn, each given to its command in one
 point where a training would begin. Wrong input must end with status 2 and a line that says why. A traceback, more than
 {LIMIT_SECONDS} seconds, and any status but 0, 1, 2 and 130 are faults; there must be none."""
 
-KINDS: Mapping[str, Maker] = {**fuzz_runs.KINDS, **fuzz_searches.KINDS}
+KINDS: Mapping[str, Maker] = {
+    **fuzz_tables.KINDS,
+    **fuzz_models.KINDS,
+    **fuzz_runs.KINDS,
+    **fuzz_searches.KINDS,
+    **fuzz_flags.KINDS,
+}
 """Every kind of input."""
 
 

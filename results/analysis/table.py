@@ -37,6 +37,8 @@ MAX_IDS = 5
 _TRIAL_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 """Trial ids name folders and are written into files that are read and run."""
 _KNOB = re.compile(r"[a-z][a-z0-9_]{0,99}")
+_MOST_INTEGER = 2**63
+"""What a column of whole numbers cannot hold."""
 _CSV_DIGEST = "trials_csv"
 """Attribute of the Parquet file: SHA-256 of the CSV file that was written with it."""
 
@@ -192,7 +194,7 @@ def _text(value: Any) -> str:
 
 def _integer(value: Any) -> int:
     number = int(value)
-    if isinstance(value, bool) or (not isinstance(value, str) and number != value):
+    if isinstance(value, bool) or (not isinstance(value, str) and number != value) or abs(number) >= _MOST_INTEGER:
         raise ValueError(value)
     return number
 

@@ -12,6 +12,7 @@ from typing import Any
 import filelock
 
 from search.decide.ledger import Ledger
+from search.decide.propose.objective import Objective
 from search.decide.propose.storage import set_damaged_aside
 from search.decide.spend.fidelity import Fidelity
 from search.decide.spend.plan import Plan
@@ -100,7 +101,8 @@ def open_run(prepared: Preparation) -> tuple[ManifestFile, Ledger]:
         if said := list(dict.fromkeys(str(warning.message) for warning in caught)):
             _keep(said, manifest)
             ledger.write()  # both files hold the table again that the search continues
-        if ledger.rows and (note := set_damaged_aside(folder.study)):
+        objectives = len(Objective(options.objective, options.time_weight).names)  # type: ignore[arg-type]
+        if ledger.rows and (note := set_damaged_aside(folder.study, folder.name, objectives)):
             _keep([note], manifest)
         manifest.update(ledger.rows)
         return manifest, ledger

@@ -171,6 +171,17 @@ def test_an_edited_csv_file_that_is_no_table_is_said_and_the_other_one_used(fold
     assert "trials.csv cannot be read as a trials table" in said
 
 
+@pytest.mark.parametrize("value", [str(2**63), "-1" + "0" * 30, "9" * 400, "9" * 5000, "1e30", "nan"])
+@pytest.mark.parametrize("column", ["epochs", "train_samples", "seed", "config/batch_size", "seconds_per_epoch"])
+def test_a_number_that_is_too_large_is_a_number_or_refused_in_one_line(folder, capsys, column, value):
+    frame = pd.read_csv(folder.trials_csv, dtype=str, keep_default_na=False)
+    frame.loc[0, column] = value
+    frame.to_csv(folder.trials_csv, index=False)
+    folder.trials_parquet.unlink()
+    assert main(["table", str(folder.path)]) in (0, 2)
+    assert capsys.readouterr().err.count("\n") <= 1
+
+
 @pytest.mark.parametrize("line", ['{"config": 1, "seed": 1}', "[]", '{"config": {}, "seed": "x"}', "{", "7"])
 def test_a_line_of_errors_that_is_none_is_left_out(folder, capsys, line):
     Path(folder.errors).write_text(line + "\n")

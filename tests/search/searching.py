@@ -14,6 +14,7 @@ import psutil
 
 ROOT = Path(__file__).resolve().parents[2]
 FAKE_WORKER = Path(__file__).with_name("fake_worker.py")
+FORKING_FAKE = Path(__file__).with_name("forking_fake.py")
 
 MARK = "SEARCH_UNDER_TEST"
 """Environment variable of every process of a search: its folder of runs."""
@@ -23,10 +24,28 @@ import sys
 from search.run import main
 sys.exit(main(sys.argv[1:], (sys.executable, {str(FAKE_WORKER)!r})))
 """
+_FORKING_PROGRAM = f"""
+import sys
+from search import session
+from search.run import main
+session.WORKER_COMMAND = (sys.executable, {str(FAKE_WORKER)!r})
+session.SERVER_COMMAND = (sys.executable, {str(FORKING_FAKE)!r})
+sys.exit(main(sys.argv[1:], session.WORKER_COMMAND))
+"""
 
 
-def start(runs: Path, *arguments: str, faults: dict | None = None, seconds: float = 0.2) -> subprocess.Popen:
-    """A search that has been started."""
+def start(
+    runs: Path, *arguments: str, faults: dict | None = None, seconds: float = 0.2, is_forking: bool = False
+) -> subprocess.Popen:
+    """A search that has been started.
+
+    Args:
+        runs: Folder of runs.
+        arguments: Further flags.
+        faults: What goes wrong by "knob=value".
+        seconds: Length of a training.
+        is_forking: Whether a server forks the workers, as it does those of a real search.
+    """
     environment = {
         **os.environ,
         "FAKE_SECONDS": str(seconds),
@@ -36,7 +55,8 @@ def start(runs: Path, *arguments: str, faults: dict | None = None, seconds: floa
         "PYTHONPATH": str(ROOT),
         MARK: str(runs),
     }
-    command = [sys.executable, "-c", _PROGRAM, "--space", "smoke", "--runs_dir", str(runs), "--no-dashboard"]
+    program = _FORKING_PROGRAM if is_forking else _PROGRAM
+    command = [sys.executable, "-c", program, "--space", "smoke", "--runs_dir", str(runs), "--no-dashboard"]
     return subprocess.Popen(
         [*command, *arguments],
         env=environment,

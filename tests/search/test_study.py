@@ -1,6 +1,9 @@
+import contextlib
 import dataclasses
 import itertools
 import math
+import os
+import sqlite3
 
 import pytest
 from optuna.trial import TrialState
@@ -228,14 +231,31 @@ def damage(path, how):
         path.write_bytes(path.read_bytes()[:20_000])
     elif how == "empty":
         path.write_bytes(b"")
-    elif how == "folder":
-        path.unlink()
-        path.mkdir()
+    elif how in SQL:
+        with contextlib.closing(sqlite3.connect(path)) as connection:
+            connection.execute(SQL[how])
+            connection.commit()
     else:
         path.unlink()
+        places = {"folder": path.mkdir, "pipe": lambda: os.mkfifo(path), "loop": lambda: path.symlink_to(path)}
+        places |= {"endless": lambda: path.symlink_to("/dev/zero"), "missing": lambda: None}
+        places[how]()
 
 
-@pytest.mark.parametrize("how", ["garbage", "cut off", "empty", "folder", "missing"])
+SQL = {
+    "no column": "ALTER TABLE trials RENAME COLUMN state TO was",
+    "maximised": "UPDATE study_directions SET direction = 'MAXIMIZE'",
+    "one objective": "DELETE FROM study_directions WHERE objective = 1",
+    "no distributions": "UPDATE trial_params SET distribution_json = '{}'",
+    "odd attributes": "UPDATE trial_user_attributes SET value_json = '7'",
+    "no attributes": "UPDATE trial_user_attributes SET value_json = '{'",
+    "odd state": "UPDATE trials SET state = 'x'",
+    "renamed": "UPDATE studies SET study_name = 'another'",
+}
+PLACES = ["garbage", "cut off", "empty", "folder", "missing", "pipe", "loop", "endless"]
+
+
+@pytest.mark.parametrize("how", [*PLACES, *SQL])
 def test_a_damaged_study_is_rebuilt_from_the_table(tmp_path, how):
     storage = tmp_path / "study.db"
     first = make(storage=storage)
@@ -243,12 +263,12 @@ def test_a_damaged_study_is_rebuilt_from_the_table(tmp_path, how):
     rows[4]["state"] = "interrupted"
     first.close()
     damage(storage, how)
-    assert "rebuilt from the table" in set_damaged_aside(storage)
+    assert "rebuilt from the table" in set_damaged_aside(storage, "test", 2)
     second = make(storage=storage, rows=rows)
     told = {trial.user_attrs["trial_id"] for trial in second.study.trials if trial.state == TrialState.COMPLETE}
     assert told == {row["trial_id"] for row in rows[:4]}
     assert second.propose().trial_id == rows[4]["trial_id"]
-    assert set_damaged_aside(storage) is None
+    assert set_damaged_aside(storage, "test", 2) is None
 
 
 def test_a_table_of_other_names_does_not_confuse_the_numbers():

