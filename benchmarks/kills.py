@@ -2,7 +2,7 @@
 
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import psutil
@@ -15,8 +15,8 @@ from timellm.contract.columns import State
 HEADING = "Killed processes"
 NOTE = (
     "A search of four trials, whose workers are played, loses the named process by SIGKILL while its second trial "
-    "runs, and goes on with `--resume` where it ended. Lost are complete trials that are not there any more, or had "
-    "to be run again; the trial in flight is run again."
+    "runs, and goes on with `--resume` if it ended. Rows lost are complete trials that are not there any more, or had "
+    "to be run again. The trial in flight is run again where the search ended, and a failed row where it went on."
 )
 TRIALS = 4
 VICTIMS = ("raylet", "gcs_server", "actor", "fork server", "worker", "driver")
@@ -26,10 +26,14 @@ _LIMIT_SECONDS = 150
 _ACTOR = "ray::WorkerTrainable"
 
 
-def kill_table() -> Table:
-    """What each kill left, as rows."""
+def kill_table(victims: Sequence[str] = VICTIMS) -> Table:
+    """What each kill left, as rows.
+
+    Args:
+        victims: Which of the `VICTIMS`.
+    """
     headings = ("killed", "status", "seconds to the end", "trial in flight", "rows lost", "complete after --resume")
-    return table(headings, [_row(victim) for victim in VICTIMS])
+    return table(headings, [_row(victim) for victim in victims])
 
 
 def _row(victim: str) -> tuple[str, ...]:
@@ -40,7 +44,7 @@ def _row(victim: str) -> tuple[str, ...]:
         try:
             wait_for(lambda: folder.trial("t0002").events.is_file() and list(workers(folder.path)))
             before = _complete(folder)
-            for pid in list(_pids(victim, process.pid, folder)):
+            for pid in list(pids(victim, process.pid, folder)):
                 psutil.Process(pid).kill()
             began = time.monotonic()
             process.communicate(timeout=_LIMIT_SECONDS)
@@ -73,7 +77,7 @@ def _complete(folder: RunFolder) -> dict[str, str]:
     return dict(zip(complete["trial_id"], complete["started_at"].astype(str), strict=True))
 
 
-def _pids(victim: str, driver: int, folder: RunFolder) -> Iterator[int]:
+def pids(victim: str, driver: int, folder: RunFolder) -> Iterator[int]:
     """The processes to kill."""
     if victim == "driver":
         yield driver

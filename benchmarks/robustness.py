@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 import torch
 
-from benchmarks import fuzz_flags, fuzz_models, fuzz_runs, fuzz_searches, fuzz_tables, kills
+from benchmarks import fuzz_flags, fuzz_models, fuzz_runs, fuzz_searches, fuzz_tables, kills, readers
 from benchmarks.document import conditions
 from benchmarks.fuzzing import LIMIT_SECONDS, Maker, Outcome, fuzz
 from benchmarks.harness import show_progress
@@ -47,7 +47,9 @@ class Robustness(Benchmark):
         parser.add_argument("--inputs", type=int, default=INPUTS, help=f"how many ({INPUTS})")
         parser.add_argument("--seed", type=int, default=0, help="of what is drawn (0)")
         parser.add_argument(
-            "--kills", action="store_true", help="kill processes of a search instead, and count what is lost"
+            "--kills",
+            action="store_true",
+            help="kill processes of a search instead, count what is lost, and let optuna-dashboard read one",
         )
         parser.add_argument(
             "--kinds", nargs="+", choices=tuple(KINDS), default=list(KINDS), help="of these kinds (all)"
@@ -59,8 +61,10 @@ class Robustness(Benchmark):
         outcomes: list[Outcome] = []
         self._faults = []
         if arguments.kills:
-            notes = conditions(torch.device("cpu"), kills.NOTE)
-            return [Section(kills.HEADING, (notes, kills.kill_table()))]
+            return [
+                Section(kills.HEADING, (conditions(torch.device("cpu"), kills.NOTE), kills.kill_table())),
+                Section(readers.HEADING, (conditions(torch.device("cpu"), readers.NOTE), readers.reader_table())),
+            ]
         for outcome in fuzz({kind: KINDS[kind] for kind in arguments.kinds}, arguments.inputs, arguments.seed):
             outcomes.append(outcome)
             if outcome.problem is not None:

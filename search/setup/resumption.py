@@ -102,7 +102,8 @@ def open_run(prepared: Preparation) -> tuple[ManifestFile, Ledger]:
             _keep(said, manifest)
             ledger.write()  # both files hold the table again that the search continues
         objectives = len(Objective(options.objective, options.time_weight).names)  # type: ignore[arg-type]
-        if ledger.rows and (note := set_damaged_aside(folder.study, folder.name, objectives)):
+        note = set_damaged_aside(folder.study, folder.name, objectives)
+        if note and ledger.rows:
             _keep([note], manifest)
         manifest.update(ledger.rows)
         return manifest, ledger

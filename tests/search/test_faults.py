@@ -15,6 +15,8 @@ import psutil
 import pytest
 from optuna.trial import TrialState
 
+from benchmarks.kills import kill_table
+from benchmarks.readers import TRIALS, watched_search
 from results import RunFolder, load_trials
 from tests.search.searching import kill_tree, ports, processes, search, start, wait_for, workers
 
@@ -293,6 +295,24 @@ def test_a_search_whose_study_is_read_from_its_start_to_its_end_is_whole(tmp_pat
     assert len(load_trials(folder.path)) == 4
     assert all(name in folder.report.read_text() for name in ("t0001", "t0002", "t0003", "t0004"))
     assert "Train it" in output
+
+
+@pytest.mark.slow
+def test_a_search_whose_study_optuna_dashboard_shows_all_the_time_is_whole(tmp_path):
+    watched = watched_search(tmp_path)
+    assert (watched.status, watched.rows, watched.is_whole) == (0, TRIALS, True), watched.errors
+    assert watched.requests > 0
+    assert watched.most_trials > 0
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_a_killed_process_costs_nothing_but_the_trial_in_flight():
+    """The others are in tests of their own, above."""
+    killed = kill_table(("actor", "fork server", "worker"))
+    assert [row[1] for row in killed.rows] == ["0", "0", "0"]
+    assert [row[4] for row in killed.rows] == ["0", "0", "0"]
+    assert [row[3] for row in killed.rows] == ["failed", "failed", "failed"]
 
 
 @pytest.mark.slow

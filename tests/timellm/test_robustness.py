@@ -1,14 +1,19 @@
 """Odd inputs, made from a seed: a sample of those that `python -m benchmarks robustness` counts."""
 
+import json
+import os
 import random
+import subprocess
+import sys
 import time
 from pathlib import Path
 
 import pytest
 
-from benchmarks import fuzzing
+from benchmarks import fuzzing, kills, readers
 from benchmarks.fuzzing import Case, Outcome, fuzz
 from benchmarks.robustness import INPUTS, KINDS, counts_table
+from results import RunFolder
 
 
 def faults(outcomes: list[Outcome]) -> list[str]:
@@ -58,6 +63,27 @@ def test_the_frame_sees_what_goes_wrong(monkeypatch):
     assert "status 2 without a line" in str(_ended(lambda: 2).problem)
     assert _ended(lambda: 0).problem is None
     assert counts_table([_ended(lambda: 3), _ended(lambda: 0)]).row("made")[5] == "1 status 3"
+
+
+def test_a_worker_and_the_server_that_forked_it_are_told_apart(tmp_path):
+    folder = RunFolder(tmp_path / "kill")
+    process = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
+    try:
+        folder.trial("t0001").path.mkdir(parents=True)
+        folder.trial("t0001").events.write_text(json.dumps({"event": "started", "pid": process.pid}) + "\n")
+        found = {victim: set(kills.pids(victim, 1, folder)) for victim in kills.VICTIMS}
+    finally:
+        process.kill()
+        process.communicate()
+    assert found["worker"] == {process.pid}
+    assert found["fork server"] == {os.getpid()}
+    assert found["driver"] == {1}
+    assert found["raylet"] == found["gcs_server"] == found["actor"] == set()
+
+
+def test_a_dashboard_that_does_not_answer_has_shown_nothing(monkeypatch):
+    monkeypatch.setattr(time, "sleep", lambda seconds: None)
+    assert readers.trials_shown("http://127.0.0.1:9") is None
 
 
 def test_every_kind_writes_into_its_folder_alone(tmp_path):
