@@ -20,7 +20,8 @@ INTRODUCTION = f"""# Robustness
 
 Inputs made from a seed, of every kind in turn, each given to its command in one process, as a user would: up to the
 point where a training would begin. Wrong input must end with status 2 and a line that says why. A traceback, more than
-{LIMIT_SECONDS} seconds, and any status but 0, 1, 2 and 130 are faults; there must be none."""
+{LIMIT_SECONDS} seconds, and any status but 0, 1, 2 and 130 are faults; there must be none. Seconds leave out the time
+in which the process waited for a core that others had. The last sections are made by `--kills`, with whole searches."""
 
 KINDS: Mapping[str, Maker] = {
     **fuzz_tables.KINDS,

@@ -38,9 +38,7 @@ def set_damaged_aside(path: Path, name: str, objectives: int) -> str | None:
             path.with_name(path.name + more).unlink(missing_ok=True)
         return f"{path.name} is damaged and was moved to {aside.name}; the study is rebuilt from the table."
     if name not in names:
-        return (
-            f"{path.name} holds no study {name}, only {', '.join(names) or 'an empty one'}; it is made from the table."
-        )
+        return f"{path.name} holds no study of the name {name}; the study is rebuilt from the table."
     return None
 
 
