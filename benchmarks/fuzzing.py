@@ -15,9 +15,9 @@ from types import FrameType
 from timellm.contract.errors import ExitStatus
 
 LIMIT_SECONDS = 30
-"""What takes longer counts as a hang. Time in which this thread waited for a core that others had is left out."""
-_SCHEDULE = Path("/proc/thread-self/schedstat")
-"""Of Linux: nanoseconds on a core, nanoseconds waiting for one."""
+"""What computes for longer, or does not compute at all for so long, counts as a hang, however busy the machine is."""
+_IDLE_SECONDS = 0.5
+"""What computes for less than this in the time of a hang waits for something that does not come."""
 STATUSES = tuple(ExitStatus)
 """What a command may end with."""
 
@@ -48,7 +48,7 @@ class Outcome:
         number: Number of the input; with kind and seed it makes the same input again.
         words: The command line.
         status: Exit status; None after a traceback or a hang.
-        seconds: How long the command took, without waiting for a core that others had.
+        seconds: How long the command computed.
         problem: What it did wrong: a traceback, a hang, another status, more than one line; None if nothing.
     """
 
@@ -95,7 +95,7 @@ def damaged(draw: random.Random, content: bytes) -> bytes:
 def _outcome(kind: str, number: int, case: Case) -> Outcome:
     stdout = io.TextIOWrapper(io.BytesIO(), encoding="utf-8")  # a terminal takes no half of a letter either
     stderr = io.StringIO()
-    started, waited = time.perf_counter(), _waited_seconds()
+    started = time.process_time()
     status, problem = None, None
     try:
         with _alarm(), contextlib.redirect_stdout(stdout), contextlib.redirect_stderr(stderr):
@@ -109,7 +109,7 @@ def _outcome(kind: str, number: int, case: Case) -> Outcome:
     except BaseException as error:  # whatever it is, a user would see a traceback
         where = traceback.extract_tb(error.__traceback__)[-1]
         problem = f"traceback: {type(error).__name__}: {str(error)[:200]} ({Path(where.filename).name}:{where.lineno})"
-    seconds = time.perf_counter() - started - (_waited_seconds() - waited)
+    seconds = time.process_time() - started
     if problem is None:
         problem = _wrong_end(status, stderr.getvalue())
     return Outcome(kind, number, case.words, status, seconds, problem)
@@ -124,23 +124,16 @@ def _wrong_end(status: int | None, stderr: str) -> str | None:
     return "silence: status 2 without a line that says why" if status == 2 and not lines else None
 
 
-def _waited_seconds() -> float:
-    """Seconds that this thread has waited for a core so far; 0 where the system does not count them."""
-    try:
-        return int(_SCHEDULE.read_text().split()[1]) / 1e9
-    except (OSError, ValueError, IndexError):
-        return 0.0
-
-
 @contextlib.contextmanager
 def _alarm() -> Iterator[None]:
-    started, waited = time.perf_counter(), _waited_seconds()
+    started = last = time.process_time()
 
     def ring(number: int, frame: FrameType | None) -> None:
-        left = LIMIT_SECONDS - (time.perf_counter() - started) + (_waited_seconds() - waited)
-        if left <= 0:
+        nonlocal last
+        before, last = last, time.process_time()
+        if last - before < _IDLE_SECONDS or last - started > LIMIT_SECONDS:
             raise _HangError
-        signal.setitimer(signal.ITIMER_REAL, max(left, 0.01))
+        signal.setitimer(signal.ITIMER_REAL, LIMIT_SECONDS)
 
     before = signal.signal(signal.SIGALRM, ring)
     signal.setitimer(signal.ITIMER_REAL, LIMIT_SECONDS)

@@ -20,8 +20,8 @@ INTRODUCTION = f"""# Robustness
 
 Inputs made from a seed, of every kind in turn, each given to its command in one process, as a user would: up to the
 point where a training would begin. Wrong input must end with status 2 and a line that says why. A traceback, more than
-{LIMIT_SECONDS} seconds, and any status but 0, 1, 2 and 130 are faults; there must be none. Seconds leave out the time
-in which the process waited for a core that others had. The last sections are made by `--kills`, with whole searches."""
+{LIMIT_SECONDS} seconds of computing or of waiting, and any status but 0, 1, 2 and 130 are faults; there must be none.
+`--kills` makes the sections after the first, with whole searches."""
 
 KINDS: Mapping[str, Maker] = {
     **fuzz_tables.KINDS,
@@ -93,4 +93,4 @@ def counts_table(outcomes: list[Outcome]) -> Table:
         told = ", ".join(f"{count} {problem}" for problem, count in faults.items()) or "0"
         slowest = max(outcome.seconds for outcome in these)
         rows.append((kind, str(len(these)), *(str(ends[code]) for code in (0, 1, 2)), told, f"{slowest:.1f}"))
-    return table(("kind", "inputs", "accepted", "status 1", "refused", "faults", "slowest, s"), rows)
+    return table(("kind", "inputs", "accepted", "status 1", "refused", "faults", "slowest, s of computing"), rows)
