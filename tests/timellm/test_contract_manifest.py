@@ -111,3 +111,8 @@ def test_keys_of_a_later_version_are_kept_as_they_are():
 def test_text_that_is_no_object_is_refused():
     with pytest.raises(ValueError, match="list in place of an object"):
         Manifest.from_json("[1]")
+
+
+@pytest.mark.parametrize("time", ["NaT", "", " ", "yesterday", "2020-13-01", "9" * 400])
+def test_a_time_is_one(time):
+    assert len(manifest_problems({"created_at": time, "finished_at": time})) == 2

@@ -6,6 +6,7 @@ defaults, and unknown ones are kept as they are.
 """
 
 import dataclasses
+import datetime
 import json
 import math
 import re
@@ -17,6 +18,7 @@ from typing import Annotated, Any, Self
 from timellm.contract.columns import DEFAULT_TIME_WEIGHT, MOST_TIME_WEIGHT
 from timellm.contract.errors import InputError
 
+_TIME = "an ISO 8601 time"
 _TEXT, _OBJECT, _OBJECTS = "text", "an object", "a list of objects"
 _NUMBER = "a finite number of at least 0"
 _NUMBERS, _TEXTS = "an object of numbers", "a list of texts"
@@ -169,9 +171,9 @@ class Manifest(Record):
 
     name: str | None = None
     """Name of the run."""
-    created_at: str | None = None
+    created_at: Annotated[str | None, _TIME] = None
     """When the search began, ISO 8601, UTC."""
-    finished_at: str | None = None
+    finished_at: Annotated[str | None, _TIME] = None
     """When it ended; None while it runs."""
     status: str | None = None
     """running, finished or interrupted."""
@@ -360,6 +362,8 @@ def _problems(record: type[Record], values: Mapping[str, Any], prefix: str) -> I
 def _is(kind: str, value: Any) -> bool:
     if kind == _TEXT:
         return isinstance(value, str)
+    if kind == _TIME:
+        return _is_time(value)
     if kind == _NUMBER:
         return _is_number(value) and value >= 0
     if kind == _WEIGHT:
@@ -374,6 +378,13 @@ def _is(kind: str, value: Any) -> bool:
         inside = dict if kind == _OBJECTS else str
         return isinstance(value, list) and all(isinstance(item, inside) for item in value)
     return isinstance(value, dict) and (kind == _OBJECT or all(map(_is_number, value.values())))
+
+
+def _is_time(value: Any) -> bool:
+    try:
+        return isinstance(value, str) and bool(datetime.datetime.fromisoformat(value))
+    except ValueError:
+        return False
 
 
 def _is_number(value: Any) -> bool:
