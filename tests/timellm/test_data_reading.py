@@ -87,7 +87,10 @@ def test_archive_must_hold_one_file(tmp_path, pack):
     assert "must hold one CSV file, got 2: one.csv, two.csv" in refusal(
         tmp_path, pack(**{"one.csv": TEXT, "two.csv": TEXT})
     )
-    assert "must hold one CSV file, got 0: none" in refusal(tmp_path, _zip())
+    message = refusal(tmp_path, _zip())
+    assert "is an archive and must hold one CSV file, got 0: none" in message
+    assert "cut off" not in message
+    assert len(read(tmp_path, pack(**{"x/one.csv": TEXT, "__MACOSX/x/._one.csv": b"junk"})).values)
 
 
 @pytest.mark.parametrize(

@@ -108,6 +108,8 @@ def _unpack(content: bytes, packed: str, path: Path) -> bytes:
         raise InputError(f"The data file {path} is compressed with {packed}, which is not read here. Unpack it first.")
     try:
         return unpackers[packed](content)
+    except InputError:  # also a ValueError, but it says what is wrong already
+        raise
     except (OSError, EOFError, ValueError, zlib.error, lzma.LZMAError, zipfile.BadZipFile, tarfile.TarError) as error:
         raise InputError(
             f"The data file {path} begins as {packed} and must be whole, got one that is cut off or damaged "
@@ -138,7 +140,8 @@ def _only_member_of_tar(content: bytes, path: Path) -> bytes:
 
 
 def _only(names: list[str], path: Path) -> str:
-    """The one file of an archive."""
+    """The one file of an archive, beside what macOS packs with every file."""
+    names = [name for name in names if not name.startswith("__MACOSX/")]
     if len(names) != 1:
         shown = ", ".join(names[:4]) + (", …" if len(names) > 4 else "") if names else "none"
         raise InputError(
