@@ -219,16 +219,6 @@ def test_two_hundred_trials_with_faults_in_a_third_of_them(tmp_path):
     check_many(tmp_path / "runs", 200)
 
 
-def test_a_full_disk_in_a_trial_is_a_failed_row(tmp_path):
-    faults = {"precision=bf16": "disk full"}
-    ended = search(tmp_path, "--name", "d", "--num_trials", "2", faults=faults, seconds=0.05)
-    assert ended.returncode == 0, ended.stderr
-    table = load_trials(tmp_path / "d").set_index("trial_id")
-    assert table.loc["t0001", "state"] == "complete"
-    assert table.loc["t0002", "state"] == "failed"
-    assert "File too large" in table.loc["t0002", "error"]
-
-
 def test_a_full_run_folder_ends_the_search_with_one_line(tmp_path):
     disk = tmp_path / "disk"
     disk.mkdir()
