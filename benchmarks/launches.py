@@ -137,7 +137,7 @@ def as_on_a_gpu() -> Iterator[None]:
         if width is None and prompts is not None and config.prompt_padding == "masked":
             width = int(prompts.lengths.max())
         build(self, config, split, prompts, prefix, device, width, *widths[1:])
-        self._table = build_table(config, split, prompts, prefix, torch.device("cuda"), width)
+        self.table = build_table(config, split, prompts, prefix, torch.device("cuda"), width)
 
     with (
         mock.patch.object(WindowBatches, "__init__", with_table),
