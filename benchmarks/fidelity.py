@@ -125,7 +125,7 @@ def _errors(runs: KeptRuns, sets: list[RunConfig], samples: list[int], jobs: int
     plan = [one.replace(train_samples=windows) for windows in samples for one in sets]
 
     def train(config: RunConfig) -> float:
-        result = runs.result(config, clock="error")
+        result = runs.result(config, clock="error", prompt_memory_gib=8.0)
         show_progress(f"{config.train_samples} windows: val mse {result['val_mse']:.4f}")
         return result["val_mse"]
 

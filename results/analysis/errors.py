@@ -9,6 +9,7 @@ from typing import Any
 from results.analysis.table import Path
 from timellm.contract.columns import State
 from timellm.contract.errors import InputError
+from timellm.contract.files import require_ordinary
 from timellm.contract.layout import RunFolder
 from timellm.contract.numbers import numbers_key
 
@@ -79,7 +80,7 @@ def load_errors(path: RunFolder | Path) -> tuple[ErrorTraining, ...]:
     """
     folder = path if isinstance(path, RunFolder) else RunFolder(path)
     try:
-        lines = folder.errors.read_text(encoding="utf-8", errors="replace").splitlines()
+        lines = require_ordinary(folder.errors).read_text(encoding="utf-8", errors="replace").splitlines()
     except FileNotFoundError:
         return ()
     except OSError as error:

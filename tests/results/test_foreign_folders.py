@@ -198,3 +198,29 @@ def test_an_error_training_with_values_of_another_type_is_left_out(folder, capsy
     folder.errors.write_text(json.dumps(sound | change) + "\n")
     assert main(["report", str(folder.path)]) == 0
     assert "1 of 1 lines cannot be read" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", ["manifest.json", "errors.jsonl"])
+@pytest.mark.parametrize("make", [os.mkfifo, lambda path: path.symlink_to("/dev/zero")], ids=["pipe", "endless"])
+def test_a_pipe_or_a_device_in_the_place_of_a_file_is_refused_and_not_waited_for(folder, capsys, name, make):
+    path = folder.path / name
+    path.unlink(missing_ok=True)
+    make(path)
+
+    assert main(["report", str(folder.path)]) == 2
+
+    said = capsys.readouterr().err
+    assert said.count("\n") == 1
+    assert name in said
+    assert "not an ordinary file" in said
+
+
+def test_half_of_a_surrogate_pair_in_a_manifest_is_refused(folder, capsys):
+    values = json.loads(folder.manifest.read_text())
+    folder.manifest.write_text(json.dumps({**values, "name": "\ud800"}))
+
+    assert main(["report", str(folder.path)]) == 2
+
+    said = capsys.readouterr().err
+    assert said.count("\n") == 1
+    assert "manifest.json must be readable JSON" in said

@@ -1,11 +1,23 @@
 """Files that are replaced in one step, so that nobody ever reads half of one."""
 
 import contextlib
+import errno
 import os
 import secrets
 import shutil
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+
+
+def require_ordinary(path: Path) -> Path:
+    """The same path, if a file can be read there to its end.
+
+    Raises:
+        OSError: If something is there that is neither a file nor a folder: a pipe or a device, which may never end.
+    """
+    if path.exists() and not path.is_file() and not path.is_dir():
+        raise OSError(errno.EINVAL, "not an ordinary file", str(path))
+    return path
 
 
 def write_atomically(path: Path, content: str | bytes) -> None:
