@@ -52,7 +52,7 @@ def planted_report(path, text):
     rows = [row | {"source": "baseline"} if index == 0 else row for index, row in enumerate(rows)]
     folder = make_run(path, rows, versions={f"torch {text}": "2"}, data={"name": "x", "notes": ["a"], "columns": []})
     make_errors(folder, rows)
-    folder.manifest.write_text(json.dumps(planted(folder.read_manifest(), text)))
+    folder.manifest.write_text(json.dumps(planted(json.loads(folder.manifest.read_text()), text)))
     lines = [json.loads(line) for line in folder.errors.read_text().splitlines()]
     for line in lines:
         line["examples"] = planted(line["examples"], text + "\ud800")
