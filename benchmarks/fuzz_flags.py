@@ -10,6 +10,7 @@ from benchmarks.fuzz_searches import results_case, search_case, sound_run
 from benchmarks.fuzzing import Case, Maker
 from search.setup.options import Options
 from timellm.contract.columns import COLUMNS
+from timellm.contract.layout import RunFolder
 
 _VALUES = (
     *NASTY, "1" + "0" * 30, "-1", "0", "7", "442", "1e30", "2.5", "x" * 300, "x" * 5000, "~nobody/x", "a/b", "a?b",
@@ -54,7 +55,7 @@ def make_results_flags(draw: random.Random, folder: Path) -> Case:
     """Commands that read run folders, with a sound one, what is not one, and flags of any kind."""
     run = sound_run(folder)
     draw.choice(_PLACES)(other := folder / "other")
-    others = [str(other), str(other), str(folder), str(run / "trials.csv"), *_NOWHERE]
+    others = [str(other), str(other), str(folder), str(RunFolder(run).trials_csv), *_NOWHERE]
     command = draw.choice([*_FLAGS_OF, "bogus"])
     count = 2 if command == "compare" else draw.choice([1, 1, 1, 2])
     words = [command, *(str(run) if draw.random() < 0.6 else draw.choice(others) for _ in range(count))]
@@ -79,22 +80,24 @@ def _as_file(path: Path) -> None:
 def _with_manifest(text: str) -> Callable[[Path], None]:
     def make(path: Path) -> None:
         path.mkdir()
-        (path / "manifest.json").write_text(text)
+        RunFolder(path).manifest.write_text(text)
 
     return make
 
 
 def _with_pipes(path: Path) -> None:
     path.mkdir()
-    for name in ("manifest.json", "trials.csv", "trials.parquet"):
-        os.mkfifo(path / name)
+    folder = RunFolder(path)
+    for file in (folder.manifest, folder.trials_csv, folder.trials_parquet):
+        os.mkfifo(file)
 
 
 def _endless(path: Path) -> None:
     path.mkdir()
-    (path / "manifest.json").write_text("{}")
-    for name in ("trials.csv", "errors.jsonl"):
-        (path / name).symlink_to("/dev/zero")
+    folder = RunFolder(path)
+    folder.manifest.write_text("{}")
+    for file in (folder.trials_csv, folder.errors):
+        file.symlink_to("/dev/zero")
 
 
 _PLACES: tuple[Callable[[Path], object], ...] = (

@@ -336,7 +336,9 @@ def _damage_study(draw: random.Random, run: RunFolder) -> None:
         run.study.unlink()
         draw.choice(_PLACES)(run.study)
     elif kind == 2:
-        run.path.joinpath(f"study.db-{draw.choice(['wal', 'shm', 'journal'])}").write_bytes(bytes(content[:5000]))
+        run.study.with_name(f"{run.study.name}-{draw.choice(['wal', 'shm', 'journal'])}").write_bytes(
+            bytes(content[:5000])
+        )
     else:
         with contextlib.closing(sqlite3.connect(run.study)) as connection, contextlib.suppress(sqlite3.Error):
             connection.execute(draw.choice(_STATEMENTS))
@@ -345,8 +347,7 @@ def _damage_study(draw: random.Random, run: RunFolder) -> None:
 
 def _damage_folder(draw: random.Random, run: RunFolder) -> None:
     """What stands in a run folder beside the files: of another type, or in their place."""
-    name = draw.choice(["trials", "ray", "plots", "recommended", "report.html", ".lock", "recommended/command.sh"])
-    path = run.path / name
+    path = draw.choice([run.trials, run.ray, run.plots, run.recommended, run.report, run.lock, run.recommended_command])
     path.parent.mkdir(exist_ok=True)
     if not path.exists():
         draw.choice([Path.mkdir, Path.touch, os.mkfifo, lambda one: one.symlink_to("/dev/full")])(path)

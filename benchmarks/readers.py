@@ -77,7 +77,7 @@ def watched_search(runs: Path, trials: int = TRIALS, seconds: float = 1.0) -> Wa
             dashboard.wait()
     names = list(load_trials(folder.path)["trial_id"])
     report = folder.report.read_text() if folder.report.is_file() else ""
-    is_whole = folder.read_manifest()["status"] == "finished" and all(name in report for name in names)
+    is_whole = folder.read_manifest().status == "finished" and all(name in report for name in names)
     complete = int((load_trials(folder.path)["state"] == "complete").sum())
     return Watched(process.returncode, requests, most_trials, complete, is_whole, errors)
 
