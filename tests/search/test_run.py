@@ -230,7 +230,7 @@ def test_a_search_ends_within_its_time_budget_and_a_trials_grace(tmp_path):
     manifest = RunFolder(tmp_path / "b").read_manifest()
     assert manifest.elapsed_seconds < 30 + 3 + 5
     assert 1 <= len(load_trials(tmp_path / "b")) <= 10
-    assert "too short for another trial" in ended.stdout
+    assert "too short for another trial" in ended.stdout, ended.stdout
 
 
 def test_auto_fidelity_plans_from_a_measured_baseline(tmp_path):

@@ -235,9 +235,9 @@ def test_the_start_of_loader_workers_is_no_part_of_a_projection(folder, train_sa
     stepper = Stepper(config, prepared, alone.engine, CPU, lambda *_: None)
     cut = stepper.prepared.train
 
-    def slow_start(groups):
+    def slow_start(*given):
         time.sleep(0.3)
-        yield from cut(groups)
+        yield from cut(*given)
 
     object.__setattr__(stepper.prepared, "train", slow_start)
     windows = stepper.prepared.windows.passes[0][:24]

@@ -140,8 +140,7 @@ def _only_member_of_tar(content: bytes, path: Path) -> bytes:
 
 
 def _only(names: list[str], path: Path) -> str:
-    """The one file of an archive, beside what macOS packs with every file."""
-    names = [name for name in names if not name.startswith("__MACOSX/")]
+    """The one file of an archive."""
     if len(names) != 1:
         shown = ", ".join(names[:4]) + (", …" if len(names) > 4 else "") if names else "none"
         raise InputError(
