@@ -125,7 +125,7 @@ def fast_sets(folder: RunFolder, least: float) -> tuple[RunConfig, list[RunConfi
         least: Times the baseline's speed that a set reaches at least.
 
     Raises:
-        InputError: If there is no timed baseline, or nothing so fast.
+        InputError: If the baseline was not timed, or nothing is so fast.
     """
     trials = results.load_trials(folder.path)
     timed = trials[trials["speedup_vs_baseline"].notna().to_numpy()].sort_values("speedup_vs_baseline", ascending=False)

@@ -1,6 +1,5 @@
 """The files of a run folder: every name is decided here once."""
 
-import json
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -120,10 +119,7 @@ class RunFolder:
         if not self.path.is_dir():
             raise InputError(f"A run folder is needed, but {self.path} does not exist. Check its name and --runs_dir.")
         try:
-            text = require_ordinary(self.manifest).read_text(encoding="utf-8")
-            manifest = Manifest.from_json(text)
-            json.dumps(json.loads(text), ensure_ascii=False).encode()  # half of a surrogate pair is no text
-            return manifest
+            return Manifest.from_json(require_ordinary(self.manifest).read_text(encoding="utf-8"))
         except FileNotFoundError:
             raise InputError(
                 f"A run folder holds manifest.json, but {self.path} does not. Name the folder of one run."

@@ -265,11 +265,12 @@ class Manifest(Record):
 
         Raises:
             InputError: With every key whose value has another type.
-            ValueError: If the text is not a JSON object.
+            ValueError: If the text is not a JSON object, or holds half of a surrogate pair.
         """
         values = json.loads(text)
         if not isinstance(values, dict):
             raise ValueError(f"{type(values).__name__} in place of an object")
+        json.dumps(values, ensure_ascii=False).encode()  # refuses half of a surrogate pair, which is not text
         if problems := manifest_problems(values):
             raise InputError(problems)
         return cls.from_dict(values)

@@ -120,7 +120,7 @@ def _complete(settings: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _content(path: str) -> str:
-    """A digest of an ordinary file; its path where there is none that can be read."""
+    """A digest of an ordinary file; its path where no such file can be read."""
     try:
         if not (place := Path(path).expanduser()).is_file():
             return path

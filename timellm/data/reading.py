@@ -144,7 +144,7 @@ def _check_text(content: bytes, path: Path) -> None:
     try:
         content.decode(_ENCODING)
     except UnicodeDecodeError as error:
-        # The exception counts from behind the mark.
+        # The exception counts from after the mark.
         position = error.start + (3 if content.startswith(b"\xef\xbb\xbf") else 0)
         line = content.count(b"\n", 0, position) + 1
         text = content[content.rfind(b"\n", 0, position) + 1 :][:200].split(b"\n")[0].decode("cp1252", "replace")

@@ -34,7 +34,7 @@ class MeasurePlan:
         batches: Training batches to time.
         warmup_batches: Training batches before them.
         rounds: Parts that the timed batches are taken in; between two parts, other settings are timed.
-        profile_folder: Record some steps behind the timed ones and leave their profile and trace here; None records
+        profile_folder: Record some steps after the timed ones and leave their profile and trace here; None records
             none.
     """
 
@@ -104,7 +104,7 @@ class Measured:
         device: Name of the device.
         backbone: Language model, and whether its weights are random.
         notes: What a reader of the figures should know.
-        profile: Of some steps behind the timed ones, where it was asked for.
+        profile: Of some steps after the timed ones, where it was asked for.
     """
 
     rounds: list[Round]

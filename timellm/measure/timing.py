@@ -207,7 +207,7 @@ class StepClock:
 
     @contextlib.contextmanager
     def stopped(self) -> Iterator[None]:
-        """Leave out what is done while a step's batch is waited for, and is no part of the step."""
+        """Leave out what is done while a step's batch is waited for and does not belong to the step."""
         was_running = self.is_running
         self.idle.mark()
         if was_running:

@@ -19,7 +19,7 @@ def joined_copies(groups: Sequence[Sequence[Tensor]], dtype: torch.dtype) -> tup
         dtype: Type of the copies.
 
     Returns:
-        For each group its weights behind each other in one tensor.
+        For each group its weights in one tensor, one after the other.
     """
     return _JoinedCopies.apply(dtype, [len(group) for group in groups], *(one for group in groups for one in group))
 

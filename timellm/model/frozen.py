@@ -231,7 +231,7 @@ class LlamaBlocks(FrozenBlocks):
         return self._can_join and devices.launches_kernels(rows.device) and not torch.compiler.is_compiling()
 
     def _joint(self, *layers: Any) -> Tensor:
-        """The weights of linear layers behind each other; the layers' own become views of it, so it takes no memory."""
+        """The weights of linear layers one after the other; the layers' own become views of it at no cost in memory."""
         first = layers[0].weight
         known = self._joined.get(id(layers[0]))
         if known is None or known.data_ptr() != first.data_ptr() or known.dtype != first.dtype:

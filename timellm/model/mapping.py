@@ -64,7 +64,7 @@ def filled_operands(weight: Tensor, embeddings: Tensor) -> tuple[Tensor, Tensor]
     """The operands of the product over the vocabulary, in the embeddings' type, filled up with zeros.
 
     A GPU's kernels for half precision take operands whose inner size is a multiple of eight; 50,257 is not. The copy of
-    the weight is made anyway; the embeddings have room behind them where `with_room` has given it.
+    the weight is made anyway; the embeddings have room after them where `with_room` has given it.
     """
     vocabulary, hidden = embeddings.shape
     filled = -(-vocabulary // MULTIPLE) * MULTIPLE
@@ -78,7 +78,7 @@ def filled_operands(weight: Tensor, embeddings: Tensor) -> tuple[Tensor, Tensor]
 
 
 def with_room(embeddings: Tensor) -> Tensor:
-    """The same embeddings [vocabulary, hidden], with zeros behind them in memory up to a multiple of `MULTIPLE`."""
+    """The same embeddings [vocabulary, hidden], with zeros after them in memory up to a multiple of `MULTIPLE`."""
     vocabulary, hidden = embeddings.shape
     whole = embeddings.new_zeros(-(-vocabulary // MULTIPLE) * MULTIPLE, hidden)
     whole[:vocabulary].copy_(embeddings)

@@ -6,7 +6,7 @@ about two thirds of the kernels:
 
 - Tokens lie by place, [tokens, rows, hidden]. The patches come last, so that they are one piece of memory, of which
   the backward pass keeps nothing but them (`_Shelf`).
-- A block's queries, keys and values of all tokens lie in one tensor, [tokens, rows, 3 * hidden], behind the keys and
+- A block's queries, keys and values of all tokens lie in one tensor, [tokens, rows, 3 * hidden], after the keys and
   values that are known already. The matrix product writes them there.
 - Between blocks gradients are in fp32, as under autocast; between the halves of a block they are rounded to the type
   of the products that read them.
@@ -51,7 +51,7 @@ def read_window(
         prompt: Word embeddings of each row's own prompt [rows, tokens, hidden], right-padded; or its keys and values,
             if they are known; None for no prompt.
         prefix: Keys and values of the tokens before it, which all rows share; None if there are none.
-        lengths: Prompt tokens of each row behind the prefix without padding [rows]; None attends to the padding.
+        lengths: Prompt tokens of each row after the prefix, without padding [rows]; None attends to the padding.
         features: Leading features to return.
 
     Returns:

@@ -86,7 +86,7 @@ def remember(
         is_joined: Whether the prefix is returned too, in front of each row's own.
 
     Returns:
-        The tokens' keys and values, behind those of the prefix or without them.
+        The tokens' keys and values, after those of the prefix or without them.
     """
     tokens = embeddings.shape[1]
     before = prefix.tokens if prefix else 0
@@ -108,7 +108,7 @@ def remember(
 
 
 def _behind(prefix: PromptMemory | None, index: int, keys: Tensor, values: Tensor) -> KeysValues:
-    """A block's keys and values of rows, behind those of the prefix if there is one."""
+    """A block's keys and values of rows, after those of the prefix if there is one."""
     if prefix is None:
         return keys, values
     return _join(prefix.keys[index], keys), _join(prefix.values[index], values)

@@ -150,7 +150,7 @@ class TimeLLM(nn.Module):
 
     @torch.no_grad()
     def align_vocabulary(self) -> None:
-        """Give the word embeddings room for the zeros that a GPU's kernels want behind them."""
+        """Give the word embeddings room for the zeros that a GPU's kernels want after them."""
         self.word_embeddings.data = with_room(self.word_embeddings.data)
 
     def compile_forward(self) -> None:

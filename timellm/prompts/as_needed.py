@@ -93,7 +93,7 @@ class PromptsAsNeeded:
     def ahead(self, groups: Sequence[Tensor], stopped: Stopped = contextlib.nullcontext) -> Iterator[Tensor]:
         """The same groups of windows, each handed out once its prompts are there.
 
-        Where one is missing, the prompts of the groups behind it are made with it, because many together take less
+        Where one is missing, the prompts of the groups after it are made with it, because many together take less
         time, and the clocks stop once for all.
 
         Args:
@@ -150,7 +150,7 @@ class PromptsAsNeeded:
         return unknown[~is_there]
 
     def _last_of_block(self, groups: Sequence[Tensor], first: int) -> int:
-        """The number behind the last group that is tokenised together with the first."""
+        """The number after that of the last group that is tokenised together with the first."""
         windows, number = 0, first
         while number < len(groups) and windows < WINDOWS_AHEAD:
             windows += len(groups[number])

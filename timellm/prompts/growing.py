@@ -2,7 +2,7 @@
 
 An entry of the index says where a prompt's ids lie, how many there are, and a checksum of all of it. So a prompt is
 there once its entry is, whatever was killed or lost while ids or index were written: an entry that does not fit what it
-points to is no entry.
+points to does not count.
 """
 
 import os

@@ -25,7 +25,7 @@ class PromptStore:
         model: The network, its prefix kept.
         prompts: Number of different prompts in the training split.
         used: Those of them that this run sees [prompts].
-        tokens: Width of a prompt behind the prefix, padding included.
+        tokens: Width of a prompt after the prefix, padding included.
         limit_gib: Size limit, GiB.
         device: Where the store lies.
         windows_per_channel: Divides a window's number to find its prompt where channels share prompts; None where

@@ -24,7 +24,7 @@ class RunOptions:
         max_memory_gib: Memory limit; a run that passes it ends as out_of_memory.
         min_timed_steps: Steady steps to time at least; a run too short for it takes extra ones after its validation.
         max_extra_seconds: Bound on those extra steps, seconds; one is always taken where none was timed.
-        is_profiled: Record some steps behind the warm-up and leave their profile and trace in the folder.
+        is_profiled: Record some steps after the warm-up and leave their profile and trace in the folder.
         clock: What is measured: time and error in one training, its time alone, or its error alone.
         max_timing_seconds: Bound on the steady steps of a run that measures its time alone, seconds.
         prompt_memory_gib: Size limit of the prompt memory that a run that measures its error alone shares with others,
