@@ -131,23 +131,58 @@ def fused_attention(queries: Tensor, keys: Tensor, values: Tensor, dropout: floa
     return F.scaled_dot_product_attention(one, keys.unsqueeze(0), values.unsqueeze(0), dropout_p=dropout).squeeze(0)
 
 
-class ReprogrammingLayer(nn.Module):
-    """Cross-attention from patches to text prototypes; keys have d_ff dimensions per head."""
+class _LeftOut(torch.autograd.Function):
+    """Zeros in the place of a parameter that would change nothing; its gradient is as if it were there."""
 
-    def __init__(self, d_model: int, n_heads: int, d_ff: int, d_llm: int) -> None:
+    @staticmethod
+    def forward(ctx: Any, parameter: Tensor, zeros: Tensor) -> Tensor:
+        return zeros.detach()  # no kernel
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None]:
+        return grads[0], None
+
+
+class ReprogrammingLayer(nn.Module):
+    """Cross-attention from patches to text prototypes; keys have d_ff dimensions per head.
+
+    Args:
+        d_model: Width of a patch embedding.
+        n_heads: Heads.
+        d_ff: Dimensions of a head.
+        d_llm: Hidden size of the language model.
+        is_half: Whether operands of products have 16 bits.
+    """
+
+    no_bias: Tensor
+
+    def __init__(self, d_model: int, n_heads: int, d_ff: int, d_llm: int, *, is_half: bool = False) -> None:
         super().__init__()
-        self.n_heads, self.d_ff = n_heads, d_ff
+        self.n_heads, self.d_ff, self.is_half = n_heads, d_ff, is_half
         self.query_projection = nn.Linear(d_model, d_ff * n_heads)
         self.key_projection = nn.Linear(d_llm, d_ff * n_heads)
         self.value_projection = nn.Linear(d_llm, d_ff * n_heads)
         self.out_projection = nn.Linear(d_ff * n_heads, d_llm)
         self.dropout = LeanDropout(REPROGRAMMING_DROPOUT)
+        self.register_buffer("no_bias", torch.zeros(d_ff * n_heads), persistent=False)
 
     @property
     def joint_projection(self) -> tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor]]:
         """Weights, and biases, of keys and values."""
         keys, values = self.key_projection, self.value_projection
-        return (keys.weight, values.weight), (keys.bias, values.bias)
+        return (keys.weight, values.weight), (self._bias_of_keys(), values.bias)
+
+    def _bias_of_keys(self) -> Tensor:
+        """The bias of the keys; zeros, with its gradient, where one kernel attends in half precision.
+
+        The bias adds the same number to all scores of a query, and the softmax takes it off again. The kernel's
+        backward pass takes it off with numbers that were rounded, so that a part of the bias stays in the gradient of
+        the query: with it, that gradient's error is twice that of attention in parts.
+        """
+        bias = self.key_projection.bias
+        if not self.is_half or not devices.launches_kernels(bias.device):
+            return bias
+        return bias - bias.detach() if torch.compiler.is_compiling() else _LeftOut.apply(bias, self.no_bias)
 
     def keys_values(self, prototypes: Tensor, joint: tuple[Tensor, Tensor] | None = None) -> tuple[Tensor, Tensor]:
         """Project prototypes [prototypes, d_llm] to keys and values, each [prototypes, n_heads, d_ff].
@@ -155,7 +190,8 @@ class ReprogrammingLayer(nn.Module):
         With a joint copy of weights and biases, one product makes both.
         """
         if joint is None:
-            keys, values = self.key_projection(prototypes), self.value_projection(prototypes)
+            keys = F.linear(prototypes, self.key_projection.weight, self._bias_of_keys())
+            values = self.value_projection(prototypes)
         else:
             keys, values = F.linear(prototypes, *joint).view(len(prototypes), 2, -1).unbind(1)
         shape = (len(prototypes), self.n_heads, self.d_ff)

@@ -87,7 +87,9 @@ class TimeLLM(nn.Module):
         self.word_embeddings = cast(nn.Parameter, llm_model.get_input_embeddings().weight)
         self.mapping_layer = MappingLayer(self.word_embeddings.shape[0], config.num_prototypes)
         self.patch_embedding = build_patch_embedding(config)
-        self.reprogramming_layer = ReprogrammingLayer(config.d_model, config.n_heads, config.d_ff, hidden)
+        self.reprogramming_layer = ReprogrammingLayer(
+            config.d_model, config.n_heads, config.d_ff, hidden, is_half=config.is_half
+        )
         self.output_projection = FlattenHead(config.d_ff * config.patches, config.pred_len, config.dropout)
         self._is_causal = llm_model.config.model_type in CAUSAL
         self._blocks: Any = frozen_blocks(llm_model, self.compute_dtype) if self._is_causal else None
