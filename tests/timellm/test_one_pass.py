@@ -95,6 +95,15 @@ def test_kernels_may_write_row_by_row(folder, as_on_a_gpu, monkeypatch):
         assert relative(our_gradients, gradients) < 1e-5
 
 
+def test_zeros_of_a_step_stay_where_they_are_while_smaller_steps_have_their_own(folder):
+    prepared, _, _ = set_up(reuse(folder))
+    blocks = frozen.frozen_blocks(prepared.model.llm_model, prepared.model.compute_dtype)
+    first = blocks.zeros_for((6, 8, 48))
+    smaller = blocks.zeros_for((6, 4, 48))
+    assert blocks.zeros_for((6, 8, 48)) is first
+    assert smaller.shape == (6, 4, 48)
+
+
 def test_one_pass_is_taken(folder, as_on_a_gpu, monkeypatch):
     taken = []
     read = one_pass.read_window

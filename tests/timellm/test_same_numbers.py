@@ -31,7 +31,7 @@ VALUES: dict[str, tuple[Any, ...]] = {
 """Values of every setting that is declared to change no number, its default first."""
 
 ON_A_GPU_ALONE = {"step_graph"}
-"""Settings that a CPU refuses; `test_static_step` compares their static step."""
+"""Settings that a CPU computes nearly as if they were not given; `test_static_step` compares their static step."""
 
 NEEDS = {
     "pin_memory": {"num_workers": 1},

@@ -102,7 +102,7 @@ class GPT2Blocks(FrozenBlocks):
         self.inner_width = self._blocks[0].mlp.c_fc.weight.shape[1]
         self.has_tanh_gelu = model.config.activation_function in TANH_GELU
         self._activation = _activation(model.config.activation_function)
-        self._zeros: Tensor | None = None
+        self._zeros: dict[tuple[int, ...], Tensor] = {}
 
     def place(self, embeddings: Tensor, positions: Tensor) -> tuple[Tensor, Rotary]:
         """Add learnt position embeddings."""
@@ -156,10 +156,15 @@ class GPT2Blocks(FrozenBlocks):
         return self._fp32(norm.weight), self._fp32(norm.bias)
 
     def zeros_for(self, shape: tuple[int, ...]) -> Tensor:
-        """Zeros in fp32 whose first features a step may overwrite: they are kept for the next step of this shape."""
-        if self._zeros is None or self._zeros.shape != shape or self._zeros.device != self.last_norm.weight.device:
-            self._zeros = torch.zeros(shape, device=self.last_norm.weight.device)
-        return self._zeros
+        """Zeros in fp32 whose first features a step may overwrite: they stay where they are for steps of this shape.
+
+        A graph of such a step goes on to read them while steps of other shapes have zeros of their own.
+        """
+        device = self.last_norm.weight.device
+        zeros = self._zeros.get(shape)
+        if zeros is None or zeros.device != device:
+            zeros = self._zeros[shape] = torch.zeros(shape, device=device)
+        return zeros
 
     def _norm(self, norm: Any, hidden: Tensor) -> Tensor:
         """Normalised in fp32, returned as an operand."""

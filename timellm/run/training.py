@@ -159,6 +159,8 @@ class TrainingRun:
             times.write(self.result)
             self._report_device()
             self._note_starvation(stepper)
+            if stepper.static.problem is not None:
+                self.result.notes.append(stepper.static.problem)
             self._note_tokenising(prepared)
         if config.train_samples is None and options.clock == "together":
             whole.test()
