@@ -6,6 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from timellm.machine.cores import usable_memory_gib
 from timellm.model.reuse import PromptMemory
 from timellm.model.timellm import PromptBatch, TimeLLM
 from timellm.run.batches import Batch, copied
@@ -30,6 +31,9 @@ class PromptStore:
         device: Where the store lies.
         windows_per_channel: Divides a window's number to find its prompt where channels share prompts; None where
             every window has its own.
+
+    Raises:
+        MemoryError: If the device has less memory than the store takes.
     """
 
     def __init__(
@@ -53,6 +57,7 @@ class PromptStore:
         self._slots = np.full(prompts, -1, dtype=np.int64)
         self._slots[kept.numpy()] = np.arange(len(kept))
         self._filled = np.zeros(len(kept), dtype=bool)
+        _check_room(len(kept) * self.bytes_per_prompt, limit_gib, device)
         stacked = (2 * layers, len(kept), *per_prompt)
         self.memory = torch.empty(stacked, dtype=model.compute_dtype, device=device)
 
@@ -104,3 +109,22 @@ class PromptStore:
         rows = fresh.new_empty((len(fresh), len(slots), *fresh.shape[2:]))
         rows.index_copy_(1, self._places(np.flatnonzero(held)), self._rows(slots[held]))
         return rows.index_copy_(1, missing, fresh)
+
+
+def _check_room(needed: int, limit_gib: float, device: torch.device) -> None:
+    """Refuse a store that cannot be held, before a CPU's memory is filled step by step until the system ends the run.
+
+    Args:
+        needed: Bytes of the store.
+        limit_gib: What the run asked for.
+        device: Where it is to lie. On a GPU the memory that is free counts.
+    """
+    if device.type not in ("cpu", "cuda"):
+        return
+    there = torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else int(usable_memory_gib() * 2**30)
+    if needed > there:
+        raise MemoryError(
+            f"The prompt store must fit in the device's memory ({there / 2**30:.1f} GiB), but with --prompt_store_gib "
+            f"{limit_gib:g} it takes {needed / 2**30:.1f} GiB. Use a smaller one, which keeps fewer windows, or "
+            "--prompt_scope span."
+        )
