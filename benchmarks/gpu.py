@@ -23,7 +23,8 @@ INTRODUCTION = """# On a GPU
 
 One command, at most ten minutes: each stage is a process of its own with a time limit of its own, and what it found
 before it ended stands here. `golden` compares outputs, losses and gradients with those of the published model (1e-5,
-1e-5 and 1e-4 in fp32), `levers` trains with every lever on a few windows, `launches` counts a step's kernels and waits,
+1e-5 and 1e-4 in fp32), `exactness` one pass through prompt and patches with two, and a CUDA graph of a step with the
+step itself, `levers` trains with every lever on a few windows, `launches` counts a step's kernels and waits,
 `step_time` times steps of several variants, and `epoch_time` trains whole epochs of an ETTm1-sized data set."""
 
 

@@ -3,6 +3,7 @@
 import sys
 
 import pytest
+import torch
 
 from benchmarks import gpu_stages
 from benchmarks.gpu import Gpu, run_stage
@@ -23,10 +24,22 @@ def test_every_stage_runs_on_a_cpu_at_a_small_size(folder, name):
     assert all(len(row) == 3 and all(isinstance(cell, str) for cell in row) for row in rows)
     if name == "golden":
         assert [row for row in rows if row[2] != "right"] == []
+    if name == "exactness":
+        assert [row for row in rows[:-1] if not row[2].startswith("right")] == []
+        assert rows[-1][2] == "the masks of its steps"
     if name == "levers":
         assert [row for row in rows if not row[2].startswith("complete")] == []
     if name == "launches":
         assert all(int(row[1]) > 100 and row[2].startswith("launches; waits: ") for row in rows)
+
+
+@pytest.mark.gpu
+def test_a_gpu_gives_the_numbers_of_two_passes_and_of_the_steps_that_a_graph_holds(folder):
+    if not torch.cuda.is_available():
+        pytest.skip("needs a CUDA device")
+    config = tiny_config(folder, batch_size=4, device="cuda")
+    rows = list(STAGES["exactness"].run(config, torch.device("cuda"), False))
+    assert [row for row in rows[:-1] if not row[2].startswith("right")] == []
 
 
 def test_the_limits_of_all_stages_leave_room_in_ten_minutes():
