@@ -4,7 +4,6 @@ import dataclasses
 import sys
 import time
 from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime
 from typing import Any
 
 from search.decide.spend.plan import Plan
@@ -23,14 +22,10 @@ from timellm.contract.manifest import (
     PlannedFidelity,
     SpaceRecord,
 )
+from timellm.contract.words import utc
 
 REFERENCE_SECONDS, REFERENCE_MSE = 2.0, 1.5
 """The hypervolume's reference point, relative to the first complete trial: worse than what is of interest."""
-
-
-def now() -> str:
-    """The time, ISO 8601, UTC."""
-    return datetime.now(UTC).isoformat(timespec="seconds")
 
 
 class ManifestFile:
@@ -60,7 +55,7 @@ class ManifestFile:
             facts: From `search.setup.hardware.FactFinder`.
             config: Settings of every run that the space does not vary.
         """
-        started = Manifest(name=folder.name, created_at=now())
+        started = Manifest(name=folder.name, created_at=utc(time.time()))
         return cls(folder, _described(started, options, space, facts, config))
 
     def describe(self, *, options: Options, space: Space, facts: Mapping[str, Any], config: RunConfig) -> None:
@@ -109,7 +104,7 @@ class ManifestFile:
             self.keep(reference_point=point)
         self.keep(
             status=status,
-            finished_at=None if status == "running" else now(),
+            finished_at=None if status == "running" else utc(time.time()),
             elapsed_seconds=round(self.elapsed_seconds, 3),
         )
         self._folder.write_manifest(self.values)

@@ -10,7 +10,6 @@ from typing import Any
 
 from ray.tune.search import Searcher
 
-from search.decide.clocks.trial import iso
 from search.decide.loop import Loop
 from search.tune.trainable import IS_CONTENDED, OUTCOME, ask_to_stop, forget_stop, trial_config
 from search.tune.worker_process import FULL_BYTES, SECONDS_TO_STOP, WorkerSettings
@@ -19,6 +18,7 @@ from timellm.contract.config import RunConfig
 from timellm.contract.errors import error_words
 from timellm.contract.job import Job
 from timellm.contract.layout import TrialFolder
+from timellm.contract.words import utc
 
 SECONDS_TO_NOTICE = 30.0
 """A job that should have been ended this long ago, but did not report its end, is given up, and Ray with it."""
@@ -179,7 +179,7 @@ class LoopSearcher(Searcher):
         self, job: Job, started_at: float, report: Mapping[str, Any], error: bool
     ) -> dict[str, Any]:
         """The outcome of a job that Tune ended: by the scheduler, at the end of the search, or with its actor."""
-        common = {"started_at": iso(started_at), "total_seconds": round(time.time() - started_at, 3)}
+        common = {"started_at": utc(started_at), "total_seconds": round(time.time() - started_at, 3)}
         samples = report.get("samples")
         if samples is not None and not error:
             return {

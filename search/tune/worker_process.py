@@ -19,8 +19,9 @@ from timellm.contract.errors import ExitStatus, last_line
 from timellm.contract.files import write_atomically
 from timellm.contract.job import BAD_INPUT, Ended, Job, Launch
 from timellm.contract.layout import TrialFolder
+from timellm.contract.words import utc
 from timellm.machine.contention import LoadWatch
-from timellm.machine.cores import usable_cores
+from timellm.machine.cores import oom_kills, usable_cores
 from timellm.machine.gpu_watch import gpus_of
 from timellm.machine.parent import die_with_parent
 
@@ -170,7 +171,7 @@ class WorkerProcess:
             result["error"] = self._asked_to_stop
         elif status == ExitStatus.WRONG and result.get("state") == State.FAILED:
             result[BAD_INPUT] = True
-        result.setdefault("started_at", iso(self.started_at))
+        result.setdefault("started_at", utc(self.started_at))
         if self._clock != "error":
             result.setdefault("timing_quality", self.timing_quality)
         if result.get("total_seconds") is None:
@@ -287,19 +288,3 @@ def _last_line(log: Path) -> str:
         return last_line(log.read_text(errors="replace"))[:500]
     except OSError:
         return ""
-
-
-def oom_kills() -> int:
-    """How often the kernel has killed a process for lack of memory, in this control group or else on the machine."""
-    for path, key in (("/sys/fs/cgroup/memory.events", "oom_kill"), ("/proc/vmstat", "oom_kill")):
-        try:
-            words = dict(line.split(maxsplit=1) for line in Path(path).read_text().splitlines())
-            return int(words[key])
-        except (OSError, KeyError, ValueError):
-            continue
-    return 0
-
-
-def iso(seconds: float) -> str:
-    """A Unix time, ISO 8601, UTC."""
-    return time.strftime("%Y-%m-%dT%H:%M:%S+00:00", time.gmtime(seconds))

@@ -1,5 +1,6 @@
-"""Numbers and texts as messages show them, the same in every command and in the report."""
+"""Numbers, texts and times as words, the same in every message, report and file."""
 
+import datetime
 import math
 
 MISSING = "–"
@@ -26,6 +27,11 @@ def duration_words(seconds: float) -> str:
         return f"{minutes} min {rest:02d} s"
     hours, minutes = divmod(round(seconds / 60), 60)
     return f"{hours:,} h {minutes:02d} min"
+
+
+def utc(seconds: float) -> str:
+    """A Unix time as files hold it, ISO 8601: `2026-11-27T15:04:05+00:00`."""
+    return datetime.datetime.fromtimestamp(seconds, datetime.UTC).isoformat(timespec="seconds")
 
 
 def shortened(text: str, most: int = 80) -> str:

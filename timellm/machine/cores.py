@@ -1,4 +1,4 @@
-"""How many CPU cores and how much memory this process may use; every room asks here."""
+"""How many CPU cores and how much memory this process may use, and which limits were passed; every room asks here."""
 
 import math
 import os
@@ -32,6 +32,17 @@ def usable_memory_gib() -> float:
         except (OSError, ValueError):
             continue
     return total / 2**30
+
+
+def oom_kills() -> int:
+    """How often the kernel has killed a process for lack of memory, in this control group or else on the machine."""
+    for path in (CONTROL_GROUP / "memory.events", Path("/proc/vmstat")):
+        try:
+            words = dict(line.split(maxsplit=1) for line in path.read_text().splitlines())
+            return int(words["oom_kill"])
+        except (OSError, KeyError, ValueError):
+            continue
+    return 0
 
 
 def _quota() -> float | None:

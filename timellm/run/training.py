@@ -1,8 +1,8 @@
 """One whole training run: prepare, train, validate, test, measure."""
 
-import datetime
 import json
 import os
+import time
 
 import psutil
 import torch
@@ -12,7 +12,7 @@ from timellm.contract.config import RunConfig
 from timellm.contract.errors import InputError, first_line
 from timellm.contract.layout import TrialFolder
 from timellm.contract.result import RunResult
-from timellm.contract.words import duration_words
+from timellm.contract.words import duration_words, utc
 from timellm.data.naive import naive_errors
 from timellm.machine.environment import choose_device, seed_everything, synchronize, unusable_gpu
 from timellm.machine.gpu_failure import gpu_failure
@@ -51,8 +51,7 @@ class TrainingRun:
     def __init__(self, config: RunConfig, options: RunOptions) -> None:
         self.config, self.options = config, options
         self._began = psutil.Process().create_time()
-        began = datetime.datetime.fromtimestamp(self._began, datetime.UTC)
-        self.result = RunResult(seed=config.seed, started_at=began.isoformat(timespec="seconds"))
+        self.result = RunResult(seed=config.seed, started_at=utc(self._began))
         self._other_peaks_gib = 0.0
         self._monitor: DeviceMonitor | None = None
         self._times: TimeReport | None = None
@@ -307,4 +306,4 @@ class TrainingRun:
 
     def _now(self) -> float:
         """Seconds since the process started."""
-        return datetime.datetime.now(datetime.UTC).timestamp() - self._began
+        return time.time() - self._began

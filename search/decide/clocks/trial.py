@@ -10,6 +10,7 @@ from search.decide.propose.study import Proposal
 from timellm.contract.columns import BY_NAME, State
 from timellm.contract.config import RunConfig
 from timellm.contract.layout import TrialFolder
+from timellm.contract.words import utc
 
 Outcome = Mapping[str, Any]
 
@@ -125,7 +126,7 @@ class Trial:
         timed = self.timing or {}
         return {
             **{name: timed.get(name) for name in TIME_COLUMNS},
-            "started_at": iso(self.started_at),
+            "started_at": utc(self.started_at),
             "seed": self.config.seed,
             "is_projected": self.config.train_samples is not None,
             "train_samples": self.config.train_samples,
@@ -134,8 +135,3 @@ class Trial:
             "time_from": self.time_from,
             **of_the_error,
         }
-
-
-def iso(seconds: float) -> str:
-    """A Unix time, ISO 8601, UTC."""
-    return time.strftime("%Y-%m-%dT%H:%M:%S+00:00", time.gmtime(seconds))
