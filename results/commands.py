@@ -18,7 +18,7 @@ from results.analysis.table import load_trials, write_trials
 from results.document.page import build_report
 from results.schema import to_parquet
 from timellm.contract.columns import RUN_COLUMN, SECONDS_PER_EPOCH, VAL_MSE, knob_columns
-from timellm.contract.errors import ExitStatus, InputError, printable, refuse
+from timellm.contract.errors import ExitStatus, InputError, one_line, printable, refuse
 from timellm.contract.flags import StrictParser
 from timellm.contract.layout import RunFolder
 
@@ -50,7 +50,7 @@ def run(arguments: Sequence[str]) -> int:
         return 0
     except OSError as error:
         place = error.filename or getattr(options, "output", None) or "output"
-        reason = error.strerror or " ".join(str(error).split()).rstrip(".")
+        reason = error.strerror or one_line(error).rstrip(".")
         return refuse(InputError(f"{place} cannot be written or read: {reason}."), "error")
 
 

@@ -24,7 +24,7 @@ from timellm.contract.columns import (
     knob_kind,
     knob_name,
 )
-from timellm.contract.errors import InputError
+from timellm.contract.errors import InputError, one_line
 from timellm.contract.files import replace_files
 from timellm.contract.layout import RunFolder
 from timellm.contract.manifest import Manifest
@@ -250,7 +250,7 @@ def _load_one(folder: RunFolder, manifest: Manifest) -> pd.DataFrame:
         try:
             read[path] = _read(path, defaults)
         except (OSError, ValueError, KeyError) as error:
-            problems.append(f"{path} cannot be read as a trials table: {' '.join(str(error).split())[:300]}")
+            problems.append(f"{path} cannot be read as a trials table: {one_line(error)}")
     if not read:
         if problems:
             raise InputError(problems)

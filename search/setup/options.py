@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 from search.decide.clocks.schedulers import SCHEDULERS
 from search.decide.propose.samplers import SAMPLERS
 from timellm.contract.columns import DEFAULT_TIME_WEIGHT, MOST_TIME_WEIGHT
-from timellm.contract.config import SETTINGS
+from timellm.contract.config import SETTINGS, Features, RunConfig
 from timellm.contract.declarations import (
     Above,
     AtLeast,
@@ -61,6 +61,8 @@ def _budget(text: str) -> float | None:
 
 
 _COUNT = AtMost(10**9)
+_RUN = RunConfig()
+"""Has the defaults of what every run of a search is asked too."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -74,19 +76,17 @@ class Options:
     """Fix a knob, or narrow it to a few values; may be repeated."""
 
     # data and language model
-    data: Annotated[str, OneOf(SETTINGS["data"].choices), Shown(default="nyc-weather, which is embedded")] = (
-        "nyc-weather"
-    )
+    data: Annotated[str, OneOf(SETTINGS["data"].choices), Shown(default=f"{_RUN.data}, which is embedded")] = _RUN.data
     """Data set."""
     root_path: Annotated[str | None, Shown("DIR")] = None
     """Folder of the data file."""
     data_path: Annotated[str | None, Shown("FILE", default="the data set's published name")] = None
     """Data file."""
-    features: Literal["M", "S", "MS"] = "M"
+    features: Features = _RUN.features
     """M: all columns; S: the target alone; MS: from all columns to the target."""
     target: Annotated[str | None, Shown("COLUMN", default="OT for published sets, else the last column")] = None
     """Target column of S and MS."""
-    llm_model: Annotated[str, Shown("NAME")] = "smollm2-135m"
+    llm_model: Annotated[str, Shown("NAME")] = _RUN.llm_model
     """Language model: smollm2-135m, gpt2, bert, llama, or a transformers folder."""
     llm_path: Annotated[str | None, Shown("DIR")] = None
     """Local transformers folder of the language model."""
@@ -118,7 +118,7 @@ class Options:
     """Optuna's sampler."""
     scheduler: Annotated[str | None, OneOf(tuple(SCHEDULERS)), Shown(default="none")] = None
     """moasha: stop poor trials early; none: let every trial end."""
-    seed: Annotated[int, AtLeast(0), AtMost(2**62)] = 2021
+    seed: Annotated[int, AtLeast(0), AtMost(2**62)] = _RUN.seed
     """Seed of the sampler and of every run."""
     warm_start: Annotated[str | None, Shown("NAME")] = None
     """Let the sampler learn from an earlier run too."""

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from timellm.backbones.registry import KINDS, Kind
 from timellm.contract.config import RunConfig
-from timellm.contract.errors import InputError
+from timellm.contract.errors import InputError, one_line
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig
@@ -106,7 +106,7 @@ def unusable_settings(source: BackboneSource, error: Exception) -> str:
     """The message for a config.json that no model can be built from."""
     return (
         f"config.json of {source.label} must describe a {source.kind} model, got values that do not fit together "
-        f"({' '.join(str(error).split())[:300]}). Save the model again with save_pretrained."
+        f"({one_line(error)}). Save the model again with save_pretrained."
     )
 
 

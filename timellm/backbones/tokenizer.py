@@ -8,7 +8,7 @@ from timellm.backbones.hub import downloaded_snapshot
 from timellm.backbones.registry import KNOWN
 from timellm.backbones.source import BackboneSource
 from timellm.backbones.weights import read_json
-from timellm.contract.errors import InputError
+from timellm.contract.errors import InputError, one_line
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
@@ -64,7 +64,7 @@ def _from_folder(folder: Path) -> "PreTrainedTokenizerFast":
 
         tokenizer: Any = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
     except Exception as error:  # the libraries raise bare Exception for damaged files
-        reason = " ".join(str(error).split())[:300]
+        reason = one_line(error)
         raise InputError(f"The tokenizer in {folder} could not be read ({reason}). Save it there again.") from error
     if not tokenizer.is_fast:
         raise InputError(f"The tokenizer must be a fast one, got {type(tokenizer).__name__}. Save a tokenizer.json.")
@@ -110,7 +110,7 @@ def _check(tokenizer: "PreTrainedTokenizerFast", source: BackboneSource) -> None
     try:
         tokenizer(_SAMPLE)
     except Exception as error:  # the library raises bare Exception
-        reason = " ".join(str(error).split())[:300]
+        reason = one_line(error)
         raise InputError(
             f"The tokenizer of {source.name} must be able to read any text, but: {reason}. "
             "Use the tokenizer that belongs to the model, or save it there again."

@@ -28,6 +28,7 @@ from timellm.contract.errors import InputError
 
 KNOB, FIXABLE = Searched(), Fixable()
 
+Features = Literal["M", "S", "MS"]
 Precision = Literal["fp32", "fp16", "bf16", "tf32"]
 Prompt = Literal["official", "dwt-minimal", "dwt-balanced", "dwt-detailed", "none"]
 Attention = Literal["eager", "sdpa"]
@@ -45,7 +46,7 @@ class RunConfig:
     """Folder that holds data_path."""
     data_path: str | None = None
     """CSV file with a date column and numeric columns (default: the data set's published name)."""
-    features: Literal["M", "S", "MS"] = "M"
+    features: Features = "M"
     """M: every column; S: the target alone; MS: trained on every column, judged on the target."""
     target: str | None = None
     """Target column of S and MS (default: OT for published sets, the last column otherwise)."""

@@ -76,6 +76,17 @@ def last_line(text: object, otherwise: str = "") -> str:
     return next((line.strip() for line in reversed(str(text).splitlines()) if line.strip()), otherwise)
 
 
+def one_line(error: object, otherwise: str = "", most: int = 300) -> str:
+    """The whole message of an error in one line, cut off after so many characters.
+
+    Args:
+        error: An exception.
+        otherwise: Where it says nothing.
+        most: Characters that are kept.
+    """
+    return " ".join(str(error).split())[:most] or otherwise
+
+
 def error_words(error: BaseException) -> str:
     """An unexpected error in one line: its type and the first line of its message."""
     return f"{type(error).__name__}: {first_line(error)}"

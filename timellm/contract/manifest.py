@@ -17,6 +17,7 @@ from typing import Annotated, Any, Self
 
 from timellm.contract.columns import DEFAULT_TIME_WEIGHT, MOST_TIME_WEIGHT
 from timellm.contract.errors import InputError
+from timellm.contract.words import shortened
 
 _TIME = "an ISO 8601 time"
 _TEXT, _OBJECT, _OBJECTS = "text", "an object", "a list of objects"
@@ -352,7 +353,7 @@ def _problems(record: type[Record], values: Mapping[str, Any], prefix: str) -> I
         if value is None:
             continue
         if not _is(kind, value):
-            yield f"{prefix}{name} must be {kind}, got {_short(value)}{_REMEDIES.get(kind, '')}"
+            yield f"{prefix}{name} must be {kind}, got {shortened(repr(value), 60)}{_REMEDIES.get(kind, '')}"
         elif inner is not None and isinstance(value, list):
             for index, item in enumerate(value):
                 yield from _problems(inner, item, f"{prefix}{name}[{index}].")
@@ -392,8 +393,3 @@ def _is_number(value: Any) -> bool:
     return (
         isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < 2**63 and math.isfinite(value)
     )
-
-
-def _short(value: Any) -> str:
-    text = repr(value)
-    return text if len(text) <= 60 else text[:57] + "..."

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from timellm.contract.errors import InputError
+from timellm.contract.errors import InputError, one_line
 from timellm.data.contents import is_parquet, read_content, regular_file
 from timellm.data.diagnosis import field_hint, other_format, shown
 
@@ -100,7 +100,7 @@ def _read_parquet(path: Path) -> Rows:
     try:
         frame = pd.read_parquet(path)
     except (OSError, ValueError, ArithmeticError, KeyError) as error:
-        text = " ".join(str(error).split())
+        text = one_line(error)
         raise InputError(f"The data file {path} must be a whole parquet file, got one that is not: {text}") from error
     if frame.index.name is not None:
         frame = frame.reset_index()
@@ -124,7 +124,7 @@ def _read_csv(content: bytes, path: Path) -> Rows:
     except (pd.errors.ParserError, pd.errors.ParserWarning) as error:
         raise InputError(_ragged(lines, str(error), path)) from error
     except (ValueError, OverflowError, MemoryError) as error:
-        text = " ".join(str(error).split())
+        text = one_line(error)
         raise InputError(f"The data file {path} cannot be read as CSV: {text}. Check what it holds.") from error
     header = tuple(name.strip() for name in written.iloc[0].tolist())
     return Rows(header, frame.set_axis(range(frame.shape[1]), axis=1), content)

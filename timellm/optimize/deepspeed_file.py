@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from timellm.contract.config import RunConfig
-from timellm.contract.errors import InputError
+from timellm.contract.errors import InputError, one_line
 from timellm.machine.process import world_size
 from timellm.optimize.deepspeed_json import read_deepspeed_file
 
@@ -365,7 +365,7 @@ def _check_with_deepspeed(config: RunConfig, path: Path, settings: Mapping[str, 
             f"{path}: {'.'.join(map(str, entry['loc']))}: {entry['msg']}, got {str(entry.get('input'))[:40]!r}."
             for entry in said
         ]
-        text = " ".join(str(error).split())[:300] or type(error).__name__
+        text = one_line(error, type(error).__name__)
         raise InputError(problems or [f"{path}: DeepSpeed refuses its values: {text}. Correct them."]) from error
 
 

@@ -6,6 +6,7 @@ from typing import Any, Literal
 
 from timellm.contract.config import RunConfig
 from timellm.contract.errors import InputError
+from timellm.contract.words import shortened
 
 STEP = 32
 """Samples per trial are a multiple of this."""
@@ -75,8 +76,7 @@ def parse_fidelity(text: str) -> Literal["auto", "full"] | int:
         return "full"
     if text.isdecimal() and len(text) <= _MOST_DIGITS and int(text) > 0:
         return int(text)
-    got = text if len(text) <= 80 else f"{text[:80]}... ({len(text)} characters)"
     raise InputError(
         f"--fidelity must be full, auto or a number of training windows above 0 of at most {_MOST_DIGITS} digits, "
-        f"got {got!r}."
+        f"got {shortened(text)!r}."
     )
