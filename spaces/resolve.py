@@ -18,7 +18,7 @@ class Hardware:
     cores: int
     """CPU cores that a trial may use."""
     features: frozenset[str] = frozenset()
-    """Names of `spaces.knobs.FEATURES` that are there."""
+    """Those of `timellm.contract.declarations.FEATURES` that are there."""
     llm_layers: int | None = None
     """Layers of the language model; None if unknown."""
     hidden_size: int | None = None

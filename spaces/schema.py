@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from spaces.knobs import KNOBS, KNOWN, value_text
+from timellm.contract.columns import BASELINE, CONFIRM, SAMPLER
 from timellm.contract.declarations import FEATURES
 
 SECTIONS = ("space", "fixed", "knobs", "baseline", "plans", "exclude", "search")
@@ -172,7 +173,7 @@ def _first_trials_problems(tables: Mapping[str, Any]) -> Iterator[str]:
     for plan, values in tables["plans"].items():
         if not plan.strip() or not plan.isprintable() or len(plan) > _LONGEST_PLAN:
             yield f"plans.{plan[:80]!r} must have a name of at most {_LONGEST_PLAN} characters that can be printed"
-        if plan in ("baseline", "sampler", "confirm"):
+        if plan in (BASELINE, SAMPLER, CONFIRM):
             yield f"plans.{plan} must have another name, because {plan} is a source of its own"
         if not _is_table(values):
             yield f"plans.{plan} must be a table of knobs, got {values!r}"

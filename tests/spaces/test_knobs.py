@@ -93,7 +93,7 @@ def test_a_value_is_read_as_the_command_line_spells_it(name, text, value):
         ("batch_size", "many", "must be a whole number, got 'many'"),
         ("batch_size", "1.5", "must be a whole number, got '1.5'"),
         ("dropout", "1.2", "must be below 1, got 1.2"),
-        ("dropout", "nan", "must be a number, got nan"),
+        ("dropout", "nan", "must be finite, got nan"),
         ("batch_size", str(2**64), "must be a whole number of at most 64 bits, got one of 65 bits"),
         ("batch_size", "1" + "0" * 400, "must be a whole number of at most 64 bits, got one of 1329 bits"),
         ("use_swt", "maybe", "must be true or false, got 'maybe'"),

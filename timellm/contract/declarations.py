@@ -158,6 +158,10 @@ class Declaration:
     is_switch: bool
     """Whether its flag takes no value."""
 
+    def problem(self, value: Any) -> str | None:
+        """What is wrong with a value, as the end of a sentence; None if nothing is."""
+        return self.type_problem(value) or (self.limit_problem(value) if is_number(value) else None)
+
     def type_problem(self, value: Any) -> str | None:
         """What is wrong with the type of a value, as the end of a sentence; None if nothing is."""
         if value is None and self.is_optional:
@@ -176,8 +180,12 @@ class Declaration:
         return None
 
     def limit_problem(self, value: float) -> str | None:
-        """Which limit a number exceeds, as the end of a sentence; None if none."""
-        return next((problem for limit in self.limits if (problem := limit.problem(value))), None)
+        """Which limit a number exceeds, as the end of a sentence; None if none. No number has more than 64 bits."""
+        if isinstance(value, int) and abs(value) >= 2**63:
+            most = f"must be {KIND_WORDS[self.kind]} of at most 64 bits, got one of {value.bit_length()} bits"
+        else:
+            most = None
+        return next((problem for limit in self.limits if (problem := limit.problem(value))), most)
 
 
 def declarations_of(settings: type) -> dict[str, Declaration]:
