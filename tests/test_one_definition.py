@@ -306,6 +306,15 @@ DECISIONS = (
         "class Options:\n    features: str = 'M'\n    seed: int = 2021",
     ),
     Once(
+        "the scaling of the learning rate",
+        "timellm/contract/config.py",
+        lambda source: any(
+            {getattr(key, "value", None) for key in node.keys} == {"none", "sqrt", "linear"}
+            for node in source.all(ast.Dict)
+        ),
+        "factor = {'none': 1.0, 'sqrt': math.sqrt(world), 'linear': world}[rule]",
+    ),
+    Once(
         "limits of a setting",
         "timellm/contract/config.py",
         limits_a_setting,

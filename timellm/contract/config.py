@@ -34,6 +34,24 @@ Prompt = Literal["official", "dwt-minimal", "dwt-balanced", "dwt-detailed", "non
 Attention = Literal["eager", "sdpa"]
 CompileMode = Literal["off", "default", "reduce-overhead", "max-autotune"]
 
+BASE_BATCH = 32
+"""Windows of the published batch: the global batch at which the learning rate is given."""
+
+
+def learning_rate_factor(lr_scaling: str, ratio: float) -> float:
+    """What `lr_scaling` makes of the learning rate if the global batch is so many times as large."""
+    return {"none": 1.0, "sqrt": math.sqrt(ratio), "linear": ratio}[lr_scaling]
+
+
+def names_no_backbone(llm_model: str) -> bool:
+    """Whether a name of `--llm_model` is that of the control without a language model."""
+    return llm_model.lower() == "none"
+
+
+def is_fused_by_default(prompt_prefix: str) -> bool:
+    """Whether the update is one kernel where `fused_optimizer` is not set: not on the published path."""
+    return prompt_prefix != "recompute"
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class RunConfig:
@@ -229,7 +247,7 @@ class RunConfig:
         """Optimizer steps at the start that the timing leaves out; compiled code needs all of warmup_steps."""
         if self.warmup_steps == 0 or self.compile_mode != "off":
             return self.warmup_steps
-        return min(self.warmup_steps, max(1, math.ceil(self.warmup_steps * 32 / self.global_batch)))
+        return min(self.warmup_steps, max(1, math.ceil(self.warmup_steps * BASE_BATCH / self.global_batch)))
 
     @property
     def is_half(self) -> bool:
@@ -246,7 +264,7 @@ class RunConfig:
     @property
     def has_no_backbone(self) -> bool:
         """Whether this is the control without a language model."""
-        return self.llm_model.lower() == "none"
+        return names_no_backbone(self.llm_model)
 
     @property
     def patches(self) -> int:
@@ -256,15 +274,14 @@ class RunConfig:
     @property
     def scaled_learning_rate(self) -> float:
         """Learning rate after lr_scaling."""
-        ratio = self.global_batch / 32
-        return self.learning_rate * {"none": 1.0, "sqrt": math.sqrt(ratio), "linear": ratio}[self.lr_scaling]
+        return self.learning_rate * learning_rate_factor(self.lr_scaling, self.global_batch / BASE_BATCH)
 
     @property
     def uses_fused_optimizer(self) -> bool:
         """Whether the update runs as one kernel."""
         if self.fused_optimizer is not None:
             return self.fused_optimizer
-        return self.prompt_prefix != "recompute"
+        return is_fused_by_default(self.prompt_prefix)
 
     def replace(self, **changes: Any) -> "RunConfig":
         """A copy with some fields changed, checked again."""

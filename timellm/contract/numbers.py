@@ -7,12 +7,18 @@ setting never makes two runs share an error by accident.
 import dataclasses
 import hashlib
 import json
-import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from timellm.contract.config import SETTINGS, RunConfig
+from timellm.contract.config import (
+    BASE_BATCH,
+    SETTINGS,
+    RunConfig,
+    is_fused_by_default,
+    learning_rate_factor,
+    names_no_backbone,
+)
 from timellm.contract.declarations import SAME_NUMBERS, SAME_TIMES
 
 WAYS = frozenset(name for name, declared in SETTINGS.items() if SAME_NUMBERS.what in declared.unchanged)
@@ -20,9 +26,6 @@ WAYS = frozenset(name for name, declared in SETTINGS.items() if SAME_NUMBERS.wha
 
 TIMELESS = frozenset(name for name, declared in SETTINGS.items() if SAME_TIMES.what in declared.unchanged)
 """Settings that change no time."""
-
-_BASE_BATCH = 32
-"""Global batch at which the learning rate is given."""
 
 
 def numbers_of(settings: Mapping[str, Any]) -> dict[str, Any]:
@@ -60,7 +63,7 @@ def times_of(settings: Mapping[str, Any]) -> dict[str, Any]:
     """
     values = {name: value for name, value in _complete(settings).items() if name not in TIMELESS}
     if values["fused_optimizer"] is None:
-        values["fused_optimizer"] = values["prompt_prefix"] != "recompute"
+        values["fused_optimizer"] = is_fused_by_default(values["prompt_prefix"])
     if values["deepspeed_config"]:
         values["deepspeed_config"] = _content(values["deepspeed_config"])
     return values
@@ -100,16 +103,14 @@ def _draws_masks(values: Mapping[str, Any]) -> bool:
 
     The reprogramming attention always drops out, so only the control without a language model may draw none.
     """
-    has_no_backbone = str(values["llm_model"]).lower() == "none"
-    return not has_no_backbone or bool(values["dropout"])
+    return not names_no_backbone(str(values["llm_model"])) or bool(values["dropout"])
 
 
 def _learning_rate_factor(values: Mapping[str, Any]) -> Any:
     """The factor; what it is made of where no run can have such values, as in an edited table."""
     rule, batch_size, steps = values["lr_scaling"], values["batch_size"], values["accumulation_steps"]
     try:
-        ratio = batch_size * steps / _BASE_BATCH
-        return {"none": 1.0, "sqrt": math.sqrt(ratio), "linear": ratio}[rule]
+        return learning_rate_factor(rule, batch_size * steps / BASE_BATCH)
     except (ArithmeticError, KeyError, TypeError, ValueError):
         return [rule, batch_size, steps]
 

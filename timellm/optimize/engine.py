@@ -1,7 +1,6 @@
 """Who turns a loss into an update: Accelerate, or DeepSpeed's ZeRO-2."""
 
 import contextlib
-import math
 import os
 import time
 from abc import ABC, abstractmethod
@@ -12,7 +11,7 @@ import torch
 from accelerate import Accelerator, DistributedDataParallelKwargs
 from torch import Tensor, nn
 
-from timellm.contract.config import RunConfig
+from timellm.contract.config import RunConfig, learning_rate_factor
 from timellm.machine.launcher import without_launcher_settings
 from timellm.machine.process import world_size
 from timellm.model.mapping import MappingLayer
@@ -247,7 +246,7 @@ def build_engine(config: RunConfig, model: TimeLLM, device: torch.device, steps:
         steps: Optimizer steps of the whole run.
     """
     if (world := world_size()) > 1:
-        factor = {"none": 1.0, "sqrt": math.sqrt(world), "linear": world}[config.lr_scaling]
+        factor = learning_rate_factor(config.lr_scaling, world)
         config = config.replace(learning_rate=config.learning_rate * factor)
     uses_deepspeed = config.offload_optimizer != "off" or config.deepspeed_config is not None
     return (DeepSpeedEngine if uses_deepspeed else PlainEngine)(config, model, device, steps)
