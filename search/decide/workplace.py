@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from timellm.contract.config import RunConfig
-from timellm.contract.job import MIN_TIMED_STEPS, Clock, Job, Launch
+from timellm.contract.job import MAX_TIMING_SECONDS, MIN_TIMED_STEPS, Clock, Job, Launch
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,7 +24,7 @@ class Workplace:
 
     threads: Callable[[RunConfig], int] = lambda config: 1
     max_memory_gib: float | None = None
-    timing_seconds: float = 60.0
+    timing_seconds: float = MAX_TIMING_SECONDS
     launch: Callable[[RunConfig], Launch | None] = lambda config: None
     devices: int = 1
     order_seed: int | None = None

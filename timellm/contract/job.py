@@ -21,6 +21,12 @@ BAD_INPUT = "is_bad_input"
 MIN_TIMED_STEPS = 4
 """Optimizer steps that a timing is over, unless a job says otherwise."""
 
+MAX_EXTRA_SECONDS = 20.0
+"""Bound on the steps that a run which measures both takes only to be timed."""
+
+MAX_TIMING_SECONDS = 60.0
+"""Bound on the steady steps of a run that measures its time alone, unless a job says otherwise."""
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Launch:
@@ -54,7 +60,7 @@ class Job:
     """Memory limit, GiB; None for none."""
     min_timed_steps: int = MIN_TIMED_STEPS
     """Optimizer steps that the timing is over at least."""
-    max_timing_seconds: float = 60.0
+    max_timing_seconds: float = MAX_TIMING_SECONDS
     """Bound on the steady steps of a time job, seconds: after that, a wide interval takes no further steps."""
     rungs: tuple[int, ...] = ()
     """Training windows seen after which the worker validates besides the ends of epochs."""

@@ -30,6 +30,18 @@ _GUESSED_RATE = 100.0
 _MOST_CORRECTION = 4.0
 
 
+def slowdown_of(slowdown: Mapping[str, float], precision: str, prompt_prefix: str) -> float:
+    """Time of a run in a precision, relative to fp32: where its products are slow, exact reuse computes them in fp32.
+
+    Args:
+        slowdown: Time of a matrix product in a precision, relative to fp32, by the precision's name.
+        precision: The run's.
+        prompt_prefix: The run's.
+    """
+    found = slowdown.get(precision, 1.0)
+    return found if prompt_prefix == "recompute" else min(found, 1.0)
+
+
 class RunCosts:
     """Predicts how long runs take.
 
@@ -163,18 +175,13 @@ class RunCosts:
         prefix, precision = config.prompt_prefix, config.precision
         if found := self._rates.get((prefix, precision)):
             return statistics.median(found)
-        slowdown = self._slowdown_of(precision, prefix)
+        slowdown = slowdown_of(self._slowdown, precision, prefix)
         scaled = [
-            rate * _EFFICIENCY[prefix] / _EFFICIENCY[other] * self._slowdown_of(other_precision, other) / slowdown
-            for (other, other_precision), rates in self._rates.items()
+            rate * _EFFICIENCY[prefix] / _EFFICIENCY[other] * slowdown_of(self._slowdown, its, other) / slowdown
+            for (other, its), rates in self._rates.items()
             for rate in rates
         ]
         return statistics.median(scaled) if scaled else self._prior * _EFFICIENCY[prefix] / slowdown
-
-    def _slowdown_of(self, precision: str, prompt_prefix: str) -> float:
-        """Time in a precision, relative to fp32: where its products are slow, exact reuse computes them in fp32."""
-        slowdown = self._slowdown.get(precision, 1.0)
-        return slowdown if prompt_prefix == "recompute" else min(slowdown, 1.0)
 
     def _lacks_prompts(self, path: RunConfig) -> bool:
         return self._prompts.get(self._prompt_key(path), 0) < path.llm_layers

@@ -7,9 +7,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from search.decide.spend.costs import SECONDS_AROUND, slowdown_of
 from search.decide.spend.fidelity import STEP, Fidelity
 from search.decide.spend.spending import Spending
 from timellm.contract.config import RunConfig
+from timellm.contract.job import MAX_EXTRA_SECONDS
 
 WANTED_TRIALS, FEWEST_TRIALS = 12, 8
 """Trials that a time budget should hold, and should hold at least."""
@@ -19,10 +21,6 @@ SAMPLER_SHARE = 0.5
 """Length of the sampler's trials, relative to the baseline's: it soon finds faster ones."""
 PROBE_STEPS = 2
 """Optimizer steps of the baseline that a plan is measured from."""
-EXTRA_SECONDS = 20.0
-"""Bound of a worker on steps that are only timed (`RunOptions.max_extra_seconds`)."""
-SECONDS_AROUND = 1.0
-"""Between the end of a trial and the start of the next."""
 FINAL_SECONDS = 10.0
 """Report and recommendations."""
 
@@ -64,9 +62,8 @@ class Costs:
         )
 
     def slowdown_of(self, precision: str, prompt_prefix: str) -> float:
-        """Time in a precision, relative to fp32: where its products are slow, exact reuse computes them in fp32."""
-        slowdown = self.slowdown.get(precision, 1.0)
-        return slowdown if prompt_prefix == "recompute" else min(slowdown, 1.0)
+        """Time in a precision, relative to fp32."""
+        return slowdown_of(self.slowdown, precision, prompt_prefix)
 
     def seconds(self, fidelity: Fidelity, config: RunConfig, windows: Mapping[str, int]) -> float:
         """Expected length of a trial that computes as the baseline does, in another precision and batch perhaps.
@@ -98,7 +95,7 @@ class Costs:
         step = config.global_batch * per_sample
         missing = config.untimed_steps + self.timed_steps - train // config.global_batch
         untimed = max(0, missing - self.timed_steps)
-        return untimed * step + min(max(0, missing - untimed) * step, max(step, EXTRA_SECONDS))
+        return untimed * step + min(max(0, missing - untimed) * step, max(step, MAX_EXTRA_SECONDS))
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

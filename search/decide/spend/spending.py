@@ -10,6 +10,7 @@ from search.decide.clocks.seeds import CANDIDATES, can_tell
 from search.decide.spend.costs import RunCosts
 from search.decide.spend.fidelity import STEP, Fidelity
 from timellm.contract.config import RunConfig
+from timellm.contract.job import MAX_TIMING_SECONDS
 
 KINDS = ("timings", "errors", "seeds", "prompts", "controls")
 """What time is spent on, in the order of a sentence."""
@@ -26,7 +27,7 @@ FULLNESS = 0.85
 """Share of the time that is planned for: costs are predicted."""
 ANYHOW = 0.2
 """Share of the sampler's trials that are computed in any way: the others in the fastest that is known, or close."""
-TIMING_SECONDS = (5.0, 60.0)
+TIMING_SECONDS = (5.0, MAX_TIMING_SECONDS)
 """Least and most of the bound on the steady steps of a timing."""
 MOST_FOR_A_SEED = 0.15
 """Share of the time that a second seed of the baseline's error may take where not everything fits."""

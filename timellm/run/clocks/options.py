@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from timellm.contract.job import Clock
+from timellm.contract.job import MAX_EXTRA_SECONDS, MAX_TIMING_SECONDS, MIN_TIMED_STEPS, Clock
 
 Event = dict[str, Any]
 
@@ -41,11 +41,11 @@ class RunOptions:
     init_from: Path | None = None
     saves_forecasts: bool = False
     max_memory_gib: float | None = None
-    min_timed_steps: int = 4
-    max_extra_seconds: float = 20.0
+    min_timed_steps: int = MIN_TIMED_STEPS
+    max_extra_seconds: float = MAX_EXTRA_SECONDS
     is_profiled: bool = False
     clock: Clock = "together"
-    max_timing_seconds: float = 60.0
+    max_timing_seconds: float = MAX_TIMING_SECONDS
     prompt_memory_gib: float | None = None
     order_seed: int | None = None
     rungs: Sequence[int] = ()
