@@ -13,7 +13,7 @@ from typing import Any
 
 from spaces import Space, load_space
 from spaces.knobs import Value, value_text
-from timellm.contract.columns import State
+from timellm.contract.columns import State, knob_column
 from timellm.contract.errors import InputError
 
 FOLDER = Path(__file__).resolve().parent
@@ -135,7 +135,7 @@ class Factorial:
             rows = list(reader)
         grouped: dict[Key, list[dict[str, str]]] = {}
         for row in rows:
-            grouped.setdefault(tuple(row[f"config/{name}"] for name in self._names), []).append(row)
+            grouped.setdefault(tuple(row[knob_column(name)] for name in self._names), []).append(row)
         return {key: self._recorded(key, parts) for key, parts in grouped.items()}
 
     def append(self, run: Recorded) -> None:
@@ -173,7 +173,7 @@ class Factorial:
         return recorded
 
     def _header(self) -> list[str]:
-        return [*(f"config/{name}" for name in self._names), *_MEASURED]
+        return [*(knob_column(name) for name in self._names), *_MEASURED]
 
     def _recorded(self, key: Key, rows: Sequence[Mapping[str, str]]) -> Recorded:
         settings = {}

@@ -19,7 +19,7 @@ from search.decide.propose.study import Proposal, SearchStudy, StudyOptions
 from search.decide.spend.fidelity import Fidelity
 from search.setup.manifest import REFERENCE_MSE, REFERENCE_SECONDS
 from spaces import Space
-from timellm.contract.columns import SAMPLER, SECONDS_PER_EPOCH, VAL_MSE, State
+from timellm.contract.columns import SAMPLER, SECONDS_PER_EPOCH, VAL_MSE, State, knob_column
 from timellm.contract.config import RunConfig
 from timellm.contract.errors import InputError
 
@@ -216,5 +216,5 @@ def _row(proposal: Proposal, run: Recorded, reached: Validation) -> dict[str, An
         "state": run.state if reached is run.last else State.STOPPED_EARLY,
         VAL_MSE: reached.val_mse,
         SECONDS_PER_EPOCH: reached.seconds_per_epoch,
-        **{f"config/{name}": value for name, value in proposal.settings.items()},
+        **{knob_column(name): value for name, value in proposal.settings.items()},
     }

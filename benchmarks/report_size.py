@@ -18,6 +18,7 @@ from results.analysis.pareto import add_scores
 from results.analysis.table import load_trials, write_trials
 from results.document.page import build_report
 from tests.results.synthetic import make_manifest, make_rows
+from timellm.contract.columns import knob_column
 from timellm.contract.flags import StrictParser
 from timellm.contract.layout import RunFolder
 
@@ -83,7 +84,7 @@ def measure_once(trials: int) -> tuple[dict[str, float], float]:
         Seconds of each step, and the size of the report in MiB.
     """
     rates = np.random.default_rng(0).uniform(1e-5, 1e-2, trials)
-    rows = [{**row, "config/learning_rate": rate} for row, rate in zip(make_rows(trials), rates, strict=True)]
+    rows = [{**row, knob_column("learning_rate"): rate} for row, rate in zip(make_rows(trials), rates, strict=True)]
     seconds: dict[str, float] = {}
 
     def timed(step: str, work: Callable[[], object]) -> None:

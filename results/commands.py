@@ -17,7 +17,7 @@ from results.analysis.reference import reference_notes
 from results.analysis.table import load_trials, write_trials
 from results.document.page import build_report
 from results.schema import to_parquet
-from timellm.contract.columns import RUN_COLUMN, SECONDS_PER_EPOCH, VAL_MSE, knob_columns
+from timellm.contract.columns import RUN_COLUMN, SECONDS_PER_EPOCH, VAL_MSE, knob_columns, knob_name
 from timellm.contract.errors import ExitStatus, InputError, one_line, printable, refuse
 from timellm.contract.flags import StrictParser
 from timellm.contract.layout import RunFolder
@@ -175,7 +175,7 @@ def _print_notes(notes: Sequence[str]) -> None:
 def _print_table(frame: pd.DataFrame, extra: Sequence[str]) -> None:
     runs = [RUN_COLUMN.name] if frame[RUN_COLUMN.name].nunique() > 1 else []
     columns = [*runs, *SHOWN, *extra, *varied_knobs(frame)]
-    shown = frame[columns].rename(columns={name: name.removeprefix("config/") for name in knob_columns(columns)})
+    shown = frame[columns].rename(columns={name: knob_name(name) for name in knob_columns(columns)})
     if "error" in shown:
         shown["error"] = shown["error"].str.replace(r"\s+", " ", regex=True).str.slice(0, 60)
     shown = shown.astype(object).where(shown.notna(), "–")

@@ -117,6 +117,14 @@ def weighs_time(source: Source) -> bool:
     )
 
 
+def names_a_knobs_column(source: Source) -> bool:
+    """`f"config/{name}"`, or one such column."""
+    begun = [node.values[0] for node in source.all(ast.JoinedStr) if node.values]
+    return any(getattr(part, "value", None) == "config/" for part in begun) or any(
+        re.fullmatch(r"config/[a-z_]+", text) for text in source.texts
+    )
+
+
 def repeats_defaults(source: Source) -> bool:
     """A field with the name and the default of a run's setting, or a dict of six such settings or more."""
     pairs = [(node.target.id, node.value) for node in source.all(ast.AnnAssign) if isinstance(node.target, ast.Name)]
@@ -210,6 +218,12 @@ DECISIONS = (
             "job.json", "result.json", "events.jsonl", "run.log", "ds_config_zero2.json", "checkpoint.safetensors"
         ),
         "RESULT = 'result.json'",
+    ),
+    Once(
+        "the column of a knob",
+        "timellm/contract/columns.py",
+        names_a_knobs_column,
+        "settings = {name: row[f'config/{name}'] for name in names}",
     ),
     Once(
         "keys of a manifest",

@@ -14,7 +14,6 @@ from results.analysis.pareto import average_repeats, hypervolume, reference_rows
 from results.analysis.reference import baseline_lack
 from results.analysis.table import load_trials
 from timellm.contract.columns import (
-    CONFIG_PREFIX,
     FIDELITY,
     OBJECTIVES,
     SECONDS_PER_EPOCH,
@@ -170,7 +169,7 @@ def _key(value: Any, fixed: Any) -> str:
 def _shared(rows: list[pd.DataFrame], manifests: list[Manifest]) -> list[dict[str, Any]]:
     """Ratios over the configurations that both runs hold; a knob one run lacks takes its fixed setting there."""
     names = [
-        name for name in dict.fromkeys(n for part in rows for n in knob_columns(part)) if name != f"{CONFIG_PREFIX}seed"
+        name for name in dict.fromkeys(n for part in rows for n in knob_columns(part)) if name != knob_column("seed")
     ]
     keyed = []
     for part, manifest in zip(rows, manifests, strict=True):

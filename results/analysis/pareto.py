@@ -14,7 +14,6 @@ import pandas as pd
 from results.analysis.table import typed_table
 from timellm.contract.columns import (
     BASELINE,
-    CONFIG_PREFIX,
     CONFIRM,
     DEFAULT_TIME_WEIGHT,
     FIDELITY,
@@ -23,6 +22,7 @@ from timellm.contract.columns import (
     SECONDS_PER_EPOCH,
     VAL_MSE,
     State,
+    knob_column,
     knob_columns,
 )
 from timellm.contract.errors import InputError
@@ -66,7 +66,7 @@ def average_repeats(df: pd.DataFrame) -> pd.DataFrame:
         val_mse_std=pd.Series(pd.NA, index=rows.index, dtype="Float64"),
         seconds_per_epoch_std=pd.Series(pd.NA, index=rows.index, dtype="Float64"),
     )
-    knobs = [name for name in knob_columns(df) if name != CONFIG_PREFIX + "seed"]
+    knobs = [name for name in knob_columns(df) if name != knob_column("seed")]
     if not knobs or rows.empty:
         return rows
     keys = rows.groupby([*_fidelity_columns(df), *knobs], dropna=False, observed=True, sort=False).ngroup()

@@ -16,7 +16,7 @@ from search.decide.propose.study import Proposal
 from search.decide.spend.limits import Limits
 from spaces import Space
 from spaces.knobs import value_text
-from timellm.contract.columns import CONFIRM, State
+from timellm.contract.columns import CONFIRM, State, knob_column
 from timellm.contract.words import MISSING, seconds_words
 
 _COLUMNS = ("trial", "source", "state", "s/epoch", "val MSE", "speed-up", "GiB", "differs from the baseline")
@@ -186,9 +186,9 @@ class Terminal:
             return ""
         baseline = self._space.settings(self._space.baseline)
         changed = {
-            knob.name: row[f"config/{knob.name}"]
+            knob.name: row[knob_column(knob.name)]
             for knob in self._space.knobs
-            if str(row[f"config/{knob.name}"]) != str(baseline[knob.name])
+            if str(row[knob_column(knob.name)]) != str(baseline[knob.name])
         }
         return " ".join(f"{name}={value_text(value)}" for name, value in changed.items()) or "nothing"
 

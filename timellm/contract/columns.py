@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 Kind = Literal["text", "category", "integer", "number", "boolean", "time"]
 
-CONFIG_PREFIX = "config/"
+_PREFIX = "config/"
 """Start of the name of a knob's column."""
 
 VAL_MSE = "val_mse"
@@ -159,17 +159,17 @@ RUN_COLUMN = Column(name="run", kind="category", description="Name of the run; a
 
 def is_knob_column(name: str) -> bool:
     """Whether a column holds a knob's values."""
-    return name.startswith(CONFIG_PREFIX) and len(name) > len(CONFIG_PREFIX)
+    return name.startswith(_PREFIX) and len(name) > len(_PREFIX)
 
 
 def knob_column(knob: str) -> str:
     """Name of a knob's column."""
-    return CONFIG_PREFIX + knob
+    return _PREFIX + knob
 
 
 def knob_name(column: str) -> str:
     """The knob of a column; the inverse of `knob_column`."""
-    return column.removeprefix(CONFIG_PREFIX)
+    return column.removeprefix(_PREFIX)
 
 
 def knob_columns(names: Iterable[str]) -> list[str]:

@@ -12,7 +12,7 @@ import pandas as pd
 from results.analysis.evidence import Evidence
 from results.document.plots.drawing import Figure, hover_text, layout
 from results.document.plots.points import Point, points_of
-from timellm.contract.columns import SECONDS_PER_EPOCH, VAL_MSE, knob_name
+from timellm.contract.columns import SECONDS_PER_EPOCH, VAL_MSE, knob_column, knob_name
 from timellm.contract.words import seconds_words
 
 MAX_LINES = 250
@@ -73,7 +73,7 @@ def parallel_plot(evidence: Evidence) -> ParallelPlot | None:
 def _knobs(evidence: Evidence) -> list[str]:
     """Columns of the knobs that vary, the most important ones where there are too many."""
     varied = [name for name in evidence.varied if evidence.configurations[name].nunique(dropna=False) > 1]
-    ranked = {f"config/{knob}": rank for rank, knob in enumerate(evidence.importance["knob"])}
+    ranked = {knob_column(knob): rank for rank, knob in enumerate(evidence.importance["knob"])}
     kept = sorted(varied, key=lambda name: ranked.get(name, len(ranked)))[:MAX_AXES]
     return [name for name in varied if name in kept]
 

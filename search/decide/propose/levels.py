@@ -11,6 +11,7 @@ from typing import Any
 
 from spaces import Space
 from spaces.knobs import Value
+from timellm.contract.columns import knob_column
 from timellm.contract.numbers import numbers_of
 
 REUSE = "ways"
@@ -58,7 +59,7 @@ class Levels:
         """Sets of numbers that have an error, good ones early: each next one the better of two drawn at random."""
         scored: dict[tuple[Any, ...], tuple[float, dict[str, Value]]] = {}
         for row in rows:
-            fixed = {name: row[f"config/{name}"] for name in self.numbers}
+            fixed = {name: row[knob_column(name)] for name in self.numbers}
             score = row.get("joint_score")
             known = scored.get(tuple(fixed.values()))
             value = float(score) if score is not None else 0.0
@@ -78,4 +79,4 @@ class Levels:
         if not timed:
             return {}
         best = min(timed, key=lambda row: row["seconds_per_epoch"])
-        return {name: best[f"config/{name}"] for name in self.ways}
+        return {name: best[knob_column(name)] for name in self.ways}

@@ -20,7 +20,7 @@ from search.decide.propose.parameters import Parameter, encode, parameters, sugg
 from search.decide.propose.storage import open_storage
 from spaces import Knob, Space
 from spaces.knobs import Value
-from timellm.contract.columns import BASELINE, CONFIRM, SAMPLER, VAL_MSE, State
+from timellm.contract.columns import BASELINE, CONFIRM, SAMPLER, VAL_MSE, State, knob_column
 
 Settings = dict[str, Value]
 Refusal = Callable[[Settings, str], str | None]
@@ -212,10 +212,10 @@ class SearchStudy:
         """
         count = 0
         for row in rows:
-            settings = {knob.name: row.get(f"config/{knob.name}") for knob in self._space.knobs}
+            settings = {knob.name: row.get(knob_column(knob.name)) for knob in self._space.knobs}
             is_inside = all(knob.holds(settings[knob.name]) for knob in self._space.knobs)
             is_fixed = all(
-                _spelt(row.get(f"config/{name}")) == _spelt(value) for name, value in self._space.fixed.items()
+                _spelt(row.get(knob_column(name))) == _spelt(value) for name, value in self._space.fixed.items()
             )
             values = self._options.objective.values(row)
             if is_inside and is_fixed and values is not None:
@@ -365,7 +365,7 @@ def _number(trial_id: str) -> int:
 def settings_of(row: Mapping[str, Any], space: Space) -> Settings:
     """The space's settings in a row of the trials table."""
     names = [*space.fixed, *(knob.name for knob in space.knobs)]
-    return {name: row[f"config/{name}"] for name in names}
+    return {name: row[knob_column(name)] for name in names}
 
 
 def is_unfinished(row: Mapping[str, Any]) -> bool:
