@@ -148,7 +148,7 @@ class Session:
         prepared = self._prepared
         searcher = LoopSearcher(
             loop,
-            trials=prepared.folder.path / "trials",
+            trials=prepared.folder.trials,
             worker=self._worker,
             request=prepared.resources.request,
             dead=dead_process,

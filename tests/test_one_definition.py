@@ -220,6 +220,16 @@ DECISIONS = (
         "RESULT = 'result.json'",
     ),
     Once(
+        "places in a trial's folder",
+        "timellm/contract/layout.py",
+        lambda source: any(
+            getattr(node.right, "value", None) in ("stop", "error", "retimed", "probe", "control", "interrupt")
+            for node in source.all(ast.BinOp)
+            if isinstance(node.op, ast.Div)
+        ),
+        "folder = trial.folder.path / 'retimed'",
+    ),
+    Once(
         "the column of a knob",
         "timellm/contract/columns.py",
         names_a_knobs_column,

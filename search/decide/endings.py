@@ -120,7 +120,7 @@ class Endings:
         if run.kind == "again":
             counts = self._retiming.counts(outcome)
             trial.timing = outcome if counts else trial.timing
-            self._listener.note(end_note(trial.name, counts), is_kept=True)
+            self._listener.note(end_note(trial.name, trial.folder, counts), is_kept=True)
         elif outcome["state"] != State.COMPLETE:
             self._take_failed_timing(trial, outcome)
             return
@@ -181,7 +181,7 @@ class Endings:
         else:
             counts = self._retiming.counts(outcome)
             row = self._recorder.write(trial, outcome) if counts else dict(trial.first_row)
-            self._listener.note(end_note(trial.name, counts), is_kept=True)
+            self._listener.note(end_note(trial.name, trial.folder, counts), is_kept=True)
         self._recorder.tell(trial, row)
 
     def _may_time_again(self, trial: Trial) -> bool:

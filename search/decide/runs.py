@@ -3,12 +3,10 @@
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, Literal
 
 from search.decide.clocks.cheapest import cheapest
 from search.decide.clocks.controls import control_config
-from search.decide.clocks.retiming import retimed_folder
 from search.decide.clocks.trial import Trial
 from search.decide.listener import Listener
 from search.decide.spend.costs import VALIDATED_BATCHES, RunCosts
@@ -19,7 +17,7 @@ from search.decide.workplace import Workplace
 from timellm.contract.columns import BASELINE, SAMPLER
 from timellm.contract.config import RunConfig
 from timellm.contract.job import MIN_TIMED_STEPS, Clock, Job
-from timellm.contract.layout import RunFolder
+from timellm.contract.layout import RunFolder, TrialFolder
 
 Kind = Literal["probe", "control", "together", "time", "again", "error", "seed"]
 
@@ -81,20 +79,20 @@ class Runs:
 
     def probe(self) -> Run:
         """The short run of the baseline that a plan with one clock is made from."""
-        return self._made("probe", probe_config(self._baseline), self._folder.path / "probe", "together", PROBE_STEPS)
+        return self._made("probe", probe_config(self._baseline), self._folder.probe, "together", PROBE_STEPS)
 
     def control(self, plan: Plan) -> Run:
         """The forecast without a language model, at the fidelity of the trials."""
         clock: Clock = "error" if plan.clocks == "apart" else "together"
         config = plan.fidelity.apply(control_config(self._baseline))
-        return self._made("control", config, self._folder.path / "control", clock, PROBE_STEPS)
+        return self._made("control", config, self._folder.control, clock, PROBE_STEPS)
 
     def together(self, trial: Trial, plan: Plan) -> Run:
         """A run for both time and error; if the trial already has a row, a second run for its timing."""
         if trial.first_row is not None:
-            return self._made("together", trial.config, retimed_folder(trial.folder).path, "together", trial=trial)
+            return self._made("together", trial.config, trial.folder.retimed, "together", trial=trial)
         rungs = self._rungs(trial, plan)
-        return self._made("together", trial.config, trial.folder.path, "together", trial=trial, rungs=rungs)
+        return self._made("together", trial.config, trial.folder, "together", trial=trial, rungs=rungs)
 
     def timing(self, trial: Trial) -> Run:
         """A timing: it reads as many windows as its steps need and does not depend on the fidelity."""
@@ -111,14 +109,14 @@ class Runs:
             train_samples=(config.untimed_steps + steps) * config.global_batch,
             val_samples=VALIDATED_BATCHES * config.evaluation_batch,
         )
-        folder = trial.folder if kind == "time" else retimed_folder(trial.folder)
+        folder = trial.folder if kind == "time" else trial.folder.retimed
         least = _MARGIN * steps * self._costs.step_seconds(config)
-        return self._made(kind, short, folder.path, "time", steps, trial=trial, least_seconds=least)
+        return self._made(kind, short, folder, "time", steps, trial=trial, least_seconds=least)
 
     def error(self, trial: Trial, plan: Plan) -> Run:
         """The training of a trial's error, on the cheapest path with the same numbers."""
         path, rungs = self._cheapest(trial.config), self._rungs(trial, plan)
-        return self._made("error", path, trial.folder.path / "error", "error", trial=trial, rungs=rungs)
+        return self._made("error", path, trial.folder.error, "error", trial=trial, rungs=rungs)
 
     def seed(self, trial_id: str, config: RunConfig) -> Run:
         """The training of an error with another seed.
@@ -127,7 +125,7 @@ class Runs:
             trial_id: The trial whose numbers they are.
             config: Its settings at the search's fidelity, with that seed.
         """
-        folder = self._folder.trial(trial_id).path / f"error-{config.seed}"
+        folder = self._folder.trial(trial_id).error_with(config.seed)
         run = self._made("seed", self._cheapest(config), folder, "error")
         run.config, run.trial_id = config, trial_id
         return run
@@ -148,12 +146,12 @@ class Runs:
         self,
         kind: Kind,
         config: RunConfig,
-        folder: Path,
+        folder: TrialFolder,
         clock: Clock,
         steps: int = MIN_TIMED_STEPS,
         *,
         trial: Trial | None = None,
         **more: Any,
     ) -> Run:
-        job = self._workplace.job(config, folder, clock, steps=steps, **more)
+        job = self._workplace.job(config, folder.path, clock, steps=steps, **more)
         return Run(kind, job, trial.config if trial else config, trial, trial.name if trial else "")

@@ -17,14 +17,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from search.tune.train_rank import INTERRUPT_FILE, outcome_file, rank_folder, train_rank
+from search.tune.train_rank import train_rank
 from timellm.contract.columns import State
 from timellm.contract.errors import ExitStatus, last_line
 from timellm.contract.files import write_atomically
 from timellm.contract.job import Job, Launch
 from timellm.contract.layout import TrialFolder
 
-_RAY_TRAIN_FOLDER = "ray_train"
 _OF_A_PROCESS = ("rank", "began_at", "ended_at", "has_result")
 """What is known about a process besides its result."""
 
@@ -34,7 +33,7 @@ def main(arguments: list[str]) -> int:
     began_at = time.time()
     job = Job.from_json(Path(arguments[0]).read_text())
     assert job.launch is not None
-    folder, devices = Path(job.run_dir), job.launch.devices
+    folder, devices = TrialFolder(Path(job.run_dir)), job.launch.devices
     _clear(folder, devices)
     _join_ray(job.launch)
     signal.signal(signal.SIGTERM, lambda *_: _interrupt(folder))
@@ -45,7 +44,7 @@ def main(arguments: list[str]) -> int:
         print(f"Ray Train could not run the trial on {devices} devices: {problem or 'no process ran'}", file=sys.stderr)
         return ExitStatus.NOTHING
     result = conclude(outcomes, devices, began_at)
-    write_atomically(TrialFolder(folder).result, json.dumps(result, indent=2) + "\n")
+    write_atomically(folder.result, json.dumps(result, indent=2) + "\n")
     return ExitStatus.DONE if result["state"] == State.COMPLETE else ExitStatus.NOTHING
 
 
@@ -95,7 +94,7 @@ def _train(job: Job, launch: Launch) -> str | None:
             resources_per_worker=dict(launch.resources),
         ),
         run_config=RunConfig(
-            name=_RAY_TRAIN_FOLDER,
+            name=TrialFolder(Path(job.run_dir)).ray_train.name,
             storage_path=job.run_dir,
             failure_config=FailureConfig(max_failures=0),
         ),
@@ -124,29 +123,29 @@ def _join_ray(launch: Launch) -> None:
     )
 
 
-def _interrupt(folder: Path) -> None:
+def _interrupt(folder: TrialFolder) -> None:
     """Ask the first process to end in good order; if there is none yet, end at once."""
-    if not TrialFolder(folder).events.exists():
+    if not folder.events.exists():
         os._exit(ExitStatus.INTERRUPTED)
-    (folder / INTERRUPT_FILE).touch()
+    folder.interrupt.touch()
 
 
-def _outcome(folder: Path, rank: int) -> dict[str, Any] | None:
+def _outcome(folder: TrialFolder, rank: int) -> dict[str, Any] | None:
     """How a process ended; None if it was still running when it was ended with the others."""
     try:
-        return {**json.loads(outcome_file(folder, rank).read_text()), "rank": rank}
+        return {**json.loads(folder.outcome(rank).read_text()), "rank": rank}
     except FileNotFoundError:
         return None
 
 
-def _clear(folder: Path, devices: int) -> None:
+def _clear(folder: TrialFolder, devices: int) -> None:
     """Remove what is useless after a trial, and the folders that an earlier attempt left for so many devices."""
-    for path in (folder / INTERRUPT_FILE, *folder.glob("outcome*.json")):
+    for path in (folder.interrupt, *folder.outcomes):
         with contextlib.suppress(OSError):
             path.unlink(missing_ok=True)
-    shutil.rmtree(folder / _RAY_TRAIN_FOLDER, ignore_errors=True)
+    shutil.rmtree(folder.ray_train, ignore_errors=True)
     for rank in range(1, devices):
-        shutil.rmtree(rank_folder(folder, rank).path, ignore_errors=True)
+        shutil.rmtree(folder.rank(rank).path, ignore_errors=True)
 
 
 if __name__ == "__main__":

@@ -15,24 +15,11 @@ from timellm.contract.files import write_atomically
 from timellm.contract.job import Job
 from timellm.contract.layout import TrialFolder
 
-INTERRUPT_FILE = "interrupt"
-"""File in a trial's folder that asks the first process to end in good order; the others end with it."""
-
 _SECONDS_BETWEEN_LOOKS = 0.1
 
 
 class ProcessEnded(Exception):  # noqa: N818 - an interrupted process did not fail
     """One of the processes did not complete, so that Ray Train ends the others."""
-
-
-def rank_folder(folder: Path, rank: int) -> TrialFolder:
-    """Files of one process: the first one's are the trial's, each other has a folder within."""
-    return TrialFolder(folder / f"rank{rank}" if rank else folder)
-
-
-def outcome_file(folder: Path, rank: int) -> Path:
-    """What is known of one process once it has ended."""
-    return folder / f"outcome{rank}.json"
 
 
 def train_rank(values: dict[str, Any]) -> None:
@@ -49,7 +36,7 @@ def train_rank(values: dict[str, Any]) -> None:
     from ray.util import get_node_ip_address
 
     job = Job.from_dict(values)
-    context, folder = train.get_context(), Path(job.run_dir)
+    context, folder = train.get_context(), TrialFolder(Path(job.run_dir))
     rank = context.get_world_rank()
     with _reserved_port() as port:
         address = broadcast_from_rank_zero([get_node_ip_address(), port] if rank == 0 else None)
@@ -62,7 +49,7 @@ def train_rank(values: dict[str, Any]) -> None:
             "MASTER_PORT": address[1],
         }
         outcome = _follow(_worker(job, rank, place), folder, rank)
-    write_atomically(outcome_file(folder, rank), json.dumps(outcome) + "\n")
+    write_atomically(folder.outcome(rank), json.dumps(outcome) + "\n")
     if outcome["state"] != State.COMPLETE:
         raise ProcessEnded(f"Process {rank} ended as {outcome['state']}: {outcome.get('error')}")
 
@@ -78,20 +65,20 @@ def _worker(job: Job, rank: int, place: Mapping[str, Any]) -> WorkerProcess:
     config = dict(job.config)
     if config["device"] == "cuda":
         config["device"] = f"cuda:{place['LOCAL_RANK']}"
-    folder = rank_folder(Path(job.run_dir), rank).path
+    folder = TrialFolder(Path(job.run_dir)).rank(rank).path
     return WorkerProcess(settings, dataclasses.replace(job, config=config, run_dir=str(folder), launch=None))
 
 
-def _follow(worker: WorkerProcess, folder: Path, rank: int) -> dict[str, Any]:
+def _follow(worker: WorkerProcess, folder: TrialFolder, rank: int) -> dict[str, Any]:
     """Wait for a process to end; its outcome, when it was, and whether it left a result itself."""
     try:
         while worker.is_running():
             worker.new_events()
-            if rank == 0 and (folder / INTERRUPT_FILE).exists():
+            if rank == 0 and folder.interrupt.exists():
                 worker.interrupt("The trial was told to end.")
             time.sleep(_SECONDS_BETWEEN_LOOKS)
         ended_at = time.time()
-        has_result = rank_folder(folder, rank).result.is_file()
+        has_result = folder.rank(rank).result.is_file()
         known = {"began_at": worker.started_at, "ended_at": ended_at, "has_result": has_result}
         return {**worker.outcome(), **known}
     finally:

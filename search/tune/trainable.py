@@ -15,9 +15,8 @@ from timellm.contract.columns import CLEAN, SECONDS_PER_EPOCH, State
 from timellm.contract.job import Job
 from timellm.contract.layout import TrialFolder
 
-STOP_FILE = "stop"
-"""File in a trial's folder that ends the trial. It holds a reason, after `now:` if the trial must end at once."""
 NOW = "now:"
+"""Start of the content of a trial's stop file if the trial must end at once; a reason follows."""
 
 OUTCOME = "outcome"
 """Key of a trial's last report: the worker's whole result as JSON text, because Tune flattens what is nested."""
@@ -63,12 +62,12 @@ def trial_config(
 def ask_to_stop(folder: Path, reason: str, *, now: bool = False) -> None:
     """End the trial of a folder, which may not have begun yet: in good order, or at once."""
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / STOP_FILE).write_text((NOW if now else "") + reason)
+    TrialFolder(folder).stop.write_text((NOW if now else "") + reason)
 
 
 def forget_stop(folder: Path) -> None:
     """Drop what a trial of this folder was once told, before it is run again."""
-    (folder / STOP_FILE).unlink(missing_ok=True)
+    TrialFolder(folder).stop.unlink(missing_ok=True)
 
 
 def follow(worker: WorkerProcess, folder: TrialFolder, end_by: float | None) -> dict[str, Any] | None:
@@ -97,7 +96,7 @@ def follow(worker: WorkerProcess, folder: TrialFolder, end_by: float | None) -> 
 
 def _heed_stop_file(worker: WorkerProcess, folder: TrialFolder) -> None:
     try:
-        reason = (folder.path / STOP_FILE).read_text()
+        reason = folder.stop.read_text()
     except OSError:
         return
     if reason.startswith(NOW):

@@ -13,13 +13,13 @@ from results import load_trials
 from search.run import main
 from search.setup.resources import plan_resources, share_cluster
 from search.tune.train_launcher import conclude
-from search.tune.train_rank import rank_folder
 from search.tune.worker_process import WorkerProcess, WorkerSettings
 from spaces import InputError
 from tests.search.searching import FAKE_WORKER, ROOT, kill_tree, search, wait_for
 from tests.timellm.tiny_runs import tiny_config
 from timellm.contract.config import RunConfig
 from timellm.contract.job import Job, Launch
+from timellm.contract.layout import TrialFolder
 
 CONFIG = RunConfig(batch_size=8, llm_layers=2).to_dict()
 
@@ -63,7 +63,7 @@ def start(folder, address, seconds, devices=2) -> WorkerProcess:
 
 def pid_of(folder, rank) -> int | None:
     """Process id of one of a trial's processes, once it trains."""
-    events = rank_folder(folder, rank).events
+    events = TrialFolder(folder).rank(rank).events
     lines = events.read_text().splitlines() if events.is_file() else []
     return json.loads(lines[0])["pid"] if any('"training"' in line for line in lines) else None
 
@@ -90,7 +90,7 @@ def test_a_trial_on_two_devices_has_one_outcome_and_leaves_only_its_files(tmp_pa
     assert {"ended_at", "rank", "has_result"}.isdisjoint(outcome)
     found = sorted(path.name for path in (tmp_path / "t").iterdir())
     assert found == ["events.jsonl", "job.json", "rank1", "result.json", "run.log"]
-    assert rank_folder(tmp_path / "t", 1).result.is_file()
+    assert TrialFolder(tmp_path / "t").rank(1).result.is_file()
 
 
 @pytest.mark.parametrize("rank", [pytest.param(0, marks=pytest.mark.slow), 1])
@@ -132,7 +132,7 @@ def test_a_search_runs_its_trials_on_two_devices(tmp_path):
     assert "Each trial: 2 processes that train together, each with " in ended.stdout
     trials = load_trials(tmp_path / "d")
     assert list(trials["state"]) == ["complete"] * 2
-    assert rank_folder(tmp_path / "d/trials/t0002", 1).result.is_file()
+    assert TrialFolder(tmp_path / "d/trials/t0002").rank(1).result.is_file()
     assert json.loads((tmp_path / "d/manifest.json").read_text())["options"]["devices_per_trial"] == 2
     command = (tmp_path / "d/recommended/command.sh").read_text()
     assert "-m torch.distributed.run --standalone --nproc_per_node 2 timellm/run_main.py" in command

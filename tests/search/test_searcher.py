@@ -7,10 +7,11 @@ import pytest
 from ray.tune.search import Searcher
 
 from search.tune.searcher import LoopSearcher
-from search.tune.trainable import IS_CONTENDED, OUTCOME, STOP_FILE, ask_to_stop
+from search.tune.trainable import IS_CONTENDED, OUTCOME, ask_to_stop
 from search.tune.worker_process import WorkerSettings
 from timellm.contract.config import RunConfig
 from timellm.contract.job import Job
+from timellm.contract.layout import TrialFolder
 
 
 class Played:
@@ -115,7 +116,7 @@ def test_a_job_whose_folder_is_not_there_yet_can_be_told_to_stop(tmp_path):
     searcher.suggest("a")
     assert not folder.exists()
     searcher.stop("enough", now=True)
-    assert (folder / STOP_FILE).read_text() == "now:enough"
+    assert TrialFolder(folder).stop.read_text() == "now:enough"
 
 
 def test_what_an_earlier_run_of_a_folder_was_told_is_forgotten(tmp_path):
@@ -123,7 +124,7 @@ def test_what_an_earlier_run_of_a_folder_was_told_is_forgotten(tmp_path):
     folder = Path(loop.jobs[0].run_dir)
     ask_to_stop(folder, "earlier")
     searcher.suggest("a")
-    assert not (folder / STOP_FILE).exists()
+    assert not TrialFolder(folder).stop.exists()
 
 
 def test_a_job_that_is_handed_out_while_the_search_is_ended_is_told_so(tmp_path):
@@ -131,7 +132,7 @@ def test_a_job_that_is_handed_out_while_the_search_is_ended_is_told_so(tmp_path)
     folder = Path(loop.jobs[0].run_dir)
     loop.can_stop_early = lambda job: bool(searcher.stop("enough"))
     searcher.suggest("a")
-    assert (folder / STOP_FILE).read_text() == "enough"
+    assert TrialFolder(folder).stop.read_text() == "enough"
 
 
 @pytest.mark.parametrize("name", ["t0001", "t0002"])
@@ -159,6 +160,6 @@ def test_a_refused_baseline_ends_the_search_and_the_trials_beside_it(tmp_path):
     searcher.suggest("b")
     loop.refusal = "The baseline cannot be trained: the weights are damaged."
     searcher.on_trial_complete("a", {OUTCOME: json.dumps({"state": "failed", "error": "the weights are damaged"})})
-    assert "damaged" in (tmp_path / "trials" / "t0002" / STOP_FILE).read_text()
+    assert "damaged" in TrialFolder(tmp_path / "trials" / "t0002").stop.read_text()
     assert searcher.suggest("c") == Searcher.FINISHED
     assert searcher.failure is None

@@ -10,9 +10,10 @@ from ray.tune.search import Searcher
 
 from search.screen.interrupts import Interrupts
 from search.tune import searcher as searcher_module
-from search.tune.trainable import NOW, OUTCOME, STOP_FILE
+from search.tune.trainable import NOW, OUTCOME
 from search.tune.watch import GaveUp, Watch
 from tests.search.test_searcher import adapter
+from timellm.contract.layout import TrialFolder
 
 QUICKLY = 0.01
 
@@ -71,7 +72,7 @@ def test_a_search_whose_ray_died_has_its_trial_interrupted_and_says_how_to_go_on
     assert searcher.failure == "Ray's raylet died"
     assert [outcome["state"] for outcome in loop.outcomes] == ["interrupted"]
     assert "--resume" in loop.outcomes[0]["error"]
-    assert (tmp_path / "trials" / "t0001" / STOP_FILE).read_text().startswith(NOW)
+    assert TrialFolder(tmp_path / "trials" / "t0001").stop.read_text().startswith(NOW)
 
 
 def test_an_actor_that_died_with_its_ray_is_no_failure_of_its_trial(tmp_path):

@@ -110,6 +110,16 @@ class RunFolder:
         """Files of one trial."""
         return TrialFolder(self.trials / trial_id)
 
+    @property
+    def probe(self) -> "TrialFolder":
+        """Files of the probe that a plan with one clock is made from."""
+        return TrialFolder(self.path / "probe")
+
+    @property
+    def control(self) -> "TrialFolder":
+        """Files of the control without a language model."""
+        return TrialFolder(self.path / "control")
+
     def read_manifest(self) -> Manifest:
         """The manifest.
 
@@ -136,7 +146,7 @@ class RunFolder:
 
 @dataclass(frozen=True, slots=True)
 class TrialFolder:
-    """Files of one trial."""
+    """Files of one trial, or of one of the trainings that it consists of."""
 
     path: Path
 
@@ -169,6 +179,48 @@ class TrialFolder:
     def deepspeed_config(self) -> Path:
         """The DeepSpeed configuration it trained with, if any."""
         return self.path / DEEPSPEED_CONFIG
+
+    @property
+    def stop(self) -> Path:
+        """Ends the trial; holds why, after `now:` if at once."""
+        return self.path / "stop"
+
+    @property
+    def error(self) -> "TrialFolder":
+        """Files of the training of its error, if that is measured apart from its time."""
+        return TrialFolder(self.path / "error")
+
+    def error_with(self, seed: int) -> "TrialFolder":
+        """Files of such a training with another seed."""
+        return TrialFolder(self.path / f"error-{seed}")
+
+    @property
+    def retimed(self) -> "TrialFolder":
+        """Files of its second timing."""
+        return TrialFolder(self.path / "retimed")
+
+    def rank(self, rank: int) -> "TrialFolder":
+        """Files of one process of a trial on several devices: the first one's are the trial's own."""
+        return TrialFolder(self.path / f"rank{rank}") if rank else self
+
+    def outcome(self, rank: int) -> Path:
+        """How such a process ended; removed at the end of the trial."""
+        return self.path / f"outcome{rank}.json"
+
+    @property
+    def outcomes(self) -> list[Path]:
+        """Those that are there."""
+        return list(self.path.glob("outcome*.json"))
+
+    @property
+    def interrupt(self) -> Path:
+        """Asks the first of such processes to end in good order; the others end with it."""
+        return self.path / "interrupt"
+
+    @property
+    def ray_train(self) -> Path:
+        """What Ray Train keeps while such processes run."""
+        return self.path / "ray_train"
 
 
 @dataclass(frozen=True, slots=True)

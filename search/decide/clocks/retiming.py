@@ -6,8 +6,6 @@ from typing import Any
 from timellm.contract.columns import CLEAN, State
 from timellm.contract.layout import TrialFolder
 
-_FOLDER = "retimed"
-
 
 class Retiming:
     """Decides which trials are timed again and which of the two timings counts.
@@ -42,19 +40,20 @@ class Retiming:
         return self._pays
 
 
-def retimed_folder(folder: TrialFolder) -> TrialFolder:
-    """Files of a trial's second timing, within the folder of the first."""
-    return TrialFolder(folder.path / _FOLDER)
-
-
 def start_note(trial_id: str) -> str:
     """What is printed before a second timing."""
     return f"{trial_id}: other load was noticed while it was timed, so it is timed again."
 
 
-def end_note(trial_id: str, counts: bool) -> str:
-    """What is printed and kept after a second timing."""
+def end_note(trial_id: str, folder: TrialFolder, counts: bool) -> str:
+    """What is printed and kept after a second timing.
+
+    Args:
+        trial_id: The trial.
+        folder: Its files.
+        counts: Whether the second timing counts.
+    """
     if counts:
-        folder = f"trials/{trial_id}/{_FOLDER}"
-        return f"{trial_id} was timed twice, the first time beside other load; the second time counts ({folder})."
+        place = "/".join(folder.retimed.path.parts[-3:])
+        return f"{trial_id} was timed twice, the first time beside other load; the second time counts ({place})."
     return f"{trial_id} was timed twice, and not cleanly the second time either; the first time counts."
