@@ -15,8 +15,9 @@ from results.analysis.picks import Pick, recommend
 from results.analysis.table import load_trials
 from timellm.contract.errors import InputError
 from timellm.contract.layout import PICKS, RunFolder
-from timellm.forecasting.apart import ROOT, flags_of, run_apart
+from timellm.forecasting.apart import flags_of, run_apart
 from timellm.forecasting.training import write_data
+from timellm.machine.process import PROJECT_ROOT
 
 if TYPE_CHECKING:
     from timellm.forecasting.forecaster import Forecaster
@@ -135,7 +136,7 @@ def search(
     elif data is not None:
         flags += _kept_data(data, folder, options)
     try:
-        run_apart([sys.executable, str(ROOT / "search" / "run.py"), *flags], "search")
+        run_apart([sys.executable, str(PROJECT_ROOT / "search" / "run.py"), *flags], "search")
     except InputError:
         if is_written and not folder.manifest.exists():
             shutil.rmtree(folder.path, ignore_errors=True)  # the name stays free

@@ -21,7 +21,6 @@ from search.decide.workplace import Workplace
 from search.screen.interrupts import Interrupts
 from search.screen.live_report import LiveReport
 from search.screen.terminal import Terminal
-from search.setup.hardware import PROJECT_ROOT
 from search.setup.manifest import ManifestFile
 from search.setup.planner import costs_of, planner_of
 from search.setup.preparation import Preparation
@@ -33,6 +32,7 @@ from search.tune.worker_process import WORKER_COMMAND, WorkerSettings
 from timellm.contract.config import RunConfig
 from timellm.contract.job import Launch
 from timellm.contract.manifest import Control
+from timellm.machine.process import PROJECT_ROOT
 
 INTERRUPTED = "The search was interrupted by the user. Continue with --resume."
 

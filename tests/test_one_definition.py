@@ -220,6 +220,12 @@ DECISIONS = (
         "RESULT = 'result.json'",
     ),
     Once(
+        "the folder of the packages",
+        "timellm/machine/process.py",
+        lambda source: any(ast.unparse(node).endswith(".parents[2]") for node in source.all(ast.Subscript)),
+        "ROOT = Path(__file__).resolve().parents[2]",
+    ),
+    Once(
         "places in a trial's folder",
         "timellm/contract/layout.py",
         lambda source: any(

@@ -11,7 +11,6 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 from spaces import Hardware, Space
@@ -19,10 +18,7 @@ from spaces.knobs import is_measured
 from timellm.contract.errors import InputError, last_line
 from timellm.contract.manifest import Manifest
 from timellm.machine.cores import usable_cores
-
-PROJECT_ROOT = Path(__file__).resolve().parents[2]
-"""Folder that the packages are in."""
-
+from timellm.machine.process import packages_path
 
 _MOST_THREADS = 256
 
@@ -36,7 +32,6 @@ class FactFinder:
     """
 
     def __init__(self, config: Mapping[str, Any], variants: Sequence[Mapping[str, Any]] = ()) -> None:
-        paths = [str(PROJECT_ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
         self._process = subprocess.Popen(
             [sys.executable, "-m", "search.setup.hardware"],
             stdin=subprocess.PIPE,
@@ -44,7 +39,7 @@ class FactFinder:
             stderr=subprocess.PIPE,
             text=True,
             start_new_session=True,
-            env={**os.environ, "PYTHONPATH": os.pathsep.join(paths)},
+            env={**os.environ, "PYTHONPATH": packages_path()},
         )
         assert self._process.stdin is not None
         self._process.stdin.write(json.dumps({"config": config, "variants": variants}))

@@ -7,7 +7,6 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from search.decide.spend.plan import Plan
-from search.setup.hardware import PROJECT_ROOT
 from search.setup.options import Options
 from spaces import Space
 from timellm.contract.columns import BASELINE, OBJECTIVES, SECONDS_PER_EPOCH, VAL_MSE, State
@@ -23,6 +22,7 @@ from timellm.contract.manifest import (
     SpaceRecord,
 )
 from timellm.contract.words import utc
+from timellm.machine.process import PROJECT_ROOT
 
 REFERENCE_SECONDS, REFERENCE_MSE = 2.0, 1.5
 """The hypervolume's reference point, relative to the first complete trial: worse than what is of interest."""

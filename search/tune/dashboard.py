@@ -14,10 +14,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from search.setup.hardware import PROJECT_ROOT
 from timellm.contract.errors import InputError, first_line
 from timellm.contract.files import replaced
 from timellm.machine.claims import claim, remove_claimed_by_dead
+from timellm.machine.process import packages_path
 
 _ENVIRONMENT = {
     "RAY_USAGE_STATS_ENABLED": "0",
@@ -74,8 +74,7 @@ def set_environment(address: str | None = None) -> None:
     """
     for name, value in {**_ENVIRONMENT, **({} if address else _ALONE)}.items():
         os.environ.setdefault(name, value)
-    paths = [str(PROJECT_ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
-    os.environ["PYTHONPATH"] = os.pathsep.join(dict.fromkeys(paths))
+    os.environ["PYTHONPATH"] = packages_path()
 
 
 @contextlib.contextmanager

@@ -24,6 +24,7 @@ from timellm.machine.contention import LoadWatch
 from timellm.machine.cores import oom_kills, usable_cores
 from timellm.machine.gpu_watch import gpus_of
 from timellm.machine.parent import die_with_parent
+from timellm.machine.process import packages_path
 
 WORKER_COMMAND = (sys.executable, "-m", "timellm.worker")
 """Command that trains; the path of a job file follows."""
@@ -262,8 +263,8 @@ def _spare_cores(settings: WorkerSettings, job: Job, on_gpu: bool) -> int:
 
 
 def _environment(settings: WorkerSettings) -> dict[str, str]:
-    paths = [settings.project_root, *filter(None, [os.environ.get("PYTHONPATH")])]
-    return {**os.environ, **settings.environment, "PYTHONPATH": os.pathsep.join(paths), "PYTHONUNBUFFERED": "1"}
+    path = packages_path(settings.project_root)
+    return {**os.environ, **settings.environment, "PYTHONPATH": path, "PYTHONUNBUFFERED": "1"}
 
 
 def _event(line: bytes) -> dict[str, Any] | None:

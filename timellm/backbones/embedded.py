@@ -14,6 +14,7 @@ from timellm.backbones.registry import EMBEDDED_REQUIREMENT
 from timellm.backbones.weights import read_json
 from timellm.contract.errors import InputError, last_line
 from timellm.contract.files import move_into_place, write_atomically
+from timellm.machine.process import packages_path
 
 GGUF_SHA256 = "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"
 """sha256 of the weights in the package."""
@@ -87,11 +88,9 @@ def _convert_apart(source: Path, folder: Path, cache: Path) -> None:
     partial = folder.with_suffix(".partial")
     for leftover in (partial, folder):
         shutil.rmtree(leftover, ignore_errors=True)
-    root = str(Path(__file__).resolve().parents[2])
-    path = os.pathsep.join(part for part in (root, os.environ.get("PYTHONPATH")) if part)
     done = subprocess.run(
         [sys.executable, "-m", "timellm.backbones.conversion", str(source), str(partial)],
-        env={**os.environ, "PYTHONPATH": path, "HF_HUB_OFFLINE": "1"},
+        env={**os.environ, "PYTHONPATH": packages_path(), "HF_HUB_OFFLINE": "1"},
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
         text=True,

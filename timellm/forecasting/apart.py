@@ -5,13 +5,10 @@ import shlex
 import signal
 import subprocess
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 from timellm.contract.errors import ExitStatus, InputError
-
-ROOT = Path(__file__).resolve().parents[2]
-"""Folder of the project."""
+from timellm.machine.process import packages_path
 
 
 def flags_of(settings: Mapping[str, Any]) -> list[str]:
@@ -35,8 +32,7 @@ def run_apart(command: Sequence[str], what: str) -> None:
         RuntimeError: If it fails otherwise.
         KeyboardInterrupt: If the user ends it here; it is told, and ends in good order first.
     """
-    paths = [str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(paths), "PYTHONUNBUFFERED": "1"}
+    environment = {**os.environ, "PYTHONPATH": packages_path(), "PYTHONUNBUFFERED": "1"}
     # A session of its own: an interrupt reaches it once, from here, and not from a notebook's process group as well.
     process = subprocess.Popen(
         command,

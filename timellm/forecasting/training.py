@@ -10,8 +10,9 @@ import pandas as pd
 
 from timellm.contract.errors import InputError
 from timellm.contract.layout import CHECKPOINT
-from timellm.forecasting.apart import ROOT, flags_of, run_apart
+from timellm.forecasting.apart import flags_of, run_apart
 from timellm.forecasting.frames import panel_of
+from timellm.machine.process import PROJECT_ROOT
 
 DATA = "data.parquet"
 """File of the DataFrame in a training's folder."""
@@ -40,7 +41,7 @@ def train(data: Any, folder: str | Path | None, settings: Mapping[str, Any]) -> 
     write_data(data, path / DATA)
     checkpoint = Path(settings.pop("checkpoint", None) or path / CHECKPOINT).absolute()
     flags = {**settings, "data_path": str(path / DATA), "checkpoints": str(path), "checkpoint": str(checkpoint)}
-    run_apart([sys.executable, str(ROOT / "timellm" / "run_main.py"), *flags_of(flags)], "training")
+    run_apart([sys.executable, str(PROJECT_ROOT / "timellm" / "run_main.py"), *flags_of(flags)], "training")
     return checkpoint
 
 

@@ -17,7 +17,7 @@ from timellm.contract.config import RunConfig
 from timellm.contract.errors import InputError
 from timellm.machine.cores import usable_cores
 from timellm.machine.nvml import NvmlMissingError, start_nvml
-from timellm.machine.process import worker_environment
+from timellm.machine.process import PROJECT_ROOT, worker_environment
 
 __all__ = [
     "choose_device",
@@ -179,9 +179,8 @@ def describe_machine() -> dict[str, Any]:
 
 def git_revision() -> str | None:
     """Commit of this checkout, with a plus sign when files differ from it; None outside a checkout."""
-    root = Path(__file__).resolve().parents[2]
     try:
-        describe = ["git", "-C", str(root), "describe", "--always", "--abbrev=12", "--dirty=+"]
+        describe = ["git", "-C", str(PROJECT_ROOT), "describe", "--always", "--abbrev=12", "--dirty=+"]
         return subprocess.run(describe, capture_output=True, text=True, check=True, timeout=10).stdout.strip()
     except (OSError, subprocess.SubprocessError):
         return None

@@ -1,13 +1,26 @@
-"""Environment of a training process; it must be there before the process starts."""
+"""Environment of a training process, which must be there before the process starts, and its place among others."""
 
 import gc
 import os
 import sys
+from pathlib import Path
 
 from timellm.machine.cores import usable_cores
 
 ALLOCATOR = {"MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": "20000000000", "MALLOC_TOP_PAD_": "268435456"}
 """glibc settings that keep freed memory in the process: page faults of large temporaries cost up to 40 % of a step."""
+
+PROJECT_ROOT = Path(__file__).resolve().parents[2]
+"""Folder that the packages are in."""
+
+
+def packages_path(root: Path | str = PROJECT_ROOT) -> str:
+    """The PYTHONPATH of a process that takes the project's packages from one folder, whatever is installed.
+
+    Args:
+        root: That folder; what this process's own PYTHONPATH names follows.
+    """
+    return os.pathsep.join(dict.fromkeys([str(root), *filter(None, [os.environ.get("PYTHONPATH")])]))
 
 
 def worker_environment(threads: int) -> dict[str, str]:
