@@ -16,7 +16,7 @@ from search.decide.propose.samplers import make_sampler
 from search.decide.propose.study import Proposal, SearchStudy, StudyOptions, WarmStart
 from search.decide.spend.limits import Limits
 from search.decide.spend.plan import Plan
-from search.decide.spend.spending import timing_seconds
+from search.decide.spend.spending import TimeSpent, timing_seconds
 from search.decide.workplace import Workplace
 from search.screen.interrupts import Interrupts
 from search.screen.live_report import LiveReport
@@ -26,7 +26,7 @@ from search.setup.planner import costs_of, planner_of
 from search.setup.preparation import Preparation
 from search.setup.resources import share_cluster
 from search.setup.resumption import earlier_plan
-from search.tune.dashboard import Ray, dead_process, start_ray, stop_ray, token_path
+from search.tune.dashboard import Ray, alive_nodes, dead_process, gcs_address, start_ray, stop_ray, token_path
 from search.tune.forked import SERVER_COMMAND
 from search.tune.worker_process import WORKER_COMMAND, WorkerSettings
 from timellm.contract.config import RunConfig
@@ -62,11 +62,19 @@ class Screen:
         manifest: Its manifest.
         report: The report while it runs.
         notes: What was said before the plan was made.
+        time_spent: What the loop counts.
     """
 
-    def __init__(self, terminal: Terminal, manifest: ManifestFile, report: LiveReport, notes: Sequence[str]) -> None:
+    def __init__(
+        self,
+        terminal: Terminal,
+        manifest: ManifestFile,
+        report: LiveReport,
+        notes: Sequence[str],
+        time_spent: TimeSpent,
+    ) -> None:
         self._terminal, self._manifest, self._report, self._notes = terminal, manifest, report, list(notes)
-        self.time_spent: Mapping[str, float] = {}
+        self._time_spent = time_spent
 
     def planned(self, plan: Plan, rows: Sequence[Mapping[str, Any]]) -> None:
         """Say the plan and keep it."""
@@ -100,7 +108,7 @@ class Screen:
             self._manifest.keep(notes=(*self._manifest.values.notes, text))
 
     def _update(self, rows: Sequence[Mapping[str, Any]]) -> None:
-        self._manifest.keep(time_spent={kind: round(value, 1) for kind, value in self.time_spent.items()})
+        self._manifest.keep(time_spent={kind: round(value, 1) for kind, value in self._time_spent.seconds.items()})
         self._manifest.update(rows)
 
 
@@ -132,12 +140,11 @@ class Session:
         """Search until there is no time, no trial or no configuration left, or the user ends it."""
         with self._ray():
             report = LiveReport(self._prepared.folder, self._terminal.say)
-            screen = Screen(self._terminal, self._manifest, report, self._notes)
+            time_spent = TimeSpent(self._manifest.values.time_spent)
+            screen = Screen(self._terminal, self._manifest, report, self._notes, time_spent)
             study = self._study()
             try:
-                loop = self._loop(study, screen)
-                screen.time_spent = loop.time_spent
-                return self._search(loop, report, interrupts)
+                return self._search(self._loop(study, screen, time_spent), report, interrupts)
             finally:
                 study.close()
 
@@ -153,9 +160,7 @@ class Session:
             request=prepared.resources.request,
             dead=dead_process,
         )
-        interrupts.on_interrupt = lambda now: searcher.stop(INTERRUPTED, now=now)
-        if interrupts.count:
-            searcher.stop(INTERRUPTED)
+        interrupts.tell(lambda now: searcher.stop(INTERRUPTED, now=now))
         report.refresh()
         self._terminal.say(f"Report, refreshed as trials end: {prepared.folder.report}")
         self._terminal.begin(prepared.space, self._ledger.rows, self._limits)
@@ -170,7 +175,7 @@ class Session:
             self._terminal.end()
         return Ended(interrupts.count > 0, reason=loop.ended_because, failure=failure, refusal=loop.refusal)
 
-    def _loop(self, study: SearchStudy, screen: Screen) -> Loop:
+    def _loop(self, study: SearchStudy, screen: Screen, time_spent: TimeSpent) -> Loop:
         """The loop of this search, with what earlier sessions found."""
         prepared, options = self._prepared, self._prepared.options
         facts, resources = prepared.facts, prepared.resources
@@ -209,7 +214,7 @@ class Session:
             rungs_of=self._rungs,
             plan=plan,
             has_controls=bool(self._manifest.values.controls),
-            time_spent=self._manifest.values.time_spent,
+            time_spent=time_spent,
             warm_start=WarmStart(str(options.warm_start), prepared.warm_rows),
             seed=options.seed,
         )
@@ -245,18 +250,13 @@ class Session:
 
     def _launch(self, config: RunConfig) -> Launch | None:
         """What a trial on several devices needs to be run by Ray Train."""
-        import ray
-
         resources = self._prepared.resources
         if resources.devices == 1:
             return None
-        address = ray.get_runtime_context().gcs_address
-        return Launch(devices=resources.devices, resources=resources.bundle(config), address=address)
+        return Launch(devices=resources.devices, resources=resources.bundle(config), address=gcs_address())
 
     @contextlib.contextmanager
     def _ray(self) -> Iterator[Ray]:
-        import ray
-
         options, resources = self._prepared.options, self._prepared.resources
         started = start_ray(
             cores=self._prepared.facts["machine"]["cores"],
@@ -271,7 +271,7 @@ class Session:
             self._terminal.say(f"Ray dashboard: {started.dashboard_url}{token}")
         try:
             if options.address is not None:
-                self._share_cluster([node["Resources"] for node in ray.nodes() if node["Alive"]])
+                self._share_cluster(alive_nodes())
             yield started
         finally:
             stop_ray()

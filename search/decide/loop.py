@@ -55,7 +55,7 @@ class Loop:
         rungs_of: Training windows seen after which poor trials of a plan are stopped.
         plan: That of an earlier session, or one that needs no measurement; None makes one.
         has_controls: Whether the controls have been measured.
-        time_spent: Seconds by kind, of earlier sessions.
+        time_spent: Counts what runs take, those of earlier sessions included.
         warm_start: What the sampler learns from beforehand.
         seed: Of the search.
         clock: Unix time.
@@ -78,7 +78,7 @@ class Loop:
         rungs_of: Callable[[Plan], tuple[int, ...]] = lambda plan: (),
         plan: Plan | None = None,
         has_controls: bool = False,
-        time_spent: Mapping[str, float] | None = None,
+        time_spent: TimeSpent | None = None,
         warm_start: WarmStart | None = None,
         seed: int = 0,
         clock: Callable[[], float] = time.time,
@@ -103,7 +103,7 @@ class Loop:
             run_config=run_config,
             space=space,
         )
-        self._spent = TimeSpent(time_spent or {})
+        self._spent = time_spent or TimeSpent({})
         self._budget = Budget(limits, ledger, clock)
         self._proposals = Proposals(
             study=study,

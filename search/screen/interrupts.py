@@ -12,7 +12,7 @@ _SECOND = "\nStopping now.\n"
 
 
 class Interrupts:
-    """While it is entered, SIGINT, SIGTERM and SIGHUP call `on_interrupt` instead of ending the process.
+    """While it is entered, SIGINT, SIGTERM and SIGHUP are counted and told instead of ending the process.
 
     The third one ends it as usual.
     """
@@ -20,7 +20,7 @@ class Interrupts:
     def __init__(self) -> None:
         self.count = 0
         self._is_held = False
-        self.on_interrupt: Callable[[bool], None] = lambda now: None
+        self._action: Callable[[bool], None] = lambda now: None
         self._before: dict[int, Any] = {}
 
     def __enter__(self) -> "Interrupts":
@@ -38,6 +38,16 @@ class Interrupts:
         for number, handler in self._before.items():
             signal.signal(number, handler)
 
+    def tell(self, action: Callable[[bool], None]) -> None:
+        """Tell an action of every signal from now on, and at once if one has come already.
+
+        Args:
+            action: Called with whether the search must end at once instead of in good order.
+        """
+        self._action = action
+        if self.count:
+            action(self.count > 1)
+
     @contextlib.contextmanager
     def held(self) -> Iterator[None]:
         """While the state of a search is written, no signal ends the process; those that come are counted."""
@@ -53,4 +63,4 @@ class Interrupts:
             raise KeyboardInterrupt
         with contextlib.suppress(OSError):  # the terminal may be gone
             os.write(2, (_FIRST if self.count == 1 else _SECOND).encode())
-        self.on_interrupt(self.count == 2)
+        self._action(self.count == 2)

@@ -13,10 +13,10 @@ from search.decide.ledger import Ledger
 from search.decide.propose.study import Proposal, Settings
 from search.decide.spend.fidelity import parse_fidelity
 from search.decide.spend.planning import choose_clocks
+from search.setup.address import check_address
 from search.setup.hardware import FactFinder, hardware_of, wavelet_variants, with_earlier_features
 from search.setup.options import Options
 from search.setup.resources import TrialResources, plan_resources
-from search.tune.dashboard import check_address
 from spaces import Space, load_space, narrow, parse_settings, resolve
 from timellm.contract.config import RunConfig
 from timellm.contract.errors import InputError

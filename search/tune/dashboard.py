@@ -7,7 +7,6 @@ import os
 import re
 import secrets
 import shutil
-import socket
 import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -47,7 +46,6 @@ _NEEDED = {"HF_TOKEN", "HUGGING_FACE_HUB_TOKEN", "RAY_AUTH_TOKEN"}
 _VITAL = {"raylet": "raylet (it runs this machine's trials)", "gcs_server": "GCS (it knows what runs where)"}
 """Processes of a Ray that was started here which a search cannot do without."""
 
-_SECONDS_TO_ANSWER = 10
 _OBJECT_STORE_BYTES = 100 * 2**20
 _SOCKET_BYTES = 107
 """Longest path of a socket on Linux."""
@@ -144,6 +142,20 @@ def dead_process() -> str | None:
     return None
 
 
+def gcs_address() -> str:
+    """Where other processes join the Ray of this one."""
+    import ray
+
+    return str(ray.get_runtime_context().gcs_address)
+
+
+def alive_nodes() -> list[dict[str, float]]:
+    """Resources of each node that is alive, by Ray's names."""
+    import ray
+
+    return [node["Resources"] for node in ray.nodes() if node["Alive"]]
+
+
 def stop_ray() -> None:
     """End Ray, and remove what it leaves in the temporary folder if it was started here."""
     import ray
@@ -196,25 +208,6 @@ def _make_token() -> None:
         path.chmod(0o600)
     except OSError:
         os.environ["RAY_AUTH_TOKEN"] = token  # no home folder: the token lasts as long as the search
-
-
-def check_address(address: str) -> None:
-    """Make sure that somebody answers at a cluster's address: Ray itself would wait for ever.
-
-    Raises:
-        InputError: If it is not an address, or nobody answers.
-    """
-    if address == "auto":
-        return
-    host, _, port = address.rpartition(":")
-    if not host or not port.isdecimal() or "/" in host:
-        raise InputError(f"--address must be HOST:PORT of a Ray cluster's head, or auto, got {address!r}.")
-    try:
-        socket.create_connection((host, int(port)), timeout=_SECONDS_TO_ANSWER).close()
-    except (OSError, OverflowError) as error:
-        raise InputError(
-            f"--address must be that of a running Ray cluster, got {address}: {error}. Start one by ray start --head."
-        ) from None
 
 
 def token_path() -> Path | None:

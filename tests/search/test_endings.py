@@ -70,7 +70,7 @@ def test_signals_end_a_search_in_good_order(command, number):
     reasons = []
 
     def play(folder, interrupts):
-        interrupts.on_interrupt = reasons.append
+        interrupts.tell(reasons.append)
         signal.raise_signal(number)
         return Ended(is_interrupted=interrupts.count > 0)
 
