@@ -14,13 +14,14 @@ from results.analysis.comparison import compare
 from results.analysis.importance import knob_importance, varied_knobs
 from results.analysis.pareto import add_scores, pareto_front
 from results.analysis.reference import reference_notes
-from results.analysis.table import load_trials, write_trials
+from results.analysis.table import csv_text, load_trials, rows_of, write_trials
 from results.document.page import build_report
 from results.schema import to_parquet
 from timellm.contract.columns import RUN_COLUMN, SECONDS_PER_EPOCH, VAL_MSE, knob_columns, knob_name
 from timellm.contract.errors import ExitStatus, InputError, one_line, printable, refuse
 from timellm.contract.flags import StrictParser
 from timellm.contract.layout import RunFolder
+from timellm.contract.words import MISSING
 
 SHOWN = ("trial_id", "source", "state", SECONDS_PER_EPOCH, VAL_MSE, "speedup_vs_baseline", "peak_memory_gib")
 """Columns of the tables on a terminal, beside the knobs that vary."""
@@ -91,13 +92,7 @@ def _report(options: argparse.Namespace) -> int:
 
 def _rebuild_scores(folder: RunFolder, weight: float) -> None:
     """Compute the table's scores again and write both files; a running search does so itself."""
-    frame = load_trials(folder.path)
-    plain = frame.drop(columns=RUN_COLUMN.name).astype(object)
-    rows = [
-        {str(name): None if pd.isna(value) else value for name, value in row.items()}
-        for row in plain.to_dict(orient="records")
-    ]
-    write_trials(folder, add_scores(rows, weight))
+    write_trials(folder, add_scores(rows_of(load_trials(folder.path)), weight))
 
 
 def _table(options: argparse.Namespace) -> int:
@@ -158,7 +153,7 @@ def _write_table(frame: pd.DataFrame, kind: str, output: str | None) -> None:
         Path(output).write_bytes(to_parquet(frame))
         return
     if kind == "csv":
-        text = frame.to_csv(index=False, date_format="%Y-%m-%dT%H:%M:%S.%f+00:00")
+        text = csv_text(frame)
     else:
         text = frame.to_json(orient="records", date_format="iso", double_precision=15, indent=1) + "\n"
     if output is None:
@@ -178,7 +173,7 @@ def _print_table(frame: pd.DataFrame, extra: Sequence[str]) -> None:
     shown = frame[columns].rename(columns={name: knob_name(name) for name in knob_columns(columns)})
     if "error" in shown:
         shown["error"] = shown["error"].str.replace(r"\s+", " ", regex=True).str.slice(0, 60)
-    shown = shown.astype(object).where(shown.notna(), "–")
+    shown = shown.astype(object).where(shown.notna(), MISSING)
     print(printable(shown.to_string(index=False, float_format=_plain_number)))
 
 

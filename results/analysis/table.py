@@ -39,6 +39,7 @@ _TRIAL_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 _KNOB = re.compile(r"[a-z][a-z0-9_]{0,99}")
 _MOST_INTEGER = 2**63
 """What a column of whole numbers cannot hold."""
+_CSV_TIMES = "%Y-%m-%dT%H:%M:%S.%f+00:00"
 _CSV_DIGEST = "trials_csv"
 """Attribute of the Parquet file: SHA-256 of the CSV file that was written with it."""
 
@@ -57,7 +58,7 @@ def write_trials(folder: RunFolder | Path, rows: Sequence[Mapping[str, Any]]) ->
     """
     folder = folder if isinstance(folder, RunFolder) else RunFolder(folder)
     frame = typed_table(rows, _defaults_of(folder))
-    csv = frame.to_csv(index=False, date_format="%Y-%m-%dT%H:%M:%S.%f+00:00").encode()
+    csv = csv_text(frame).encode()
     frame.attrs[_CSV_DIGEST] = hashlib.sha256(csv).hexdigest()
     replace_files({folder.trials_parquet: to_parquet(frame), folder.trials_csv: csv})
 
@@ -99,6 +100,18 @@ def load_trials(paths: Path | Sequence[Path]) -> pd.DataFrame:
         if manifest.reference_point
     }
     return frame
+
+
+def csv_text(frame: pd.DataFrame) -> str:
+    """A trials table as the content of a CSV file."""
+    return str(frame.to_csv(index=False, date_format=_CSV_TIMES))
+
+
+def rows_of(frame: pd.DataFrame) -> list[dict[str, Any]]:
+    """The rows of a table as `write_trials` takes them: missing values are None, the name of the run is left out."""
+    plain = frame.drop(columns=RUN_COLUMN.name, errors="ignore").astype(object)
+    rows = plain.where(plain.notna(), None).to_dict(orient="records")
+    return [{str(name): value for name, value in row.items()} for row in rows]
 
 
 def typed_table(rows: Iterable[Mapping[str, Any]], defaults: Mapping[str, Any] | None = None) -> pd.DataFrame:

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from results.analysis.pareto import add_scores
-from results.analysis.table import load_trials, write_trials
+from results.analysis.table import load_trials, rows_of, write_trials
 from search.decide.propose.study import Proposal
 from spaces.knobs import KNOBS
 from timellm.contract.columns import BY_NAME, CLEAN, CONFIRM, OBJECTIVES, State, knob_column
@@ -80,10 +80,7 @@ class Ledger:
     @classmethod
     def reopen(cls, folder: RunFolder, time_weight: float) -> "Ledger":
         """The ledger of a run folder that holds a table already."""
-        frame = load_trials(folder.path).drop(columns="run").astype(object)
-        frame = frame.where(frame.notna(), None)
-        rows = [{str(name): value for name, value in row.items()} for row in frame.to_dict("records")]
-        return cls(folder, time_weight, rows)
+        return cls(folder, time_weight, rows_of(load_trials(folder.path)))
 
 
 def make_row(proposal: Proposal, config: RunConfig, outcome: Mapping[str, Any]) -> Row:

@@ -7,7 +7,7 @@ import pandas as pd
 from results.analysis.errors import load_errors
 from results.analysis.pareto import pareto_front
 from results.analysis.picks import Pick, Recommendation, recommend
-from results.analysis.table import load_trials
+from results.analysis.table import load_trials, rows_of
 from results.analysis.wording import multiple
 from results.document.page import build_report
 from search.screen.terminal import Terminal
@@ -33,11 +33,9 @@ def finish(folder: RunFolder, terminal: Terminal) -> bool:
     if not recommendation.picks:
         terminal.say(f"No trial was completed, so nothing can be recommended. The reasons are in {folder.trials_csv}.")
         return False
-    front = pareto_front(trials).astype(object)
-    rows = front.where(front.notna(), None).to_dict("records")
     terminal.summary(
         "Pareto front: no other trial is both faster and more accurate",
-        [{str(name): value for name, value in row.items()} for row in rows],
+        rows_of(pareto_front(trials)),
         _sentences(recommendation, trials, folder),
     )
     return True
