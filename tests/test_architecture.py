@@ -37,6 +37,8 @@ FORBIDDEN = {
     "results": {"search", "spaces", "timellm", "ray", "torch", "benchmarks", "tests"},
 }
 """What a room may not import. The contract is open to all."""
+DECLARING = ("config", "declarations", "datasets")
+"""Modules of the contract that declare what today's version takes. An old run's defaults are in its manifest."""
 LOOP = "search.decide"
 OF_OTHERS = {"_attn_implementation"}
 """Private names that the product sets on another package's objects: transformers has no public one for it."""
@@ -189,6 +191,13 @@ def test_the_ground_floor_imports_the_standard_library_alone(room):
 @pytest.mark.parametrize("room", FORBIDDEN)
 def test_imports_point_one_way(room):
     assert upward_imports(room) == set()
+
+
+def test_the_results_take_the_names_of_settings_but_no_default_and_no_limit_of_a_run():
+    taken = {name for path in modules_of("results") for name in imported(path)}
+    declared = {name for name in taken if any(is_in(name, f"{CONTRACT}.{module}") for module in DECLARING)}
+
+    assert declared == {f"{CONTRACT}.config.SETTING_NAMES"}
 
 
 def test_a_room_that_reaches_up_is_found():

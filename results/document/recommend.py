@@ -1,6 +1,5 @@
 """Writes the recommended settings of a run as commands, JSON and DeepSpeed configurations."""
 
-import dataclasses
 import json
 import shlex
 from collections.abc import Mapping
@@ -13,7 +12,7 @@ from results.analysis.picks import Pick, Recommendation
 from results.analysis.verdict import plain
 from results.analysis.wording import multiple
 from timellm.contract.columns import knob_columns, knob_name
-from timellm.contract.config import RunConfig
+from timellm.contract.config import SETTING_NAMES
 from timellm.contract.errors import InputError
 from timellm.contract.files import replace_files
 from timellm.contract.layout import PickFolder, RunFolder
@@ -95,8 +94,7 @@ def _require_known(config: Mapping[str, Any], defaults: Mapping[str, Any]) -> No
     Raises:
         InputError: If there are any; it names them.
     """
-    known = {field.name for field in dataclasses.fields(RunConfig)}
-    foreign = sorted(name for name in config if name not in known and config[name] != defaults.get(name))
+    foreign = sorted(name for name in config if name not in SETTING_NAMES and config[name] != defaults.get(name))
     if foreign:
         raise InputError(f"run_config must hold settings of a run only, got {', '.join(map(repr, foreign))}.")
 

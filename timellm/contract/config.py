@@ -313,6 +313,8 @@ class RunConfig:
 SETTINGS: dict[str, Declaration] = declarations_of(RunConfig)
 """What each setting declares, by name."""
 
+SETTING_NAMES = frozenset(SETTINGS)
+
 
 def _range_problems(config: RunConfig) -> list[str]:
     problems = [f"{name} {problem}." for name, problem in limit_problems(config, SETTINGS).items()]
