@@ -19,7 +19,8 @@ from benchmarks.document import device_heading
 from benchmarks.harness import FOLDER, amx_sentence
 from benchmarks.record import Notes, Section, Table, Text, table
 from benchmarks.runner import Benchmark
-from results.analysis.picks import Pick, recommend
+from results.analysis.evidence import recommendation_of
+from results.analysis.picks import Pick
 from results.analysis.wording import multiple
 from timellm.contract.columns import State, knob_columns, knob_name
 from timellm.contract.errors import InputError
@@ -74,7 +75,7 @@ def _section(folder: RunFolder) -> Section:
     speeds = {name: peak_flops_per_second(torch.device("cpu"), dtype) / 1e9 for name, dtype in _DTYPES.items()}
     held = f"held to {held_to()}" if held_to() else "as it is"
     heading = device_heading(torch.device("cpu"), held)
-    recommendation = recommend(trials, manifest)
+    recommendation = recommendation_of(folder)
     parts = (_conditions(manifest, trials, speeds), _trials_table(trials), _picks_table(recommendation.picks))
     caveats = tuple(Text(caveat) for caveat in recommendation.caveats)
     return Section(heading, (*parts, *caveats))

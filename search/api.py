@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from results.analysis.picks import Pick, recommend
+from results.analysis.evidence import recommendation_of
+from results.analysis.picks import Pick
 from results.analysis.table import load_trials
 from timellm.contract.errors import InputError
 from timellm.contract.layout import PICKS, RunFolder
@@ -43,7 +44,7 @@ class SearchResult:
     @property
     def picks(self) -> dict[str, Pick]:
         """The recommended settings by name, with their reasons."""
-        return {pick.name: pick for pick in recommend(self.trials, self.folder.read_manifest()).picks}
+        return {pick.name: pick for pick in recommendation_of(self.folder).picks}
 
     def train(self, pick: str = BALANCED, **settings: Any) -> "Forecaster":
         """Train a pick to its end, as its recommended command does, and load it.

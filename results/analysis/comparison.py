@@ -9,8 +9,8 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from results.analysis.fidelity import fidelity_words, main_fidelity
-from results.analysis.pareto import average_repeats, hypervolume, reference_rows
+from results.analysis.fidelity import Compared, fidelity_words
+from results.analysis.pareto import hypervolume
 from results.analysis.reference import baseline_lack
 from results.analysis.table import load_trials
 from timellm.contract.columns import (
@@ -49,9 +49,9 @@ def compare(run_a: Path, run_b: Path) -> pd.DataFrame:
     """
     loaded = load_trials([run_a, run_b])
     runs = [loaded[(loaded["run"] == name).to_numpy()] for name in loaded["run"].cat.categories]
-    parts = [main_fidelity(run) for run in runs]
+    tables = [Compared.of(run) for run in runs]
+    parts, rows = [table.main for table in tables], [table.configurations for table in tables]
     manifests = [RunFolder(path).read_manifest() for path in (run_a, run_b)]
-    rows = [average_repeats(part) for part in parts]
     problems = [*_task_problems(manifests), *_fidelity_problems(parts, rows)]
     same = not problems
     table = [
@@ -60,7 +60,7 @@ def compare(run_a: Path, run_b: Path) -> pd.DataFrame:
     ]
     for name, words in ((SECONDS_PER_EPOCH, "fastest seconds_per_epoch"), (VAL_MSE, "lowest val_mse")):
         table.append(_measure(words, [part[name].min() if len(part) else np.nan for part in rows], ratio=same))
-    bases = [reference_rows(part) for part in parts]
+    bases = [table.references for table in tables]
     substitutes = _substitutes(runs, bases)
     for name in OBJECTIVES:
         words = f"{'reference' if substitutes else 'baseline'} {name}"

@@ -7,9 +7,8 @@ import pandas as pd
 from scipy import stats
 from sklearn.linear_model import BayesianRidge
 
-from results.analysis.fidelity import main_fidelity
+from results.analysis.fidelity import Compared, compared
 from results.analysis.importance import varied_knobs
-from results.analysis.pareto import average_repeats
 from timellm.contract.columns import BASELINE, OBJECTIVES, knob_name
 
 MIN_PAIRS = 3
@@ -27,7 +26,7 @@ MAX_VALUES = 12
 NOT_ENOUGH = "not enough data"
 
 
-def main_effects(df: pd.DataFrame) -> pd.DataFrame:
+def main_effects(df: pd.DataFrame | Compared) -> pd.DataFrame:
     """The effect of every value of every varied knob on both objectives.
 
     Args:
@@ -40,7 +39,7 @@ def main_effects(df: pd.DataFrame) -> pd.DataFrame:
         that differ in this knob alone, Student's interval. `modelled`: a Bayesian linear model of the log objective
         in all varied knobs, without interactions. `not enough data`: no ratio. `attrs["note"]` says what was used.
     """
-    rows = average_repeats(main_fidelity(df))
+    rows = compared(df).configurations
     knobs = varied_knobs(rows)
     levels = {knob: _levels(rows, knob) for knob in knobs}
     design = pd.DataFrame({knob: column for knob, (column, _) in levels.items()}, index=rows.index)

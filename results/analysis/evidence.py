@@ -6,9 +6,9 @@ import pandas as pd
 
 from results.analysis.effects import main_effects
 from results.analysis.errors import ErrorTraining, load_errors
-from results.analysis.fidelity import fidelity_words, main_fidelity
+from results.analysis.fidelity import Compared, fidelity_words
 from results.analysis.importance import knob_importance, varied_knobs
-from results.analysis.pareto import average_repeats, hypervolume_over_time, pareto_front
+from results.analysis.pareto import hypervolume_over_time
 from results.analysis.picks import Recommendation, recommend
 from results.analysis.table import load_trials
 from timellm.contract.columns import BASELINE, CONFIRM, SAMPLER, State, knob_columns, knob_name
@@ -22,21 +22,35 @@ class Evidence:
 
     folder: RunFolder
     manifest: Manifest
-    trials: pd.DataFrame
-    """Every row."""
+    table: Compared
+    """The table and the views of it."""
     errors: tuple[ErrorTraining, ...]
     """Every training that measured an error, where errors were measured apart."""
-    main: pd.DataFrame
-    """Rows of the main fidelity, failed ones included."""
-    configurations: pd.DataFrame
-    """Complete rows of the main fidelity, repeats averaged."""
-    front: pd.DataFrame
-    """Its Pareto front, from fast to slow."""
     recommendation: Recommendation
     importance: pd.DataFrame
     effects: pd.DataFrame
     growth: pd.DataFrame
     """Hypervolume over wall clock; empty without a reference point."""
+
+    @property
+    def trials(self) -> pd.DataFrame:
+        """Every row."""
+        return self.table.trials
+
+    @property
+    def main(self) -> pd.DataFrame:
+        """Rows of the main fidelity, failed ones included."""
+        return self.table.main
+
+    @property
+    def configurations(self) -> pd.DataFrame:
+        """Complete rows of the main fidelity, repeats averaged."""
+        return self.table.configurations
+
+    @property
+    def front(self) -> pd.DataFrame:
+        """Its Pareto front, from fast to slow."""
+        return self.table.front
 
     @property
     def is_live(self) -> bool:
@@ -101,6 +115,15 @@ class Evidence:
         return self.manifest.control_errors
 
 
+def recommendation_of(folder: RunFolder) -> Recommendation:
+    """What a run folder recommends, without the rest of a report.
+
+    Raises:
+        InputError: If the folder is not a run folder or cannot be read.
+    """
+    return recommend(load_trials(folder.path), folder.read_manifest(), load_errors(folder))
+
+
 def gather(folder: RunFolder) -> Evidence:
     """Read a run folder and compute what its report shows.
 
@@ -108,22 +131,17 @@ def gather(folder: RunFolder) -> Evidence:
         InputError: If the folder is not a run folder or cannot be read.
     """
     manifest = folder.read_manifest()
-    trials, errors = load_trials(folder.path), load_errors(folder)
-    main = main_fidelity(trials)
-    configurations = average_repeats(main)
+    table, errors = Compared.of(load_trials(folder.path)), load_errors(folder)
     growth = pd.DataFrame({"trial_id": [], "trials": [], "elapsed_seconds": [], "hypervolume": []})
-    if manifest.reference_point and len(configurations):
-        growth = hypervolume_over_time(main, manifest.reference_point)
+    if manifest.reference_point and len(table.configurations):
+        growth = hypervolume_over_time(table.main, manifest.reference_point)
     return Evidence(
         folder=folder,
         manifest=manifest,
-        trials=trials,
+        table=table,
         errors=errors,
-        main=main,
-        configurations=configurations,
-        front=pareto_front(main),
-        recommendation=recommend(trials, manifest, errors),
-        importance=knob_importance(trials),
-        effects=main_effects(trials),
+        recommendation=recommend(table, manifest, errors),
+        importance=knob_importance(table),
+        effects=main_effects(table),
         growth=growth,
     )

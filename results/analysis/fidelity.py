@@ -1,9 +1,11 @@
 """Which rows of a table may be compared, and what is said about the others."""
 
+from dataclasses import dataclass
+
 import numpy as np
 import pandas as pd
 
-from results.analysis.pareto import average_repeats, comparable
+from results.analysis.pareto import average_repeats, comparable, front_of, references_of
 from timellm.contract.columns import BASELINE, FIDELITY, SECONDS_PER_EPOCH, State
 
 
@@ -39,30 +41,62 @@ def rows_of_fidelity(df: pd.DataFrame, fidelity: pd.Series) -> pd.DataFrame:
     return df[(same | unknown).to_numpy(dtype=bool)]
 
 
-def timed_rows(df: pd.DataFrame) -> pd.DataFrame:
-    """The configurations whose time is known: complete ones, repeats averaged, and those that were timed only.
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class Compared:
+    """A table's rows that may be compared with each other; each view of them is computed once and handed on."""
 
-    Args:
-        df: A trials table.
+    trials: pd.DataFrame
+    """Every row."""
+    main: pd.DataFrame
+    """Rows of the main fidelity, failed ones included."""
+    configurations: pd.DataFrame
+    """Complete rows of the main fidelity, repeats averaged."""
+    timed: pd.DataFrame
+    """Configurations whose time is known: the complete ones, and those that were timed only, with one repeat."""
+    references: pd.DataFrame
+    """What ratios refer to, as `results.analysis.pareto.reference_rows` gives it; empty without a complete trial."""
+    front: pd.DataFrame
+    """The Pareto front of the configurations, from fast to slow."""
 
-    Returns:
-        Rows of `results.analysis.pareto.average_repeats`; a row that was timed only has one repeat.
-    """
-    complete = average_repeats(df)
-    seconds = df[SECONDS_PER_EPOCH].astype("float64")
-    timed = (df["state"] == State.STOPPED_EARLY).to_numpy() & (np.isfinite(seconds) & (seconds > 0)).to_numpy()
+    @classmethod
+    def of(cls, trials: pd.DataFrame) -> "Compared":
+        """The views of a trials table."""
+        main = main_fidelity(trials)
+        configurations = average_repeats(main)
+        return cls(
+            trials=trials,
+            main=main,
+            configurations=configurations,
+            timed=_timed(main, configurations),
+            references=references_of(configurations),
+            front=front_of(configurations),
+        )
+
+    @property
+    def baseline(self) -> pd.Series:
+        """The baseline's timed row; empty where it was not timed."""
+        found = self.timed[(self.timed["source"] == BASELINE).to_numpy(dtype=bool)]
+        return found.iloc[0] if len(found) else pd.Series(dtype=object)
+
+    @property
+    def reference(self) -> pd.Series:
+        """The row that ratios refer to: of complete trials, or else the timed baseline; empty without either."""
+        return self.references.iloc[0] if len(self.references) else self.baseline
+
+
+def compared(table: pd.DataFrame | Compared) -> Compared:
+    """The views of a trials table, computed unless they are there already."""
+    return table if isinstance(table, Compared) else Compared.of(table)
+
+
+def _timed(main: pd.DataFrame, complete: pd.DataFrame) -> pd.DataFrame:
+    seconds = main[SECONDS_PER_EPOCH].astype("float64")
+    timed = (main["state"] == State.STOPPED_EARLY).to_numpy() & (np.isfinite(seconds) & (seconds > 0)).to_numpy()
     if not timed.any():
         return complete
-    missing = pd.Series(pd.NA, index=df.index[timed], dtype="Float64")
-    only = df[timed].assign(repeats=1, confirmations=0, val_mse_std=missing, seconds_per_epoch_std=missing)
+    missing = pd.Series(pd.NA, index=main.index[timed], dtype="Float64")
+    only = main[timed].assign(repeats=1, confirmations=0, val_mse_std=missing, seconds_per_epoch_std=missing)
     return pd.concat([complete, only]).sort_index() if len(complete) else only
-
-
-def timed_baseline(df: pd.DataFrame) -> pd.Series:
-    """The baseline's row of `timed_rows`; empty where it was not timed."""
-    rows = timed_rows(df)
-    found = rows[(rows["source"] == BASELINE).to_numpy(dtype=bool)]
-    return found.iloc[0] if len(found) else pd.Series(dtype=object)
 
 
 def fidelity_words(df: pd.DataFrame) -> str:

@@ -6,8 +6,7 @@ import numpy as np
 import optuna
 import pandas as pd
 
-from results.analysis.fidelity import main_fidelity
-from results.analysis.pareto import average_repeats
+from results.analysis.fidelity import Compared, compared
 from timellm.contract.columns import OBJECTIVES, knob_columns, knob_name
 
 MIN_CONFIGURATIONS = 12
@@ -26,7 +25,7 @@ Evaluator = Literal["fanova", "ped-anova"]
 _EVALUATORS = {"fanova": "fANOVA", "ped-anova": "PED-ANOVA"}
 
 
-def knob_importance(df: pd.DataFrame, evaluator: Evaluator = "fanova", seed: int = 0) -> pd.DataFrame:
+def knob_importance(df: pd.DataFrame | Compared, evaluator: Evaluator = "fanova", seed: int = 0) -> pd.DataFrame:
     """Importance of every knob that was varied, per objective, by Optuna's evaluators.
 
     Args:
@@ -39,7 +38,7 @@ def knob_importance(df: pd.DataFrame, evaluator: Evaluator = "fanova", seed: int
         Columns `knob`, `seconds_per_epoch` and `val_mse` (importances that add up to 1), the most important first.
         Without enough data it is empty. `attrs["note"]` says what was used or why nothing came out.
     """
-    rows = average_repeats(main_fidelity(df))
+    rows = compared(df).configurations
     knobs = varied_knobs(rows)
     empty = pd.DataFrame({"knob": pd.Series(dtype="str"), **{name: pd.Series(dtype=float) for name in OBJECTIVES}})
     if len(rows) < MIN_CONFIGURATIONS:

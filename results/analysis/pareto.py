@@ -98,7 +98,11 @@ def pareto_front(df: pd.DataFrame) -> pd.DataFrame:
         front of its own, told apart by `is_projected`, `train_samples`, `val_samples` and `run`. Of rows equal in
         both objectives the first is kept.
     """
-    rows = average_repeats(df)
+    return front_of(average_repeats(df))
+
+
+def front_of(rows: pd.DataFrame) -> pd.DataFrame:
+    """`pareto_front` of rows of `average_repeats`."""
     if rows.empty:
         return rows
     on_front = np.zeros(len(rows), dtype=bool)
@@ -149,7 +153,11 @@ def reference_rows(df: pd.DataFrame) -> pd.DataFrame:
     Returns:
         Rows of `average_repeats`, at most one per fidelity and run; their `source` tells which of the two it is.
     """
-    rows = average_repeats(df)
+    return references_of(average_repeats(df))
+
+
+def references_of(rows: pd.DataFrame) -> pd.DataFrame:
+    """`reference_rows` of rows of `average_repeats`."""
     if rows.empty:
         return rows
     preferred = rows.assign(_late=(rows["source"] != BASELINE).to_numpy()).sort_values(
@@ -168,13 +176,24 @@ def joint_score(df: pd.DataFrame, weight: float = DEFAULT_TIME_WEIGHT) -> pd.Ser
     Returns:
         One value per row; missing where the row is not complete or its fidelity has no reference.
     """
-    mse, seconds = (_log_ratio(df, name) for name in (VAL_MSE, SECONDS_PER_EPOCH))
+    return score_against(df, reference_rows(df), weight)
+
+
+def score_against(df: pd.DataFrame, references: pd.DataFrame, weight: float) -> pd.Series:
+    """`joint_score` against references that are known.
+
+    Args:
+        df: A trials table.
+        references: Rows of `reference_rows`.
+        weight: Weight of log time.
+    """
+    mse, seconds = (_log_ratio(df, name, references) for name in (VAL_MSE, SECONDS_PER_EPOCH))
     return (mse + weight * seconds).rename("joint_score")
 
 
 def speedup(df: pd.DataFrame) -> pd.Series:
     """The baseline's seconds_per_epoch over each row's; missing as in `joint_score`."""
-    return np.exp(-_log_ratio(df, SECONDS_PER_EPOCH)).rename("speedup_vs_baseline")
+    return np.exp(-_log_ratio(df, SECONDS_PER_EPOCH, reference_rows(df))).rename("speedup_vs_baseline")
 
 
 def hypervolume(df: pd.DataFrame, reference: Mapping[str, float] | None = None) -> float:
@@ -246,10 +265,9 @@ def _objectives(df: pd.DataFrame) -> np.ndarray:
     return df[list(OBJECTIVES)].to_numpy(dtype=float)
 
 
-def _log_ratio(df: pd.DataFrame, name: str) -> pd.Series:
+def _log_ratio(df: pd.DataFrame, name: str, references: pd.DataFrame) -> pd.Series:
     keys = _fidelity_columns(df)
-    reference = reference_rows(df)
-    base = df[keys].merge(reference[[*keys, name]], on=keys, how="left")[name].set_axis(df.index)
+    base = df[keys].merge(references[[*keys, name]], on=keys, how="left")[name].set_axis(df.index)
     usable = pd.Series(df.index.isin(comparable(df).index), index=df.index)
     ratio = (df[name] / base).where(usable)
     return np.log(ratio.astype("Float64"))

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 import pandas as pd
 
 from results.analysis.errors import ErrorTraining
-from results.analysis.fidelity import main_fidelity, timed_baseline, timed_rows
+from results.analysis.fidelity import Compared, compared
 from results.analysis.judgement import TOLERANCE, Difference
-from results.analysis.pareto import average_repeats, joint_score, reference_rows
+from results.analysis.pareto import score_against
 from results.analysis.ratios import Ratio, mse_change, speedup_ratio
 from results.analysis.reference import baseline_lack, reference_name
 from results.analysis.verdict import Verdict, judge
@@ -28,7 +28,7 @@ class Pick:
     name: str
     """One of `timellm.contract.layout.PICKS`."""
     row: pd.Series
-    """Its row of `timed_rows`."""
+    """Its row of `results.analysis.fidelity.Compared.timed`."""
     reason: str
     """Why it was picked, one or two sentences."""
     speedup: Ratio
@@ -117,7 +117,7 @@ class Recommendation:
         return any(pick.name == "balanced" and not pick.is_reference for pick in self.picks)
 
 
-def recommend(df: pd.DataFrame, manifest: Manifest, errors: Sequence[ErrorTraining] = ()) -> Recommendation:
+def recommend(df: pd.DataFrame | Compared, manifest: Manifest, errors: Sequence[ErrorTraining] = ()) -> Recommendation:
     """Choose the exact, the fastest, the balanced and the most accurate configuration.
 
     Args:
@@ -131,18 +131,15 @@ def recommend(df: pd.DataFrame, manifest: Manifest, errors: Sequence[ErrorTraini
         seconds_per_epoch with a val_mse at most `TOLERANCE` above the reference's; balanced: best joint score;
         accurate: least val_mse of the rows that owe it to no greater number of optimizer steps.
     """
-    weight = manifest.time_weight
-    main = main_fidelity(df)
-    rows = average_repeats(main)
-    baseline = timed_baseline(main)
-    reference = reference_rows(main).iloc[0] if len(rows) else baseline
-    verdict = judge(main, reference, manifest, errors)
+    weight, table = manifest.time_weight, compared(df)
+    rows, baseline, reference = table.configurations, table.baseline, table.reference
+    verdict = judge(table.main, reference, manifest, errors)
     chosen: dict[str, pd.Series] = {}
     tolerated = rows
     if not baseline.empty:
-        chosen["exact"] = _exact(timed_rows(main), baseline, verdict)
+        chosen["exact"] = _exact(table.timed, baseline, verdict)
     if len(rows):
-        rows = rows.assign(joint_score=joint_score(rows, weight))
+        rows = rows.assign(joint_score=score_against(rows, table.references, weight))
         tolerated = rows[(rows[VAL_MSE] <= (1 + TOLERANCE) * reference[VAL_MSE]).to_numpy(dtype=bool)]
         by_error = rows.sort_values([VAL_MSE, SECONDS_PER_EPOCH])
         chosen["fastest"] = tolerated.sort_values([SECONDS_PER_EPOCH, VAL_MSE]).iloc[0]
@@ -152,7 +149,7 @@ def recommend(df: pd.DataFrame, manifest: Manifest, errors: Sequence[ErrorTraini
         _pick(name, row, baseline if name == "exact" else reference, verdict, (len(rows), len(tolerated)), weight)
         for name, row in chosen.items()
     )
-    caveats = tuple(_caveats(df, reference, picks, manifest, verdict)) if picks else ()
+    caveats = tuple(_caveats(table, picks, manifest, verdict)) if picks else ()
     return Recommendation(picks=picks, reference=reference, considered=len(rows), caveats=caveats, verdict=verdict)
 
 
@@ -230,9 +227,7 @@ def _changes(row: pd.Series, reference: pd.Series) -> tuple[tuple[str, str, str]
     return tuple(changes)
 
 
-def _caveats(
-    df: pd.DataFrame, reference: pd.Series, picks: tuple[Pick, ...], manifest: Manifest, verdict: Verdict
-) -> list[str]:
+def _caveats(table: Compared, picks: tuple[Pick, ...], manifest: Manifest, verdict: Verdict) -> list[str]:
     caveats = []
     if not verdict.telling.holds:
         caveats.append(
@@ -240,17 +235,17 @@ def _caveats(
             if any(pick.name == "exact" for pick in picks)
             else verdict.telling.reason
         )
-    lack = baseline_lack(df, reference)
+    lack = baseline_lack(table.trials, table.reference)
     if lack is not None:
         caveats.append(
-            f"The baseline {lack}, so every ratio refers to the first complete trial, {reference['trial_id']}."
+            f"The baseline {lack}, so every ratio refers to the first complete trial, {table.reference['trial_id']}."
         )
     if any(pick.is_preliminary for pick in picks):
         caveats.append(
             "Preliminary: trials saw only a part of the windows, times per epoch are projected and no other seed has "
             "confirmed the picks. Run the search with --confirm 3, or train the commands in full."
         )
-    caveats += _control_caveat(picks, average_repeats(main_fidelity(df)), manifest.control_errors)
+    caveats += _control_caveat(picks, table.configurations, manifest.control_errors)
     contended = [pick for pick in picks if pick.row["timing_quality"] == CONTENDED]
     names = sorted({pick.trial_id for pick in contended if not (pick.name == "exact" and pick.is_reference)})
     if names:

@@ -48,7 +48,12 @@ def build_report(folder: RunFolder) -> Path:
         InputError: If the folder is not a run folder, or cannot be read.
         OSError: If the disk refuses.
     """
-    evidence = gather(folder)
+    return write_report(gather(folder))
+
+
+def write_report(evidence: Evidence) -> Path:
+    """`build_report` from what was gathered."""
+    folder = evidence.folder
     write_recommendation(folder, evidence.recommendation, evidence.manifest)
     sections = [section for build in SECTIONS if (section := build(evidence)) is not None]
     if not evidence.is_live:

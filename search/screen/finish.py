@@ -2,14 +2,11 @@
 
 import shlex
 
-import pandas as pd
-
-from results.analysis.errors import load_errors
-from results.analysis.pareto import pareto_front
-from results.analysis.picks import Pick, Recommendation, recommend
-from results.analysis.table import load_trials, rows_of
+from results.analysis.evidence import gather
+from results.analysis.picks import Pick, Recommendation
+from results.analysis.table import rows_of
 from results.analysis.wording import multiple
-from results.document.page import build_report
+from results.document.page import write_report
 from search.screen.terminal import Terminal
 from timellm.contract.layout import RunFolder
 
@@ -27,21 +24,21 @@ def finish(folder: RunFolder, terminal: Terminal) -> bool:
     Raises:
         OSError: If the disk refuses.
     """
-    trials, manifest = load_trials(folder.path), folder.read_manifest()
-    recommendation = recommend(trials, manifest, load_errors(folder))
-    build_report(folder)
+    evidence = gather(folder)
+    recommendation = evidence.recommendation
+    write_report(evidence)
     if not recommendation.picks:
         terminal.say(f"No trial was completed, so nothing can be recommended. The reasons are in {folder.trials_csv}.")
         return False
     terminal.summary(
         "Pareto front: no other trial is both faster and more accurate",
-        rows_of(pareto_front(trials)),
-        _sentences(recommendation, trials, folder),
+        rows_of(evidence.front),
+        _sentences(recommendation, len(evidence.trials), folder),
     )
     return True
 
 
-def _sentences(recommendation: Recommendation, trials: pd.DataFrame, folder: RunFolder) -> list[str]:
+def _sentences(recommendation: Recommendation, trials: int, folder: RunFolder) -> list[str]:
     """The picks, what to keep in mind, and where everything is."""
     lines = [""]
     name = recommendation.reference_name
@@ -52,7 +49,7 @@ def _sentences(recommendation: Recommendation, trials: pd.DataFrame, folder: Run
         text = f"{name} itself" if pick.is_reference else f"{multiple(pick.speedup)}, {_error_words(pick)}"
         lines.append(f"{pick.title}: {pick.trial_id}, {text}{note}")
     lines += [f"Note: {caveat}" for caveat in recommendation.caveats]
-    lines += ["", f"{len(trials)} trials: {folder.trials_csv}", f"Report: {folder.report}"]
+    lines += ["", f"{trials} trials: {folder.trials_csv}", f"Report: {folder.report}"]
     return [*lines, f"Train it: bash {shlex.quote(str(folder.recommended_command))}"]
 
 

@@ -61,6 +61,7 @@ def test_a_plain_script_searches_a_frame_trains_a_pick_and_forecasts(place):
     assert folder.recommendation("balanced").checkpoint.is_file()
     result = SearchResult(folder)
     assert "balanced" in result.picks
+    assert all(pick.reason in folder.recommendation(name).reasons.read_text() for name, pick in result.picks.items())
     with pytest.raises(InputError, match="pick must be one of"):
         result.forecaster("cheapest")
     with pytest.raises(InputError, match="The pick fastest was not trained"):

@@ -9,7 +9,7 @@ from rich.console import Console
 
 from search.screen.finish import finish
 from search.screen.terminal import Terminal
-from tests.results.synthetic import make_run
+from tests.results.synthetic import make_rows, make_run
 
 ODD_NAMES = [
     "with spaces  two", "it's", 'a "quoted" one', "100%20 %s", "what?mode=ro", "$(touch planted) `touch planted`",
@@ -20,10 +20,10 @@ ODD_NAMES = [
 @pytest.fixture
 def recommended(tmp_path, monkeypatch):
     """Ends a search in a folder of a name, without its report; returns what is printed."""
-    monkeypatch.setattr("search.screen.finish.build_report", lambda folder: None)
+    monkeypatch.setattr("search.screen.finish.write_report", lambda evidence: None)
 
     def run(name):
-        folder = make_run(tmp_path / "runs" / name)
+        folder = make_run(tmp_path / "runs" / name, make_rows(6))
         folder.recommended_command.parent.mkdir()
         file = io.StringIO()
         assert finish(folder, Terminal(Console(file=file)))
