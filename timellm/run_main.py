@@ -96,11 +96,8 @@ def _train(config, arguments) -> int:  # type: ignore[no-untyped-def]
     import torch
 
     from timellm.check import check_run
-    from timellm.machine.environment import describe_machine, git_revision, package_versions
+    from timellm.machine.environment import describe_machine
     from timellm.machine.process import process_rank, world_size
-    from timellm.run.history import History
-    from timellm.run.progress import ProgressPrinter
-    from timellm.run.training import RunOptions, TrainingRun
 
     world, is_first = world_size(), process_rank() == 0
     here = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
@@ -118,42 +115,52 @@ def _train(config, arguments) -> int:  # type: ignore[no-untyped-def]
     results = []
     for repeat in range(arguments.itr):
         this = config.replace(seed=config.seed + repeat)
-        folder = _folder(arguments, this)
-        if not is_first:
-            folder /= f"rank{process_rank()}"
-        folder.mkdir(parents=True, exist_ok=True)
-        saved = {"config": this.to_dict(), "versions": package_versions(), "machine": describe_machine()}
-        saved |= {"git_revision": git_revision(), **facts}
-        (folder / "config.json").write_text(json.dumps(saved, indent=2) + "\n")
+        folder = TrialFolder(_folder(arguments, this)).rank(process_rank())
         is_named = arguments.checkpoint is not None and repeat == 0
-        checkpoint = Path(arguments.checkpoint) if is_named else TrialFolder(folder).checkpoint
-        history, progress = History(folder) if is_first else None, ProgressPrinter()
-        options = RunOptions(
-            folder=folder,
-            checkpoint=checkpoint.absolute(),
-            init_from=Path(arguments.init_from) if arguments.init_from else None,
-            saves_forecasts=arguments.save_forecasts,
-            is_profiled=arguments.profile and repeat == 0,
-            on_event=_told(progress, history) if history is not None else lambda event: None,
-            should_stop=should_stop,
-        )
-        try:
-            result = TrainingRun(this, options).run()
-        finally:
-            progress.close()
-            if history is not None:
-                history.close()
-        result.write(TrialFolder(folder).result)
+        checkpoint = Path(arguments.checkpoint) if is_named else folder.checkpoint
+        result = _run(arguments, this, facts, folder, checkpoint.absolute(), should_stop, is_profiled=repeat == 0)
         results.append(result)
         if result.state != State.COMPLETE:
             print(f"{PROG}: {result.state}: {result.error}", file=sys.stderr)
             return ExitStatus.of(result.state)
         if is_first:
-            print("\n".join([_summary(result, folder), _device_line(result), *result.notes]), flush=True)
+            print("\n".join([_summary(result, folder.path), _device_line(result), *result.notes]), flush=True)
             print(f"checkpoint: {checkpoint}", flush=True)
     if is_first:
         print(_last_line(results))
     return 0
+
+
+def _run(arguments, config, facts, folder, checkpoint, should_stop, *, is_profiled):  # type: ignore[no-untyped-def]
+    """One of the runs that the flags ask for, and what it leaves in its folder."""
+    from timellm.machine.environment import describe_machine, git_revision, package_versions
+    from timellm.machine.process import process_rank
+    from timellm.run.history import History
+    from timellm.run.progress import ProgressPrinter
+    from timellm.run.training import RunOptions, TrainingRun
+
+    folder.path.mkdir(parents=True, exist_ok=True)
+    saved = {"config": config.to_dict(), "versions": package_versions(), "machine": describe_machine()}
+    saved |= {"git_revision": git_revision(), **facts}
+    (folder.path / "config.json").write_text(json.dumps(saved, indent=2) + "\n")
+    history, progress = History(folder.path) if process_rank() == 0 else None, ProgressPrinter()
+    options = RunOptions(
+        folder=folder.path,
+        checkpoint=checkpoint,
+        init_from=Path(arguments.init_from) if arguments.init_from else None,
+        saves_forecasts=arguments.save_forecasts,
+        is_profiled=arguments.profile and is_profiled,
+        on_event=_told(progress, history) if history is not None else lambda event: None,
+        should_stop=should_stop,
+    )
+    try:
+        result = TrainingRun(config, options).run()
+    finally:
+        progress.close()
+        if history is not None:
+            history.close()
+    result.write(folder.result)
+    return result
 
 
 def _told(*listeners):  # type: ignore[no-untyped-def]
