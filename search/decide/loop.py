@@ -86,6 +86,7 @@ class Loop:
         self._space, self._study, self._ledger, self._folder = space, study, ledger, folder
         self._run_config, self._planner, self._costs, self._workplace = run_config, planner, costs, workplace
         self._limits, self._confirmation, self._listener, self._clock = limits, confirmation, listener, clock
+        self._seed = seed
         self._runs = Runs(
             folder=folder,
             baseline=planner.baseline,
@@ -95,7 +96,6 @@ class Loop:
             rungs_of=rungs_of,
             listener=listener,
         )
-        self._seed = seed
         self._now = Standing(
             plan=plan,
             has_controls=has_controls,
@@ -105,22 +105,7 @@ class Loop:
         )
         self._spent = time_spent or TimeSpent({})
         self._budget = Budget(limits, ledger, clock)
-        self._proposals = Proposals(
-            study=study,
-            ledger=ledger,
-            levels=Levels(space, planner.baseline.to_dict(), seed),
-            confirmation=confirmation,
-            run_config=run_config,
-            baseline=planner.baseline,
-            devices=workplace.devices,
-            costs=costs,
-            budget=self._budget,
-            limits=limits,
-            listener=listener,
-            time_spent=self.time_spent,
-            is_trained=self._now.is_trained,
-            is_timed=lambda config: self._now.times.known(config) is not None,
-        )
+        self._proposals = self._new_proposals(space)
         self._recorder = Recorder(ledger, self._now.book, study, listener, self._now.config_of)
         self._endings = Endings(
             now=self._now,
@@ -136,6 +121,24 @@ class Loop:
         )
         if plan is not None:
             self._endings.go_on(plan)
+
+    def _new_proposals(self, space: Space) -> Proposals:
+        return Proposals(
+            study=self._study,
+            ledger=self._ledger,
+            levels=Levels(space, self._planner.baseline.to_dict(), self._seed),
+            confirmation=self._confirmation,
+            run_config=self._run_config,
+            baseline=self._planner.baseline,
+            devices=self._workplace.devices,
+            costs=self._costs,
+            budget=self._budget,
+            limits=self._limits,
+            listener=self._listener,
+            time_spent=self.time_spent,
+            is_trained=self._now.is_trained,
+            is_timed=lambda config: self._now.times.known(config) is not None,
+        )
 
     # What is next
 
