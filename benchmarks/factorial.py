@@ -121,7 +121,7 @@ class Factorial:
         """Every configuration that has been recorded.
 
         Raises:
-            InputError: If the file has other columns than the space, or a value that is none of its knob's.
+            InputError: If the file has other columns than the space, or a value that its knob does not have.
         """
         if not self.path.is_file():
             return {}

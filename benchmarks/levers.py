@@ -96,7 +96,7 @@ class Levers(Benchmark):
         parser.add_argument("--bases", default=",".join(BASES), help="bases, comma-separated (recompute,reuse)")
         parser.add_argument("--tables", default=",".join(TABLES), help="tables, comma-separated (guide,levers)")
         parser.add_argument("--levers", default=None, help="rows of the tables, separated by semicolons (default: all)")
-        parser.add_argument("--mse_samples", type=int, default=256, help="training windows behind the errors (256)")
+        parser.add_argument("--mse_samples", type=int, default=256, help="windows trained before an error (256)")
         parser.add_argument(
             "--mse_bases",
             default="reuse",

@@ -47,7 +47,7 @@ class Comparison:
     name: str
     trained: Epoch
     before: Epoch
-    behind: Epoch
+    after: Epoch
     estimate: Epoch
 
 
@@ -122,8 +122,8 @@ def _compare(setting: Setting, base: RunConfig, arguments: argparse.Namespace) -
     before = train("projection before", projected)
     trained = train("whole run", config)
     estimate = _estimate(setting.name, config, arguments.measure_batches, threads)
-    behind = train("projection behind", projected)
-    return Comparison(name=setting.name, trained=trained, before=before, behind=behind, estimate=estimate)
+    after = train("projection after", projected)
+    return Comparison(name=setting.name, trained=trained, before=before, after=after, estimate=estimate)
 
 
 def _estimate(name: str, config: RunConfig, batches: int, threads: int) -> Epoch:
@@ -142,8 +142,8 @@ def _projection_table(compared: list[Comparison]) -> Table:
             f"{this.trained.seconds:.2f}",
             str(this.before),
             _error(this.before, this.trained),
-            str(this.behind),
-            _error(this.behind, this.trained),
+            str(this.after),
+            _error(this.after, this.trained),
             f"{_mean_error(this):+.1f} %",
         )
         for this in compared
@@ -153,7 +153,7 @@ def _projection_table(compared: list[Comparison]) -> Table:
         "epoch trained, s",
         "before it, s",
         "error",
-        "behind it, s",
+        "after it, s",
         "error",
         "error of their mean",
     )
@@ -173,12 +173,12 @@ def _error(epoch: Epoch, trained: Epoch) -> str:
 
 
 def _mean_error(this: Comparison) -> float:
-    return (this.before.error_percent(this.trained) + this.behind.error_percent(this.trained)) / 2
+    return (this.before.error_percent(this.trained) + this.after.error_percent(this.trained)) / 2
 
 
 def _verdict(compared: list[Comparison]) -> Notes:
     kinds = {
-        "Projections": [(epoch, this.trained) for this in compared for epoch in (this.before, this.behind)],
+        "Projections": [(epoch, this.trained) for this in compared for epoch in (this.before, this.after)],
         "Estimates": [(this.estimate, this.trained) for this in compared],
     }
     lines = []
@@ -190,7 +190,7 @@ def _verdict(compared: list[Comparison]) -> Notes:
             f"{kind}: {within} of {len(pairs)} within {GOAL_PERCENT:g} %, largest error {max(errors):.1f} %; "
             f"the interval covers in {covered} of {len(pairs)}."
         )
-    logs = [math.log(this.behind.seconds / this.before.seconds) for this in compared]
+    logs = [math.log(this.after.seconds / this.before.seconds) for this in compared]
     spread = math.sqrt(sum(log**2 for log in logs) / 2 / len(logs))
     lines.append(
         f"Two projections of one setting differ by up to {100 * max(map(abs, logs)):.1f} %: a standard deviation of "

@@ -32,7 +32,7 @@ class Step:
 
     Attributes:
         seconds: Training and validations that it took, without its start-up.
-        share: Hypervolume behind it, relative to that of every configuration.
+        share: Hypervolume of the front after it, relative to that of every configuration.
         is_complete: Whether it ran to its end.
     """
 

@@ -202,7 +202,7 @@ class Answer:
     def difference(self, reference: "Answer") -> tuple[float, float]:
         """Largest difference of a forecast and of a gradient, relative to the largest value of the reference.
 
-        The bias of the key projection is left out: its gradient is zero but for rounding.
+        The bias of the key projection is left out: its gradient is zero except for rounding.
         """
         gradients = [
             _relative(gradient, reference.gradients[name])

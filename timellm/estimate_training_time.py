@@ -78,7 +78,7 @@ def _parsers():  # type: ignore[no-untyped-def]
 
 
 def _joined(words: list[str]) -> list[str]:
-    """Each --compare and its text as one word: argparse takes a text that is one flag, as --use_swt, for a flag."""
+    """Each --compare and its text as one word: argparse would take a text that is one flag as that flag."""
     joined: list[str] = []
     for word in words:
         if joined and joined[-1] == "--compare":

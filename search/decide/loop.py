@@ -83,7 +83,7 @@ class Loop:
         seed: int = 0,
         clock: Callable[[], float] = time.time,
     ) -> None:
-        self._space, self._study, self._ledger, self._folder = space, study, ledger, folder
+        self._study, self._ledger, self._folder = study, ledger, folder
         self._run_config, self._planner, self._costs, self._workplace = run_config, planner, costs, workplace
         self._limits, self._confirmation, self._listener, self._clock = limits, confirmation, listener, clock
         self._seed = seed

@@ -6,8 +6,6 @@ from timellm.contract.config import RunConfig
 from timellm.contract.datasets import DATA_SETS
 from timellm.contract.errors import InputError
 
-SPLIT_NAMES = ("train", "validation", "test")
-
 
 @dataclass(frozen=True, slots=True)
 class Borders:

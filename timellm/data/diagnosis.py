@@ -27,7 +27,7 @@ def shown(text: str) -> str:
 
 
 def other_format(lines: Sequence[str], path: Path) -> str | None:
-    """What a text is that is no table with commas: a web page, JSON, comments first, other separators.
+    """What a text is that is not a table with commas: a web page, JSON, comments first, other separators.
 
     Args:
         lines: The first lines of the file.

@@ -55,7 +55,7 @@ def known_frequency(trained: str | None, given: str | None, dates: pd.DatetimeIn
     """The frequency that dates are held against: the user's, or else the training's, or else their own.
 
     Raises:
-        InputError: If the user's is no pandas offset, or there is none.
+        InputError: If the user's is not a pandas offset, or no frequency is known.
     """
     if given is not None:
         try:

@@ -100,7 +100,7 @@ def _published_settings(tensors: dict[str, Tensor], values: dict[str, Any]) -> d
     """What the shapes of a published model say of its settings.
 
     Raises:
-        InputError: If it is no published model.
+        InputError: If it is not a published model.
     """
     names = {
         "mapping": "mapping_layer.weight",

@@ -66,7 +66,7 @@ def write_data(data: Any, path: Path) -> None:
     """Write a DataFrame, wide or long, as the parquet file that a training reads: `date`, and a column per series.
 
     Raises:
-        InputError: If it is no series.
+        InputError: If it cannot be read as series.
     """
     panel = panel_of(data)
     columns = dict(zip(panel.columns, panel.values.T, strict=True))

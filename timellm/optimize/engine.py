@@ -291,7 +291,7 @@ def create_state(optimizer: torch.optim.Optimizer) -> None:
 
 
 def build_optimizer(config: RunConfig, parameters: list[nn.Parameter]) -> torch.optim.Optimizer:
-    """Adam or AdamW over the trained parameters; for a graph, with a learning rate that lies on the device."""
+    """Adam or AdamW over the trained parameters; where a graph replays the steps, its rate is on the device."""
     kind = torch.optim.AdamW if config.optimizer == "adamw" else torch.optim.Adam
     rate: float | Tensor = config.scaled_learning_rate
     if config.step_graph:

@@ -22,7 +22,7 @@ from timellm.run.facts import Facts
 from timellm.run.residuals import KINDS, Calibration
 
 _INTERVALS = "intervals."
-"""Starts the names of tensors that are no parameters."""
+"""Starts the names of tensors that are not parameters."""
 
 
 @dataclass(frozen=True, eq=False)

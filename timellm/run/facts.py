@@ -63,7 +63,7 @@ class Facts:
     interval: str | None = None
     """The kind of interval that halves of the validation windows chose: plain or scaled."""
     calibration_windows: int = 0
-    """Validation windows of a column behind its intervals."""
+    """Validation windows of a column that its intervals are computed from."""
 
     def to_json(self) -> str:
         """All fields as JSON."""
@@ -91,7 +91,7 @@ class Facts:
         return facts
 
     def with_interval(self, kind: str, windows: int) -> "Facts":
-        """A copy that names the intervals' kind and the windows behind them."""
+        """A copy that names the intervals' kind and the number of windows that they are computed from."""
         return dataclasses.replace(self, interval=kind, calibration_windows=windows)
 
 
