@@ -25,6 +25,13 @@ COMMANDS = (
 MEASURED = ("seconds per epoch", "speed-up", "times as fast (95 % interval)")
 """Heads of columns that hold figures of a benchmark."""
 
+PACKAGES = ("spaces", "timellm", "search", "results")
+PLACE = rf"(?:{'|'.join(PACKAGES)}|benchmarks|tests)"
+MAPPED = ("spaces", "timellm", "timellm/contract", "search", "results", "results/analysis", "results/document")
+MAPPED += ("search/decide", "search/decide/propose", "search/decide/spend", "search/decide/clocks")
+MAPPED += ("search/setup", "search/tune", "search/screen")
+"""Folders whose modules docs/design.md names one by one."""
+
 OF_OTHER_PROGRAMS = {"--no-deps", "--no-dashboard", "--help", "--logdir", "--head", "--cpu"}
 OF_OTHER_PROGRAMS |= {"--mixed_precision", "--local_rank", "--deepspeed"}
 OF_OTHER_PROGRAMS |= {"--num_processes", "--multi_gpu", "--standalone", "--nproc_per_node"}
@@ -32,6 +39,17 @@ OF_OTHER_PROGRAMS |= {"--num_processes", "--multi_gpu", "--standalone", "--nproc
 
 def code_blocks(page: Path, language: str) -> list[str]:
     return re.findall(rf"^```{language}\n(.*?)^```$", page.read_text(), re.DOTALL | re.MULTILINE)
+
+
+def is_defined(name: str) -> bool:
+    """Whether a dotted name is a module of the project, or a word of one."""
+    parts = name.split(".")
+    for count in range(len(parts), 0, -1):
+        place = ROOT.joinpath(*parts[:count])
+        module = place.with_suffix(".py") if place.with_suffix(".py").is_file() else place / "__init__.py"
+        if module.is_file():
+            return count == len(parts) or re.search(rf"\b{parts[-1]}\b", module.read_text()) is not None
+    return False
 
 
 def cells(line: str) -> list[str]:
@@ -89,6 +107,26 @@ def test_every_flag_in_the_documentation_exists(page):
     used = set(re.findall(r"(?<![\w-])--[a-z][a-z_-]+", page.read_text()))
 
     assert used - known == set()
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_every_module_and_file_of_the_project_that_is_named_exists(page):
+    dotted = re.findall(rf"(?<![\w./]){PLACE}(?:\.[A-Za-z_]\w*)+(?<!\.py)(?<!\.md)", page.read_text())
+    paths = re.findall(rf"(?<![\w./]){PLACE}(?:/[\w.-]+)+", page.read_text())
+
+    assert [name for name in dotted if not is_defined(name)] == []
+    assert [name for name in paths if not (ROOT / name.rstrip(".")).exists()] == []
+
+
+def test_the_map_of_the_project_names_every_module_of_its_rooms():
+    rooms = (ROOT / "docs" / "design.md").read_text().split("## Rooms")[1].split("## One search")[0]
+    named = set(re.findall(r"`(\w+)/?`", rooms))
+    modules = {path.stem for folder in MAPPED for path in (ROOT / folder).glob("*.py")} - {"__init__"}
+    paths = [path for package in PACKAGES for path in (ROOT / package).rglob("*")]
+    words = {word for path in paths if path.suffix == ".py" for word in re.findall(r"\w+", path.read_text())}
+
+    assert modules - named == set()
+    assert named - words - {path.stem for path in paths} == set()
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))

@@ -135,7 +135,7 @@ class SegmentWriter:
     """
 
     def __init__(self, folder: Path, token_bytes: int, layers: int, capacity: int) -> None:
-        self.folder, self._token_bytes, self._layers = folder, token_bytes, layers
+        self.folder, self._token_bytes = folder, token_bytes
         folder.mkdir(parents=True, exist_ok=True)
         self._lock = filelock.FileLock(folder / _LOCK)
         self._lock.acquire(blocking=False)
