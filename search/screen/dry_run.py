@@ -46,8 +46,8 @@ def _plan_words(prepared: Preparation) -> str:
         timing = costs.timing_seconds(prepared.baseline)
         predicted = planner.estimate(costs, prepared.options.time_budget - timing)
         return (
-            f"Time and error are measured apart. The baseline's timing is predicted to take {timing:.0f} s, and then, "
-            f"as far as the speed of a matrix product here tells: {predicted}"
+            f"Time and error are measured apart. The baseline's timing is predicted to take {timing:.0f} s. "
+            f"The plan, predicted from the speed of a matrix product here: {predicted}"
         )
     if asked != "auto":
         plan = str(fixed_plan(asked))

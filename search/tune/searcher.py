@@ -135,7 +135,7 @@ class LoopSearcher(Searcher):
         ends = [end_by for end_by in list(self._end_by.values()) if end_by is not None]
         late = SECONDS_TO_STOP + SECONDS_TO_NOTICE
         if ends and time.time() > max(ends) + late:
-            return f"nothing was heard of a trial that was to end {late:g} s ago"
+            return f"nothing was heard of a trial that should have ended {late:g} s ago"
         if self._stop_by is not None and time.time() > self._stop_by:
             return "Ray did not end the trials that it was told to end"
         return None

@@ -202,7 +202,7 @@ class WorkerProcess:
             return {"state": str(State.INTERRUPTED), "error": self._asked_to_stop}
         if status == -signal.SIGKILL and oom_kills() > self._oom_kills:
             error = (
-                "The operating system killed the worker because the machine's memory ended. "
+                "The operating system killed the worker because the machine ran out of memory. "
                 "Use a smaller --max_memory_gib, batch_size or num_workers."
             )
             return {"state": str(State.OUT_OF_MEMORY), "error": error}

@@ -114,7 +114,7 @@ def test_the_kernel_ending_a_worker_for_memory_is_out_of_memory(folder, monkeypa
     assert follow(worker, folder, None) is None
     outcome = worker.outcome()
     assert outcome["state"] == "out_of_memory"
-    assert "machine's memory ended" in outcome["error"]
+    assert "machine ran out of memory" in outcome["error"]
 
 
 def test_a_worker_dies_with_the_process_that_started_it(folder, tmp_path):

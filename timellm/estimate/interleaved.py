@@ -153,7 +153,9 @@ def _failure(error: Exception) -> Failure:
 def _death(status: int | None) -> Failure:
     """How a process that said nothing has failed."""
     if status == -signal.SIGKILL:
-        return Failure(State.OUT_OF_MEMORY, f"The process was killed, as when memory ends. {OUT_OF_MEMORY_REMEDIES}")
+        return Failure(
+            State.OUT_OF_MEMORY, f"The process was killed, perhaps because memory ran out. {OUT_OF_MEMORY_REMEDIES}"
+        )
     return Failure(State.FAILED, f"The process ended with status {status} and said nothing.")
 
 

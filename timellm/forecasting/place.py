@@ -33,7 +33,7 @@ def _recommended(folder: RunFolder) -> Path:
     """The checkpoint of the pick that `recommended/command.sh` trains: the two commands are the same text."""
     command = folder.recommended_command
     if not command.is_file():
-        raise InputError(f"The search {folder.path} recommends nothing yet, so that there is nothing to forecast with.")
+        raise InputError(f"The search {folder.path} recommends nothing yet, so there is nothing to forecast with.")
     picks = [folder.recommendation(name) for name in PICKS]
     pick = next(
         (one for one in picks if one.command.is_file() and one.command.read_bytes() == command.read_bytes()), None

@@ -22,7 +22,7 @@ _NO_MEMORY = ("defaultcpuallocator", "cannot allocate memory", "can't allocate m
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Whether an error says that memory ended, on a CPU or on a GPU by torch's own allocator."""
+    """Whether an error says that memory ran out, on a CPU or on a GPU by torch's own allocator."""
     if isinstance(error, MemoryError | torch.OutOfMemoryError):
         return True
     if isinstance(error, OSError) and error.errno == errno.ENOMEM:

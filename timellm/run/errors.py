@@ -32,4 +32,4 @@ OUT_OF_MEMORY_REMEDIES = (
     "Try --precision bf16, a smaller --batch_size with --accumulation_steps, fewer --llm_layers, "
     "--prompt_prefix reuse, --gradient_checkpointing, or --offload_optimizer cpu."
 )
-"""What to do when memory ends."""
+"""What to do when memory runs out."""

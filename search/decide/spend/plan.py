@@ -181,7 +181,7 @@ def choose_plan(
         if fewer is None:
             notes.append(
                 f"The time budget is too short for {FEWEST_TRIALS} trials even of {STEP} training windows; "
-                "fewer will be run. Raise --time_budget for a search worth its name."
+                "fewer will be run. Raise --time_budget for a search that tells more."
             )
     length = costs.seconds(chosen, config, windows)
     fitting = sum(
