@@ -29,3 +29,9 @@ def test_cache_folder_is_absolute_when_named_relative(tmp_path: Path, monkeypatc
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("TIMELLM_CACHE_DIR", "here")
     assert cache_dir() == tmp_path / "here"
+
+
+def test_cache_folder_may_begin_with_the_home_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("TIMELLM_CACHE_DIR", "~/there")
+    assert cache_dir() == tmp_path / "there"
