@@ -10,7 +10,7 @@ if __name__ == "__main__":
 
 from search.screen.interrupts import Interrupts
 from search.setup.options import Options, parse
-from search.tune.dashboard import secrets_put_away, set_environment
+from search.tune.cluster import secrets_put_away, set_environment
 from search.tune.worker_process import WORKER_COMMAND
 from timellm.contract.errors import ExitStatus, InputError, error_words, refuse
 from timellm.contract.words import shortened

@@ -26,7 +26,7 @@ from search.setup.planner import costs_of, planner_of
 from search.setup.preparation import Preparation
 from search.setup.resources import share_cluster
 from search.setup.resumption import earlier_plan
-from search.tune.dashboard import Ray, alive_nodes, dead_process, gcs_address, start_ray, stop_ray, token_path
+from search.tune.cluster import Ray, alive_nodes, dead_process, gcs_address, start_ray, stop_ray, token_path
 from search.tune.forked import SERVER_COMMAND
 from search.tune.worker_process import WORKER_COMMAND, WorkerSettings
 from timellm.contract.config import RunConfig

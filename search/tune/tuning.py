@@ -6,7 +6,7 @@ from pathlib import Path
 from ray import tune
 
 from search.decide.clocks.schedulers import Scheduler
-from search.tune.dashboard import dead_process
+from search.tune.cluster import dead_process
 from search.tune.scheduler import RungScheduler
 from search.tune.searcher import LoopSearcher
 from search.tune.trainable import WorkerTrainable

@@ -25,7 +25,7 @@ CONFIG = RunConfig(batch_size=8, llm_layers=2).to_dict()
 
 RAY = """
 import json, os, time
-from search.tune.dashboard import set_environment, start_ray
+from search.tune.cluster import set_environment, start_ray
 set_environment()
 import ray
 start_ray(cores=2, gpus=0, address=None, dashboard=False)

@@ -7,7 +7,7 @@ import psutil
 import pytest
 
 from results import RunFolder
-from search.tune.dashboard import secrets_put_away, set_environment
+from search.tune.cluster import secrets_put_away, set_environment
 from tests.search.searching import kill_tree, processes, search, start, wait_for
 
 SECRETS = {

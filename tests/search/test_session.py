@@ -10,7 +10,7 @@ import pytest
 from search.setup.options import parse
 from search.setup.preparation import run_folder
 from search.setup.resumption import lock
-from search.tune import dashboard
+from search.tune import cluster
 from timellm.contract.errors import InputError
 from timellm.contract.layout import RunFolder
 
@@ -76,7 +76,7 @@ def test_a_ray_that_cannot_start_is_one_line_with_or_without_its_dashboard(monke
     monkeypatch.setattr("ray.init", broken)
     for wanted in (True, False):
         with pytest.raises(InputError, match="Ray must be able to start on this machine, but did not"):
-            dashboard.start_ray(cores=1, gpus=0, address=None, dashboard=wanted)
+            cluster.start_ray(cores=1, gpus=0, address=None, dashboard=wanted)
 
 
 def test_a_search_goes_on_without_a_dashboard_that_cannot_start(monkeypatch):
@@ -86,5 +86,5 @@ def test_a_search_goes_on_without_a_dashboard_that_cannot_start(monkeypatch):
         return SimpleNamespace(dashboard_url=None)
 
     monkeypatch.setattr("ray.init", picky)
-    started = dashboard.start_ray(cores=1, gpus=0, address=None, dashboard=True)
+    started = cluster.start_ray(cores=1, gpus=0, address=None, dashboard=True)
     assert started.notes == ("Ray's dashboard could not be started (no port is free); the search goes on without it.",)
