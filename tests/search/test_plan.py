@@ -3,13 +3,13 @@ import dataclasses
 import pytest
 
 from search.decide.spend.fidelity import Fidelity, parse_fidelity
-from search.decide.spend.plan import Costs, choose_plan, fixed_plan, probe_config
+from search.decide.spend.plan import ProbeCosts, choose_plan, fixed_plan, probe_config
 from spaces import InputError
 from timellm.contract.config import RunConfig
 
 WINDOWS = {"train": 100_000, "validation": 10_000, "test": 20_000}
 BASELINE = RunConfig()
-COSTS = Costs(startup_seconds=6.0, seconds_per_sample=0.1, validation_seconds_per_sample=0.03, timed_steps=4)
+COSTS = ProbeCosts(startup_seconds=6.0, seconds_per_sample=0.1, validation_seconds_per_sample=0.03, timed_steps=4)
 
 
 def choose(seconds, repeats=0, costs=COSTS):
@@ -32,7 +32,7 @@ def test_confirmations_are_part_of_the_budget():
 
 
 def test_the_whole_training_is_chosen_where_it_fits():
-    fast = Costs(startup_seconds=1, seconds_per_sample=1e-6, validation_seconds_per_sample=1e-6, timed_steps=1)
+    fast = ProbeCosts(startup_seconds=1, seconds_per_sample=1e-6, validation_seconds_per_sample=1e-6, timed_steps=1)
     assert choose(600, costs=fast).fidelity.kind == "full"
     assert choose(None).fidelity.kind == "full"
 
@@ -66,7 +66,7 @@ def test_a_wrong_fidelity_is_refused(text):
 
 def test_costs_come_from_a_probe():
     result = {"seconds_per_epoch": 1000.0, "startup_seconds": 5.0, "compile_seconds": 1.0, "validation_seconds": 50.0}
-    costs = Costs.from_result(result, WINDOWS, 4, {"bf16": 2.0})
+    costs = ProbeCosts.from_result(result, WINDOWS, 4, {"bf16": 2.0})
     assert costs.seconds_per_sample == pytest.approx(0.01)
     assert costs.validation_seconds_per_sample == pytest.approx(0.005)
     assert costs.startup_seconds == 6.0

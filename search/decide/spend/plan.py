@@ -26,7 +26,7 @@ FINAL_SECONDS = 10.0
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Costs:
+class ProbeCosts:
     """What the baseline costs here, from a measured probe."""
 
     startup_seconds: float
@@ -43,7 +43,7 @@ class Costs:
     @classmethod
     def from_result(
         cls, result: Mapping[str, Any], windows: Mapping[str, int], steps: int, slowdown: Mapping[str, float]
-    ) -> "Costs":
+    ) -> "ProbeCosts":
         """From a probe's result.
 
         Args:
@@ -136,7 +136,7 @@ def fixed_plan(asked: Literal["full"] | int) -> Plan:
 
 def choose_plan(
     *,
-    costs: Costs,
+    costs: ProbeCosts,
     config: RunConfig,
     windows: Mapping[str, int],
     seconds: float | None,

@@ -8,7 +8,7 @@ from typing import Any, Literal
 from search.decide.propose.parameters import parameters
 from search.decide.spend.costs import RunCosts
 from search.decide.spend.fidelity import Fidelity
-from search.decide.spend.plan import FINAL_SECONDS, Costs, Plan, choose_plan, fixed_plan
+from search.decide.spend.plan import FINAL_SECONDS, Plan, ProbeCosts, choose_plan, fixed_plan
 from search.decide.spend.spending import SAMPLED_TOO_LONG, Spending, spend, too_long
 from spaces import Space
 from timellm.contract.columns import State
@@ -97,7 +97,7 @@ class Planner:
             note = f"The baseline could not be measured, so the plan is a guess: {outcome.get('error')}"
             return Plan(fidelity=Fidelity.of_samples(UNMEASURED), notes=(note,))
         return choose_plan(
-            costs=Costs.from_result(outcome, self.windows, MIN_TIMED_STEPS, self.slowdown),
+            costs=ProbeCosts.from_result(outcome, self.windows, MIN_TIMED_STEPS, self.slowdown),
             config=self.baseline,
             windows=self.windows,
             seconds=seconds,
