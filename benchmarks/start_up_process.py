@@ -1,15 +1,15 @@
 """A training process that prints what its start took: `python -m benchmarks start_up` starts several."""
 
+import json
+import tempfile
+import threading
 import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 
 BEGAN = time.time()
-
-import json  # noqa: E402
-import tempfile  # noqa: E402
-import threading  # noqa: E402
-from collections.abc import Callable  # noqa: E402
-from pathlib import Path  # noqa: E402
-from typing import Any  # noqa: E402
+"""When the interpreter was there, with what this module needs of the standard library."""
 
 PARTS = (
     ("load_data", "data: read, split, scale"),
