@@ -1,11 +1,10 @@
-"""Runs a prepared search in Ray: builds its loop, lets Tune run the jobs, shows and records what happens."""
+"""Runs a prepared search in Ray: builds its loop and lets Tune run the jobs."""
 
 import contextlib
 import dataclasses
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
 
 from search.decide.clocks.confirmation import Confirmation
 from search.decide.clocks.schedulers import SCHEDULERS
@@ -13,13 +12,14 @@ from search.decide.ledger import Ledger
 from search.decide.loop import Loop
 from search.decide.propose.objective import Objective
 from search.decide.propose.samplers import make_sampler
-from search.decide.propose.study import Proposal, SearchStudy, StudyOptions, WarmStart
+from search.decide.propose.study import SearchStudy, StudyOptions, WarmStart
 from search.decide.spend.limits import Limits
 from search.decide.spend.plan import Plan
 from search.decide.spend.spending import TimeSpent, timing_seconds
 from search.decide.workplace import Workplace
 from search.screen.interrupts import Interrupts
 from search.screen.live_report import LiveReport
+from search.screen.screen import Screen
 from search.screen.terminal import Terminal
 from search.setup.manifest import ManifestFile
 from search.setup.planner import costs_of, planner_of
@@ -31,7 +31,6 @@ from search.tune.forked import SERVER_COMMAND
 from search.tune.worker_process import WORKER_COMMAND, WorkerSettings
 from timellm.contract.config import RunConfig
 from timellm.contract.job import Launch
-from timellm.contract.manifest import Control
 from timellm.machine.process import PROJECT_ROOT
 
 INTERRUPTED = "The search was interrupted by the user. Continue with --resume."
@@ -52,64 +51,6 @@ class Ended:
     reason: str = ""
     failure: str | None = None
     refusal: str | None = None
-
-
-class Screen:
-    """Shows what a loop does and keeps the manifest with it: the listener of a session.
-
-    Args:
-        terminal: Where it is shown.
-        manifest: Its manifest.
-        report: The report while it runs.
-        notes: What was said before the plan was made.
-        time_spent: What the loop counts.
-    """
-
-    def __init__(
-        self,
-        terminal: Terminal,
-        manifest: ManifestFile,
-        report: LiveReport,
-        notes: Sequence[str],
-        time_spent: TimeSpent,
-    ) -> None:
-        self._terminal, self._manifest, self._report, self._notes = terminal, manifest, report, list(notes)
-        self._time_spent = time_spent
-
-    def planned(self, plan: Plan, rows: Sequence[Mapping[str, Any]]) -> None:
-        """Say the plan and keep it."""
-        for text in (str(plan), *plan.notes):
-            self._terminal.say(text)
-        self._manifest.plan(plan, [*self._notes, *plan.notes])
-        self._update(rows)
-
-    def started(self, proposal: Proposal, what: str) -> None:
-        """Show that a trial runs."""
-        self._terminal.started(proposal, what)
-
-    def row(self, row: Mapping[str, Any] | None, rows: Sequence[Mapping[str, Any]]) -> None:
-        """Show a row; the report is refreshed before the next run starts."""
-        if row is not None:
-            self._terminal.ended(row, rows)
-        self._update(rows)
-        self._report.refresh()
-
-    def controls(self, controls: Sequence[Mapping[str, Any]], rows: Sequence[Mapping[str, Any]]) -> None:
-        """Say and keep what forecasts without a language model reach."""
-        self._manifest.keep(controls=tuple(map(Control.from_dict, controls)))
-        self._update(rows)
-        listed = ", ".join(f"{control['name']} {control['val_mse']:.4f}" for control in controls)
-        self._terminal.say(f"Without a language model, validation MSE: {listed or 'not measured'}.")
-
-    def note(self, text: str, *, is_kept: bool) -> None:
-        """Print a note about a trial; the manifest keeps it if it explains a row."""
-        self._terminal.say(text)
-        if is_kept:
-            self._manifest.keep(notes=(*self._manifest.values.notes, text))
-
-    def _update(self, rows: Sequence[Mapping[str, Any]]) -> None:
-        self._manifest.keep(time_spent={kind: round(value, 1) for kind, value in self._time_spent.seconds.items()})
-        self._manifest.update(rows)
 
 
 class Session:
