@@ -20,7 +20,7 @@ from search.decide.ledger import Ledger
 from search.decide.propose.objective import Objective
 from search.decide.propose.samplers import make_sampler
 from search.decide.propose.study import SearchStudy, StudyOptions
-from search.session import Ended, Session
+from search.session import SearchEnd, Session
 from search.setup.options import parse
 from search.setup.preparation import Preparation, prepare, run_folder
 from search.setup.resumption import open_run
@@ -101,8 +101,8 @@ class Facts:
 def _without_training() -> Iterator[None]:
     """Searches end where Ray would start: everything that is read from a run folder has been read by then."""
 
-    def no_search(self: Session, *given: object) -> Ended:
-        return Ended(reason="nothing is trained here")
+    def no_search(self: Session, *given: object) -> SearchEnd:
+        return SearchEnd(reason="nothing is trained here")
 
     with (
         mock.patch("search.setup.preparation.FactFinder", Facts),

@@ -18,7 +18,7 @@ from timellm.contract.words import shortened
 if TYPE_CHECKING:
     from search.decide.ledger import Ledger
     from search.screen.terminal import Terminal
-    from search.session import Ended
+    from search.session import SearchEnd
     from search.setup.manifest import ManifestFile
     from search.setup.preparation import Preparation
 
@@ -72,7 +72,7 @@ def _search(options: Options, given: set[str], worker_command: tuple[str, ...]) 
 
 
 def _run(prepared: "Preparation", terminal: "Terminal", interrupts: Interrupts, worker_command: tuple[str, ...]) -> int:
-    from search.session import Ended, Session
+    from search.session import SearchEnd, Session
     from search.setup.resumption import leave_run, open_run
 
     folder = prepared.folder
@@ -85,9 +85,9 @@ def _run(prepared: "Preparation", terminal: "Terminal", interrupts: Interrupts, 
         leave_run(folder, manifest, ledger)
         raise
     except KeyboardInterrupt:
-        ended = Ended(is_interrupted=True)
+        ended = SearchEnd(is_interrupted=True)
     except Exception as error:  # any error: what was measured still deserves a table and a report
-        ended = Ended(failure=error_words(error))
+        ended = SearchEnd(failure=error_words(error))
     if not folder.lock.exists():
         ended.failure = ended.failure or f"{folder.path} was deleted while the search ran"
     if ended.reason and not ended.is_interrupted and not ended.failure:
@@ -109,7 +109,7 @@ def _conclude(
     manifest: "ManifestFile",
     ledger: "Ledger",
     terminal: "Terminal",
-    ended: "Ended",
+    ended: "SearchEnd",
     interrupts: Interrupts,
 ) -> tuple[bool, str | None]:
     """Finish table, manifest and report however the search ended.

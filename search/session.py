@@ -37,7 +37,7 @@ INTERRUPTED = "The search was interrupted by the user. Continue with --resume."
 
 
 @dataclass
-class Ended:
+class SearchEnd:
     """How a search ended.
 
     Attributes:
@@ -77,7 +77,7 @@ class Session:
         self._notes = list(prepared.notes)
         self._scheduler = SCHEDULERS[prepared.options.scheduler or "none"]()
 
-    def run(self, interrupts: Interrupts) -> Ended:
+    def run(self, interrupts: Interrupts) -> SearchEnd:
         """Search until there is no time, no trial or no configuration left, or the user ends it."""
         with self._ray():
             report = LiveReport(self._prepared.folder, self._terminal.say)
@@ -89,7 +89,7 @@ class Session:
             finally:
                 study.close()
 
-    def _search(self, loop: Loop, report: LiveReport, interrupts: Interrupts) -> Ended:
+    def _search(self, loop: Loop, report: LiveReport, interrupts: Interrupts) -> SearchEnd:
         from search.tune.searcher import LoopSearcher
         from search.tune.tuning import run_in_tune
 
@@ -114,7 +114,7 @@ class Session:
             )
         finally:
             self._terminal.end()
-        return Ended(interrupts.count > 0, reason=loop.ended_because, failure=failure, refusal=loop.refusal)
+        return SearchEnd(interrupts.count > 0, reason=loop.ended_because, failure=failure, refusal=loop.refusal)
 
     def _loop(self, study: SearchStudy, screen: Screen, time_spent: TimeSpent) -> Loop:
         """The loop of this search, with what earlier sessions found."""

@@ -11,7 +11,7 @@ import pytest
 from results import RunFolder, load_trials
 from search.run import main
 from search.screen.terminal import Terminal
-from search.session import Ended, Session
+from search.session import SearchEnd, Session
 from search.setup import preparation
 from search.setup.options import parse
 from tests.search.searching import kill_tree, processes, search, start, wait_for, workers
@@ -39,7 +39,9 @@ def command(tmp_path, monkeypatch, prepared):
 
 
 def test_a_refused_baseline_is_one_line_and_status_2(command, capsys):
-    status, folder = command(lambda folder, interrupts: Ended(refusal="The baseline cannot be trained: no weights."))
+    status, folder = command(
+        lambda folder, interrupts: SearchEnd(refusal="The baseline cannot be trained: no weights.")
+    )
     assert status == 2
     said = capsys.readouterr().err
     assert said == "The baseline cannot be trained: no weights. Fix this, then continue with --resume n.\n"
@@ -59,7 +61,7 @@ def test_a_search_under_nohup_outlives_its_terminal(command, hang_up):
 
     def play(folder, interrupts):
         signal.raise_signal(signal.SIGHUP)
-        return Ended(is_interrupted=interrupts.count > 0)
+        return SearchEnd(is_interrupted=interrupts.count > 0)
 
     assert command(play)[1].read_manifest().status != "interrupted"
 
@@ -72,7 +74,7 @@ def test_signals_end_a_search_in_good_order(command, number):
     def play(folder, interrupts):
         interrupts.tell(reasons.append)
         signal.raise_signal(number)
-        return Ended(is_interrupted=interrupts.count > 0)
+        return SearchEnd(is_interrupted=interrupts.count > 0)
 
     status, folder = command(play)
     assert (status, reasons) == (130, [False])
@@ -82,7 +84,7 @@ def test_signals_end_a_search_in_good_order(command, number):
 def test_a_run_folder_that_was_deleted_is_a_failure(command, capsys):
     def play(folder, interrupts):
         shutil.rmtree(folder.path)
-        return Ended()
+        return SearchEnd()
 
     status, _ = command(play)
     assert status == 1
