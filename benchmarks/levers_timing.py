@@ -14,15 +14,13 @@ from benchmarks.variants import Contestant, Variant
 from timellm.contract.config import RunConfig
 from timellm.contract.errors import InputError, error_words
 from timellm.estimate.interleaved import measure_interleaved
-from timellm.estimate.measurement import Failure, Measured, MeasurePlan
+from timellm.estimate.measurement import LEAST_ROUNDS, Failure, Measured, MeasurePlan
 from timellm.estimate.projection import estimate_run
 
 BASE = "base"
 STEPS_HELD = 1
 LEVERS_IN_A_PROCESS = 4
 """Each holds its optimizer's state, several hundred MiB."""
-
-LEAST_ROUNDS = 2
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -208,6 +208,7 @@ DECISIONS = (
             "run.json",
             "command.sh",
             "errors.jsonl",
+            "data.parquet",
         ),
         "path = folder / 'trials.csv'",
     ),

@@ -20,6 +20,7 @@ from timellm.contract.columns import (
     STATES,
     Kind,
     is_knob_column,
+    is_setting_name,
     knob_columns,
     knob_kind,
     knob_name,
@@ -36,7 +37,6 @@ MAX_IDS = 5
 
 _TRIAL_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 """Trial ids name folders and are written into files that are read and run."""
-_KNOB = re.compile(r"[a-z][a-z0-9_]{0,99}")
 _MOST_INTEGER = 2**63
 """What a column of whole numbers cannot hold."""
 _CSV_TIMES = "%Y-%m-%dT%H:%M:%S.%f+00:00"
@@ -308,7 +308,7 @@ def _read(path: FilePath, defaults: Mapping[str, Any]) -> pd.DataFrame:
     """
     raw = pd.read_parquet(path) if path.suffix == ".parquet" else _read_csv(path)
     values = {str(name): raw[name].astype(object).tolist() for name in raw}
-    odd = [name for name in knob_columns(values) if not _KNOB.fullmatch(knob_name(name))]
+    odd = [name for name in knob_columns(values) if not is_setting_name(knob_name(name))]
     if odd:
         raise ValueError(f"a setting's name is letters, digits and underscores, got {', '.join(map(repr, odd))}")
     lacking = {name: [None] * len(raw) for name in BY_NAME if name not in values}

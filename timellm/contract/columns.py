@@ -1,5 +1,6 @@
 """The columns of the trials table: name, type, unit and meaning, each decided here once."""
 
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
@@ -155,6 +156,11 @@ COLUMNS: tuple[Column, ...] = tuple(
 BY_NAME: dict[str, Column] = {column.name: column for column in COLUMNS}
 
 RUN_COLUMN = Column(name="run", kind="category", description="Name of the run; added when a table is loaded.")
+
+
+def is_setting_name(name: str) -> bool:
+    """Whether a text may be the name of a setting: names become part of files that are read and run."""
+    return re.fullmatch(r"[a-z][a-z0-9_]{0,99}", name) is not None
 
 
 def is_knob_column(name: str) -> bool:

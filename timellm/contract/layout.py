@@ -13,6 +13,7 @@ EVENTS = "events.jsonl"
 DEEPSPEED_CONFIG = "ds_config_zero2.json"
 CHECKPOINT = "checkpoint.safetensors"
 COMMAND = "command.sh"
+DATA = "data.parquet"
 """Names that several folders have, or a search looks for."""
 
 PICKS = ("exact", "fastest", "balanced", "accurate")
@@ -75,7 +76,7 @@ class RunFolder:
     @property
     def data(self) -> Path:
         """The DataFrame that a search was given, as a file that trainings read."""
-        return self.path / "data.parquet"
+        return self.path / DATA
 
     @property
     def report(self) -> Path:

@@ -15,7 +15,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Annotated, Any, Self
 
-from timellm.contract.columns import DEFAULT_TIME_WEIGHT, MOST_TIME_WEIGHT
+from timellm.contract.columns import DEFAULT_TIME_WEIGHT, MOST_TIME_WEIGHT, is_setting_name
 from timellm.contract.errors import InputError
 from timellm.contract.words import shortened
 
@@ -28,7 +28,6 @@ _WEIGHT = f"a finite number from 0 to {MOST_TIME_WEIGHT:g}"
 _REMEDIES = {_WEIGHT: f". Write the weight to score with, or remove it for {DEFAULT_TIME_WEIGHT:g}"}
 """What to do about a wrong value, by its kind, where that is not obvious."""
 _RUN_COMMAND = "python timellm/run_main.py, with PyTorch's launcher before it or without"
-_SETTING = re.compile(r"[a-z][a-z0-9_]{0,99}")
 _LAUNCHED = re.compile(
     r"python (-m torch\.distributed\.run --standalone --nproc_per_node [0-9]{1,4} )?timellm/run_main\.py"
 )
@@ -373,7 +372,7 @@ def _is(kind: str, value: Any) -> bool:
     if kind == _RUN_COMMAND:
         return _is(_TEXTS, value) and _LAUNCHED.fullmatch(" ".join(value)) is not None
     if kind == _SETTINGS:
-        return isinstance(value, dict) and all(map(_SETTING.fullmatch, value))
+        return isinstance(value, dict) and all(map(is_setting_name, value))
     if kind == _PLANS:
         return isinstance(value, dict) and all(_is(_SETTINGS, item) for item in value.values())
     if kind in (_TEXTS, _OBJECTS):

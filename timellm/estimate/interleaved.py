@@ -144,7 +144,7 @@ def _measure(pipe: Connection, config: RunConfig, plan: MeasurePlan) -> None:
 def _failure(error: Exception) -> Failure:
     first = first_line(error)
     if is_out_of_memory(error):
-        return Failure(State.OUT_OF_MEMORY, f"{first or 'Memory ended.'} {OUT_OF_MEMORY_REMEDIES}")
+        return Failure(State.OUT_OF_MEMORY, f"{first or 'Memory ran out.'} {OUT_OF_MEMORY_REMEDIES}")
     if isinstance(error, Diverged):
         return Failure(State.DIVERGED, first)
     return Failure(State.FAILED, error_words(error))

@@ -9,13 +9,10 @@ from typing import Any
 import pandas as pd
 
 from timellm.contract.errors import InputError
-from timellm.contract.layout import CHECKPOINT
+from timellm.contract.layout import CHECKPOINT, DATA
 from timellm.forecasting.apart import flags_of, run_apart
 from timellm.forecasting.frames import panel_of
 from timellm.machine.process import PROJECT_ROOT
-
-DATA = "data.parquet"
-"""File of the DataFrame in a training's folder."""
 
 
 def train(data: Any, folder: str | Path | None, settings: Mapping[str, Any]) -> Path:
