@@ -38,7 +38,7 @@ BASE_BATCH = 32
 """Windows of the published batch: the global batch at which the learning rate is given."""
 
 
-def learning_rate_factor(lr_scaling: str, ratio: float) -> float:
+def lr_scaling_factor(lr_scaling: str, ratio: float) -> float:
     """What `lr_scaling` makes of the learning rate if the global batch is so many times as large."""
     return {"none": 1.0, "sqrt": math.sqrt(ratio), "linear": ratio}[lr_scaling]
 
@@ -274,7 +274,7 @@ class RunConfig:
     @property
     def scaled_learning_rate(self) -> float:
         """Learning rate after lr_scaling."""
-        return self.learning_rate * learning_rate_factor(self.lr_scaling, self.global_batch / BASE_BATCH)
+        return self.learning_rate * lr_scaling_factor(self.lr_scaling, self.global_batch / BASE_BATCH)
 
     @property
     def uses_fused_optimizer(self) -> bool:

@@ -16,7 +16,7 @@ from timellm.contract.config import (
     SETTINGS,
     RunConfig,
     is_fused_by_default,
-    learning_rate_factor,
+    lr_scaling_factor,
     names_no_backbone,
 )
 from timellm.contract.declarations import SAME_NUMBERS, SAME_TIMES
@@ -110,7 +110,7 @@ def _learning_rate_factor(values: Mapping[str, Any]) -> Any:
     """The factor; what it is made of where no run can have such values, as in an edited table."""
     rule, batch_size, steps = values["lr_scaling"], values["batch_size"], values["accumulation_steps"]
     try:
-        return learning_rate_factor(rule, batch_size * steps / BASE_BATCH)
+        return lr_scaling_factor(rule, batch_size * steps / BASE_BATCH)
     except (ArithmeticError, KeyError, TypeError, ValueError):
         return [rule, batch_size, steps]
 

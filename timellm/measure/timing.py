@@ -46,7 +46,7 @@ class Estimate:
         return Estimate(mean, mean - low, mean + high)
 
     def across_processes(self) -> "Estimate":
-        """The same for another process: memory lies elsewhere there and the machine is in another mood.
+        """The same for another process: memory lies elsewhere there, and the machine may be in another state.
 
         Two processes differ by the spread of one times the square root of 2; that and the interval within this one
         add in quadrature.
@@ -106,7 +106,7 @@ def sums_of_blocks(values: np.ndarray, picks: np.ndarray, block: int) -> np.ndar
 
 
 class IdleClock:
-    """Time in which the device stands still for want of a batch.
+    """Time in which the device waits for a batch.
 
     A GPU runs behind the process that gives it work, which may wait while the GPU is busy: there the time counts from
     the end of the GPU's last work to the arrival of the batch, by events on the GPU itself.

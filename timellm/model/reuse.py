@@ -96,18 +96,18 @@ def remember(
     kept: list[KeysValues] = []
     for index in range(blocks.count - 1):
         queries, keys, values = blocks.project(index, hidden, rotary)
-        joined = _behind(prefix, index, keys, values)
+        joined = _after_prefix(prefix, index, keys, values)
         kept.append(joined if is_joined else (keys, values))
         attended = _attend(queries, *joined, mask, blocks.scales[index], attention)
         hidden = blocks.finish(index, hidden, attended)
     last = blocks.count - 1
     own = blocks.keys_values(last, hidden, rotary)
-    kept.append(_behind(prefix, last, *own) if is_joined else own)
+    kept.append(_after_prefix(prefix, last, *own) if is_joined else own)
     all_keys, all_values = zip(*kept, strict=True)
     return PromptMemory(all_keys, all_values)
 
 
-def _behind(prefix: PromptMemory | None, index: int, keys: Tensor, values: Tensor) -> KeysValues:
+def _after_prefix(prefix: PromptMemory | None, index: int, keys: Tensor, values: Tensor) -> KeysValues:
     """A block's keys and values of rows, after those of the prefix if there is one."""
     if prefix is None:
         return keys, values

@@ -11,7 +11,7 @@ import torch
 from accelerate import Accelerator, DistributedDataParallelKwargs
 from torch import Tensor, nn
 
-from timellm.contract.config import RunConfig, learning_rate_factor
+from timellm.contract.config import RunConfig, lr_scaling_factor
 from timellm.machine.launcher import without_launcher_settings
 from timellm.machine.process import world_size
 from timellm.model.mapping import MappingLayer
@@ -246,7 +246,7 @@ def build_engine(config: RunConfig, model: TimeLLM, device: torch.device, steps:
         steps: Optimizer steps of the whole run.
     """
     if (world := world_size()) > 1:
-        factor = learning_rate_factor(config.lr_scaling, world)
+        factor = lr_scaling_factor(config.lr_scaling, world)
         config = config.replace(learning_rate=config.learning_rate * factor)
     uses_deepspeed = config.offload_optimizer != "off" or config.deepspeed_config is not None
     return (DeepSpeedEngine if uses_deepspeed else PlainEngine)(config, model, device, steps)

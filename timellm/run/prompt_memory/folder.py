@@ -159,7 +159,7 @@ class PromptFolder:
         return SegmentWriter(self._folder / new_segment_name(), self._token_bytes, self._layers, capacity)
 
     def _make_room(self, size: int, spared: Path | None = None) -> bool:
-        """Let segments leave until one of so many bytes fits, those first that were used longest ago.
+        """Remove segments until one of so many bytes fits, those first that were used longest ago.
 
         Args:
             size: Bytes of the segment when it is full.

@@ -104,7 +104,7 @@ class Segment:
         return views
 
     def note_use(self) -> None:
-        """Keep it from being the next to leave."""
+        """Keep it from being removed next."""
         try:
             os.utime(self.folder / _INDEX)
         except OSError:
