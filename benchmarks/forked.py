@@ -23,7 +23,7 @@ from search.tune.forked import SERVER_COMMAND
 from search.tune.worker_process import WorkerProcess, WorkerSettings
 from timellm.contract.config import RunConfig
 from timellm.contract.errors import InputError
-from timellm.contract.job import Job
+from timellm.contract.job import EventKind, Job
 from timellm.machine.environment import choose_device, worker_environment
 
 INTRODUCTION = """# Forked workers
@@ -104,7 +104,7 @@ def _run(config: RunConfig, threads: int, folder: Path, kind: str) -> dict[str, 
     worker = WorkerProcess(settings, job)
     try:
         while worker.is_running():
-            if any(event.get("event") == "training" for event in worker.new_events()):
+            if any(event.get("event") == EventKind.TRAINING for event in worker.new_events()):
                 began = began or time.time()
             time.sleep(0.02)
         result = worker.outcome()

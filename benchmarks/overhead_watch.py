@@ -10,6 +10,7 @@ from pathlib import Path
 import psutil
 
 from benchmarks.harness import show_progress
+from timellm.contract.job import EventKind
 from timellm.contract.layout import EVENTS, RESULT
 from timellm.machine.periodic import descendants
 
@@ -121,7 +122,7 @@ def startup_of(folder: Path) -> float | None:
             event = json.loads(line)
         except ValueError:
             continue
-        if event["event"] == "training":
+        if event["event"] == EventKind.TRAINING:
             return event["startup_seconds"]
     return None
 

@@ -23,7 +23,7 @@ from timellm.contract.columns import State
 from timellm.contract.config import RunConfig
 from timellm.contract.errors import InputError
 from timellm.contract.flags import StrictParser
-from timellm.contract.job import Job
+from timellm.contract.job import EventKind, Job
 from timellm.contract.layout import TrialFolder
 from timellm.machine.environment import describe_machine, git_revision, package_versions
 from timellm.run.training import RunOptions, TrainingRun
@@ -94,9 +94,9 @@ def record(config: RunConfig, settings: dict[str, Value], rungs: Sequence[int]) 
 
     def listen(event: dict[str, Any]) -> None:
         nonlocal began
-        if event["event"] == "training":
+        if event["event"] == EventKind.TRAINING:
             began = time.perf_counter()
-        elif event["event"] == "validation":
+        elif event["event"] == EventKind.VALIDATION:
             measured = event["samples"], event["val_mse"], event["seconds_per_epoch"]
             validations.append(Validation(*measured, time.perf_counter() - began))
 

@@ -37,6 +37,7 @@ def main() -> None:
     import timellm.run.training as run
     from benchmarks.harness import run_settings
     from benchmarks.start_up import StartUp
+    from timellm.contract.job import EventKind
 
     seconds["import the training run (transformers, accelerate)"] = time.time() - mark
     for name, part in PARTS:
@@ -50,7 +51,7 @@ def main() -> None:
 
     def note(event: dict[str, Any]) -> None:
         times.setdefault(event["event"], time.time())
-        if event["event"] == "progress":
+        if event["event"] == EventKind.PROGRESS:
             stop.set()
 
     with tempfile.TemporaryDirectory() as folder:

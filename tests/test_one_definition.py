@@ -125,6 +125,19 @@ def names_a_knobs_column(source: Source) -> bool:
     )
 
 
+def names_an_event(source: Source) -> bool:
+    """A dict whose `event` is a text, or a comparison of one's `event` with a text."""
+    made = [
+        value
+        for node in source.all(ast.Dict)
+        for key, value in zip(node.keys, node.values, strict=True)
+        if getattr(key, "value", None) == "event"
+    ]
+    asked = [node for node in source.all(ast.Compare) if re.search(r"\[?'event'[\])]$", ast.unparse(node.left))]
+    compared = [part for node in asked for part in ast.walk(node.comparators[0])]
+    return any(isinstance(getattr(part, "value", None), str) for part in [*made, *compared])
+
+
 def repeats_defaults(source: Source) -> bool:
     """A field with the name and the default of a run's setting, or a dict of six such settings or more."""
     pairs = [(node.target.id, node.value) for node in source.all(ast.AnnAssign) if isinstance(node.target, ast.Name)]
@@ -225,6 +238,12 @@ DECISIONS = (
         "timellm/machine/process.py",
         lambda source: any(ast.unparse(node).endswith(".parents[2]") for node in source.all(ast.Subscript)),
         "ROOT = Path(__file__).resolve().parents[2]",
+    ),
+    Once(
+        "kinds of a training's events",
+        "timellm/contract/job.py",
+        names_an_event,
+        "if event.get('event') == 'validation': ...",
     ),
     Once(
         "places in a trial's folder",

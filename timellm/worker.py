@@ -11,13 +11,12 @@ from typing import Any
 
 from timellm.contract.columns import State
 from timellm.contract.errors import ExitStatus, InputError, error_words, refuse
+from timellm.contract.job import EventKind, Job
 from timellm.contract.layout import TrialFolder
 
 
 def main(arguments: list[str]) -> int:
     """Train as a job file says and leave `result.json` and `events.jsonl` in its folder."""
-    from timellm.contract.job import Job
-
     job = Job.from_json(Path(arguments[0]).read_text())
     folder = Path(job.run_dir)
     folder.mkdir(parents=True, exist_ok=True)
@@ -25,11 +24,11 @@ def main(arguments: list[str]) -> int:
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: should_stop.set())
     with TrialFolder(folder).events.open("a", buffering=1) as events:
-        _emit(events, {"event": "started", "pid": os.getpid()})
+        _emit(events, {"event": EventKind.STARTED, "pid": os.getpid()})
         return _train(job, folder, events, should_stop)
 
 
-def _train(job: Any, folder: Path, events: Any, should_stop: threading.Event) -> int:
+def _train(job: Job, folder: Path, events: Any, should_stop: threading.Event) -> int:
     from timellm.contract.result import RunResult
 
     try:
@@ -43,11 +42,11 @@ def _train(job: Any, folder: Path, events: Any, should_stop: threading.Event) ->
         status = ExitStatus.of(result.state)
     result.write(TrialFolder(folder).result)
     if status in (ExitStatus.NOTHING, ExitStatus.WRONG) and result.state == State.FAILED:
-        _emit(events, {"event": "done", "state": State.FAILED})
+        _emit(events, {"event": EventKind.DONE, "state": State.FAILED})
     return status
 
 
-def _run(job: Any, folder: Path, events: Any, should_stop: threading.Event) -> Any:
+def _run(job: Job, folder: Path, events: Any, should_stop: threading.Event) -> Any:
     import torch
 
     torch.set_num_threads(job.threads)

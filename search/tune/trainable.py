@@ -12,7 +12,7 @@ from ray import tune
 from search.tune.forked import SERVERS
 from search.tune.worker_process import WorkerProcess, WorkerSettings
 from timellm.contract.columns import CLEAN, SECONDS_PER_EPOCH, State
-from timellm.contract.job import Job
+from timellm.contract.job import EventKind, Job
 from timellm.contract.layout import TrialFolder
 
 NOW = "now:"
@@ -83,7 +83,7 @@ def follow(worker: WorkerProcess, folder: TrialFolder, end_by: float | None) -> 
     """
     while True:
         running = worker.is_running()
-        validations = [event for event in worker.new_events() if event.get("event") == "validation"]
+        validations = [event for event in worker.new_events() if event.get("event") == EventKind.VALIDATION]
         if not running:
             return None
         if validations:

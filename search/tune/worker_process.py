@@ -17,7 +17,7 @@ from search.tune.forked import SERVERS, ForkedProcess
 from timellm.contract.columns import State
 from timellm.contract.errors import ExitStatus, last_line
 from timellm.contract.files import write_atomically
-from timellm.contract.job import BAD_INPUT, Ended, Job, Launch
+from timellm.contract.job import BAD_INPUT, Ended, EventKind, Job, Launch
 from timellm.contract.layout import TrialFolder
 from timellm.contract.words import utc
 from timellm.machine.contention import LoadWatch
@@ -124,7 +124,7 @@ class WorkerProcess:
     def new_events(self) -> list[dict[str, Any]]:
         """Events since the last call, in order; call it often, because the load of others is watched here too."""
         events = self._read_events()
-        if any(event.get("event") == "training" for event in events) and self._process.poll() is None:
+        if any(event.get("event") == EventKind.TRAINING for event in events) and self._process.poll() is None:
             self._load.begin(self.pid)
         self._load.look(self.pid)
         return events
@@ -188,7 +188,7 @@ class WorkerProcess:
 
     def _last_validation(self) -> dict[str, Any]:
         self._events_read, self._partial = 0, b""
-        found = [event for event in self._read_events() if event.get("event") == "validation"]
+        found = [event for event in self._read_events() if event.get("event") == EventKind.VALIDATION]
         names = ("val_mse", "val_mae", "seconds_per_epoch")
         return {name: found[-1].get(name) for name in names} if found else {}
 

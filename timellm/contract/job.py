@@ -5,6 +5,7 @@ import json
 import typing
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from enum import StrEnum
 from typing import Any, Literal
 
 from timellm.contract.columns import State
@@ -12,6 +13,24 @@ from timellm.contract.errors import InputError
 
 Clock = Literal["together", "time", "error"]
 """What a run measures: time and error in one training, its time alone, or its error alone."""
+
+
+class EventKind(StrEnum):
+    """What a training says while it runs: `event` of every line of events.jsonl, which holds the figures beside it."""
+
+    STARTED = "started"
+    """The process is there: its `pid`."""
+    TRAINING = "training"
+    """The first step comes now: `startup_seconds`, and how many `steps` there will be."""
+    PROGRESS = "progress"
+    """A loss was read: `step`, `epoch`, `samples`, `train_loss`, `learning_rate`."""
+    VALIDATION = "validation"
+    """Windows were validated: `step`, `epoch`, `samples`, `val_mse`, `val_mae`, `seconds_per_epoch`."""
+    PROFILE = "profile"
+    """Some steps were recorded, in a run that was asked to: the fields of the profile, and its `lines` as text."""
+    DONE = "done"
+    """The run has ended: its `state`."""
+
 
 CLOCKS: tuple[Clock, ...] = typing.get_args(Clock)
 

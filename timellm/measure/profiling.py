@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch.profiler import ProfilerActivity, profile, schedule
 
+from timellm.contract.job import EventKind
 from timellm.machine.environment import synchronize
 from timellm.model.parts import PARTS, PREFIX
 
@@ -77,7 +78,7 @@ class StepProfiler:
         folder: Where the trace and the shares go.
         device: Where the steps run.
         skip: Steps to leave out at the start.
-        on_event: Called once with {"event": "profile"}, the fields of the `StepProfile` and its `lines`; where the
+        on_event: Called once with an `EventKind.PROFILE`: the fields of the `StepProfile` and its `lines`; where the
             training was too short for one, the lines say so.
         steps: Steps to record; one more is taken before them, for the profiler itself to warm up.
     """
@@ -131,14 +132,14 @@ class StepProfiler:
         self._profile.stop()
         if self._recorded > 0:
             self.result = self._write(seconds / self._recorded)
-            self._on_event({"event": "profile", **asdict(self.result), "lines": self.result.lines()})
+            self._on_event({"event": EventKind.PROFILE, **asdict(self.result), "lines": self.result.lines()})
 
     def close(self) -> None:
         """Say so where the training was too short for a profile."""
         if self.result is None:
             least = self._skip + 2
             line = f"A profile needs at least {least} training steps, got {self._seen}. Use a smaller --batch_size."
-            self._on_event({"event": "profile", "steps": 0, "lines": [line]})
+            self._on_event({"event": EventKind.PROFILE, "steps": 0, "lines": [line]})
 
     def _write(self, seconds_per_step: float) -> StepProfile:
         self._folder.mkdir(parents=True, exist_ok=True)

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from timellm.contract.colours import LIGHT
+from timellm.contract.job import EventKind
 
 HISTORY = "history.csv"
 """File of the table, in a run's folder."""
@@ -41,9 +42,9 @@ class History:
 
     def __call__(self, event: dict[str, Any]) -> None:
         """Take one event of the run."""
-        if event["event"] == "training":
+        if event["event"] == EventKind.TRAINING:
             self._began = time.monotonic()
-        elif event["event"] in ("progress", "validation"):
+        elif event["event"] in (EventKind.PROGRESS, EventKind.VALIDATION):
             self._steps = event.get("step", self._steps)
             row = {name: event[name] for name in COLUMNS if event.get(name) is not None}
             row |= {"step": self._steps, "seconds": round(time.monotonic() - self._began, 3)}

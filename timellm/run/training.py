@@ -10,6 +10,7 @@ import torch
 from timellm.contract.columns import State
 from timellm.contract.config import RunConfig
 from timellm.contract.errors import InputError, first_line
+from timellm.contract.job import EventKind
 from timellm.contract.layout import TrialFolder
 from timellm.contract.result import RunResult
 from timellm.contract.words import duration_words, utc
@@ -91,7 +92,7 @@ class TrainingRun:
                 if not self._is_error_alone:
                     self.result.peak_memory_gib = round(max(watch.peak_gib, self._other_peaks_gib), 4)
                     self.result.total_seconds = round(self._now(), 3)
-        self.options.on_event({"event": "done", "state": self.result.state})
+        self.options.on_event({"event": EventKind.DONE, "state": self.result.state})
         return self.result
 
     def _end_with(self, error: Exception, watch: MemoryWatch) -> None:
@@ -139,7 +140,7 @@ class TrainingRun:
             self._monitor.open()
         synchronize(device)
         startup_seconds = round(self._now() - engine.compile_seconds, 3)
-        options.on_event({"event": "training", "startup_seconds": startup_seconds, "steps": steps})
+        options.on_event({"event": EventKind.TRAINING, "startup_seconds": startup_seconds, "steps": steps})
         running = Running(config, prepared, engine, stepper, device, self._stop_if_told)
         if self._is_error_alone:
             self._measure_error(running)
@@ -214,7 +215,7 @@ class TrainingRun:
             self._times.write(self.result)
         self.options.on_event(
             {
-                "event": "validation",
+                "event": EventKind.VALIDATION,
                 "samples": running.stepper.samples,
                 "step": running.stepper.steps_done,
                 "epoch": round(running.stepper.samples / running.prepared.windows.epoch_windows, 6),
@@ -280,7 +281,7 @@ class TrainingRun:
         if self._monitor is not None and is_watched and step >= self._untimed_steps:
             self._monitor.start()
         if loss is not None:
-            event: Event = {"event": "progress", "step": step, "samples": samples, "train_loss": loss}
+            event: Event = {"event": EventKind.PROGRESS, "step": step, "samples": samples, "train_loss": loss}
             if self._engine is not None:
                 event |= {"learning_rate": self._engine.learning_rate, "epoch": round(samples / self._epoch_windows, 6)}
             self.options.on_event(event)
@@ -301,7 +302,7 @@ class TrainingRun:
         if self._monitor is not None:
             self.result.add(self._monitor.summary())
         self.result.write(TrialFolder(self.options.folder).result)
-        self.options.on_event({"event": "done", "state": State.OUT_OF_MEMORY})
+        self.options.on_event({"event": EventKind.DONE, "state": State.OUT_OF_MEMORY})
         os._exit(1)
 
     def _now(self) -> float:
