@@ -15,15 +15,13 @@ from results.analysis.evidence import recommendation_of
 from results.analysis.picks import Pick
 from results.analysis.table import load_trials
 from timellm.contract.errors import InputError
-from timellm.contract.layout import PICKS, RunFolder
+from timellm.contract.layout import PICKS, PickName, RunFolder
 from timellm.forecasting.apart import flags_of, run_apart
 from timellm.forecasting.training import write_data
 from timellm.machine.process import PROJECT_ROOT
 
 if TYPE_CHECKING:
     from timellm.forecasting.forecaster import Forecaster
-
-BALANCED = "balanced"
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,7 +44,7 @@ class SearchResult:
         """The recommended settings by name, with their reasons."""
         return {pick.name: pick for pick in recommendation_of(self.folder).picks}
 
-    def train(self, pick: str = BALANCED, **settings: Any) -> "Forecaster":
+    def train(self, pick: str = PickName.BALANCED, **settings: Any) -> "Forecaster":
         """Train a pick to its end, as its recommended command does, and load it.
 
         Args:
@@ -63,7 +61,7 @@ class SearchResult:
         run_apart(["bash", str(command), *flags_of(settings)], "training")
         return self.forecaster(pick)
 
-    def forecaster(self, pick: str = BALANCED) -> "Forecaster":
+    def forecaster(self, pick: str = PickName.BALANCED) -> "Forecaster":
         """A pick that was trained.
 
         Raises:

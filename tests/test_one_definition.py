@@ -240,6 +240,12 @@ DECISIONS = (
         "ROOT = Path(__file__).resolve().parents[2]",
     ),
     Once(
+        "names of the picks",
+        "timellm/contract/layout.py",
+        any_text("fastest", "accurate"),
+        "chosen = {'fastest': rows.iloc[0]}",
+    ),
+    Once(
         "kinds of a training's events",
         "timellm/contract/job.py",
         names_an_event,

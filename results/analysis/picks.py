@@ -15,18 +15,24 @@ from results.analysis.reference import baseline_lack, reference_name
 from results.analysis.verdict import Verdict, judge
 from results.analysis.wording import error_change_words, multiple, signed, weight_words
 from timellm.contract.columns import BASELINE, CONTENDED, SECONDS_PER_EPOCH, VAL_MSE, knob_columns, knob_name
+from timellm.contract.layout import PickName
 from timellm.contract.manifest import Manifest
 from timellm.contract.words import seconds_words
 
-TITLES = {"exact": "Exact", "fastest": "Fastest", "balanced": "Balanced", "accurate": "Most accurate"}
+TITLES = {
+    PickName.EXACT: "Exact",
+    PickName.FASTEST: "Fastest",
+    PickName.BALANCED: "Balanced",
+    PickName.ACCURATE: "Most accurate",
+}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Pick:
     """One recommended configuration."""
 
-    name: str
-    """One of `timellm.contract.layout.PICKS`."""
+    name: PickName
+    """Which one."""
     row: pd.Series
     """Its row of `results.analysis.fidelity.Compared.timed`."""
     reason: str
@@ -98,7 +104,9 @@ class Recommendation:
     def headline(self) -> Pick | None:
         """What is recommended first: the balanced pick, or the exact one where errors are not telling."""
         by_name = {pick.name: pick for pick in self.picks}
-        order = ("balanced", "exact") if self.verdict.telling.holds else ("exact", "balanced")
+        order = (
+            (PickName.BALANCED, PickName.EXACT) if self.verdict.telling.holds else (PickName.EXACT, PickName.BALANCED)
+        )
         return next((by_name[name] for name in order if name in by_name), None)
 
     @property
@@ -114,7 +122,7 @@ class Recommendation:
     @property
     def beats_in_score(self) -> bool:
         """Whether some complete configuration has a better joint score than the reference."""
-        return any(pick.name == "balanced" and not pick.is_reference for pick in self.picks)
+        return any(pick.name == PickName.BALANCED and not pick.is_reference for pick in self.picks)
 
 
 def recommend(df: pd.DataFrame | Compared, manifest: Manifest, errors: Sequence[ErrorTraining] = ()) -> Recommendation:
@@ -134,19 +142,21 @@ def recommend(df: pd.DataFrame | Compared, manifest: Manifest, errors: Sequence[
     weight, table = manifest.time_weight, compared(df)
     rows, baseline, reference = table.configurations, table.baseline, table.reference
     verdict = judge(table.main, reference, manifest, errors)
-    chosen: dict[str, pd.Series] = {}
+    chosen: dict[PickName, pd.Series] = {}
     tolerated = rows
     if not baseline.empty:
-        chosen["exact"] = _exact(table.timed, baseline, verdict)
+        chosen[PickName.EXACT] = _exact(table.timed, baseline, verdict)
     if len(rows):
         rows = rows.assign(joint_score=score_against(rows, table.references, weight))
         tolerated = rows[(rows[VAL_MSE] <= (1 + TOLERANCE) * reference[VAL_MSE]).to_numpy(dtype=bool)]
         by_error = rows.sort_values([VAL_MSE, SECONDS_PER_EPOCH])
-        chosen["fastest"] = tolerated.sort_values([SECONDS_PER_EPOCH, VAL_MSE]).iloc[0]
-        chosen["balanced"] = rows.sort_values(["joint_score", SECONDS_PER_EPOCH]).iloc[0]
-        chosen["accurate"] = next(row for _, row in by_error.iterrows() if verdict.may_be_accurate(row))
+        chosen[PickName.FASTEST] = tolerated.sort_values([SECONDS_PER_EPOCH, VAL_MSE]).iloc[0]
+        chosen[PickName.BALANCED] = rows.sort_values(["joint_score", SECONDS_PER_EPOCH]).iloc[0]
+        chosen[PickName.ACCURATE] = next(row for _, row in by_error.iterrows() if verdict.may_be_accurate(row))
     picks = tuple(
-        _pick(name, row, baseline if name == "exact" else reference, verdict, (len(rows), len(tolerated)), weight)
+        _pick(
+            name, row, baseline if name == PickName.EXACT else reference, verdict, (len(rows), len(tolerated)), weight
+        )
         for name, row in chosen.items()
     )
     caveats = tuple(_caveats(table, picks, manifest, verdict)) if picks else ()
@@ -162,7 +172,7 @@ def _exact(rows: pd.DataFrame, baseline: pd.Series, verdict: Verdict) -> pd.Seri
 
 
 def _pick(
-    name: str, row: pd.Series, reference: pd.Series, verdict: Verdict, counts: tuple[int, int], weight: float
+    name: PickName, row: pd.Series, reference: pd.Series, verdict: Verdict, counts: tuple[int, int], weight: float
 ) -> Pick:
     """A pick and what is said about it.
 
@@ -184,7 +194,7 @@ def _pick(
         mse_change=change,
         mse_std=deviation,
         difference=verdict.difference(row),
-        has_same_numbers=name == "exact" or is_reference or verdict.key(row) == verdict.key(reference),
+        has_same_numbers=name == PickName.EXACT or is_reference or verdict.key(row) == verdict.key(reference),
         is_telling=verdict.telling.holds,
         changes=_changes(row, reference),
         is_reference=is_reference,
@@ -206,12 +216,12 @@ def _reason(pick: Pick, reference: pd.Series, counts: tuple[int, int], weight: f
         elif pick.is_telling:
             against += f", at {pick.error_words} validation MSE"
     within = "only one" if tolerated == 1 else f"fastest of the {tolerated}"
-    if pick.name == "exact":
+    if pick.name == PickName.EXACT:
         return f"The fastest way to compute the {base}'s own numbers, so its error need not be measured: {against}."
-    if pick.name == "fastest":
+    if pick.name == PickName.FASTEST:
         limit = f"{TOLERANCE:.0%}".replace("%", " %")
         return f"The {within} of {count} whose validation MSE is at most {limit} above the {base}'s: {against}."
-    if pick.name == "balanced":
+    if pick.name == PickName.BALANCED:
         score = signed(row["joint_score"])
         return f"The best joint score of {count}, {score} (lower is better): {against}. {weight_words(weight)}"
     lowest = f"The lowest validation MSE of {count}, {row[VAL_MSE]:.4f}"
@@ -232,7 +242,7 @@ def _caveats(table: Compared, picks: tuple[Pick, ...], manifest: Manifest, verdi
     if not verdict.telling.holds:
         caveats.append(
             verdict.telling.reason + " So the exact pick is recommended, and no error is claimed."
-            if any(pick.name == "exact" for pick in picks)
+            if any(pick.name == PickName.EXACT for pick in picks)
             else verdict.telling.reason
         )
     lack = baseline_lack(table.trials, table.reference)
@@ -247,7 +257,7 @@ def _caveats(table: Compared, picks: tuple[Pick, ...], manifest: Manifest, verdi
         )
     caveats += _control_caveat(picks, table.configurations, manifest.control_errors)
     contended = [pick for pick in picks if pick.row["timing_quality"] == CONTENDED]
-    names = sorted({pick.trial_id for pick in contended if not (pick.name == "exact" and pick.is_reference)})
+    names = sorted({pick.trial_id for pick in contended if not (pick.name == PickName.EXACT and pick.is_reference)})
     if names:
         doubt = "its time is less sure than it looks" if len(names) == 1 else "their times are less sure than they look"
         caveats.append(f"Other load was seen during the timing of {', '.join(names)}; {doubt}.")
@@ -258,7 +268,7 @@ def _caveats(table: Compared, picks: tuple[Pick, ...], manifest: Manifest, verdi
 
 def _control_caveat(picks: tuple[Pick, ...], rows: pd.DataFrame, controls: Mapping[str, float]) -> list[str]:
     """Which controls no trial beats, or if none those that the balanced pick does not beat; empty if it beats all."""
-    balanced = next((float(pick.row[VAL_MSE]) for pick in picks if pick.name == "balanced"), None)
+    balanced = next((float(pick.row[VAL_MSE]) for pick in picks if pick.name == PickName.BALANCED), None)
     if balanced is None:
         return []
     best = rows.sort_values([VAL_MSE, SECONDS_PER_EPOCH]).iloc[0]

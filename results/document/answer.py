@@ -13,6 +13,7 @@ from results.analysis.picks import Pick
 from results.analysis.wording import factor, percent
 from results.document.parts import gib_words
 from timellm.contract.columns import PEAK_MEMORY_GIB, SECONDS_PER_EPOCH, VAL_MSE
+from timellm.contract.layout import PickName
 from timellm.contract.words import MISSING, seconds_words
 
 REFRESH_SECONDS = 15
@@ -103,7 +104,7 @@ def answer(evidence: Evidence) -> Answer:
             title=pick.title,
             settings=_settings(pick) if recommendation.beats_baseline else (),
             badge=_badge(pick),
-            is_preliminary=pick.is_preliminary and pick.name != "exact",
+            is_preliminary=pick.is_preliminary and pick.name != PickName.EXACT,
             cards=_cards(pick, evidence),
             command=f"bash {shlex.quote(str(evidence.folder.recommended_command))}",
         ),
@@ -119,11 +120,11 @@ def headline(evidence: Evidence) -> str:
     first, base = recommendation.headline, recommendation.reference_name
     yet = " yet" if evidence.is_live else ""
     if first is None or not recommendation.beats_baseline:
-        if first is not None and first.name == "exact":
+        if first is not None and first.name == PickName.EXACT:
             return f"No faster way to the baseline's numbers was found{yet}"
         return f"Nothing beats {base}{yet}"
     faster = f"{factor(first.speedup.value)}× as fast"
-    if first.name == "exact":
+    if first.name == PickName.EXACT:
         return f"{faster}, the same numbers"
     if first.has_same_numbers:
         return f"{faster} as {base}, the same numbers"
@@ -172,7 +173,7 @@ def _lead(pick: Pick, evidence: Evidence) -> str:
         return "Set"
     if recommendation.considered == 1:
         return "It is the only complete configuration."
-    if pick.name == "exact":
+    if pick.name == PickName.EXACT:
         return "No other configuration that was timed has the baseline's numbers and is faster."
     return (
         f"None of the {recommendation.considered} complete configurations has a better joint score, "
@@ -185,8 +186,8 @@ def _settings(pick: Pick) -> list[str]:
 
 
 def _badge(pick: Pick) -> str:
-    if pick.name == "exact":
-        return "exact"
+    if pick.name == PickName.EXACT:
+        return PickName.EXACT
     if pick.is_preliminary:
         return "preliminary"
     seeds = int(pick.row["repeats"])

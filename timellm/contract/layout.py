@@ -2,6 +2,7 @@
 
 import os
 from dataclasses import dataclass
+from enum import StrEnum
 from pathlib import Path
 
 from timellm.contract.errors import InputError
@@ -16,7 +17,17 @@ COMMAND = "command.sh"
 DATA = "data.parquet"
 """Names that several folders have, or a search looks for."""
 
-PICKS = ("exact", "fastest", "balanced", "accurate")
+
+class PickName(StrEnum):
+    """Names of the recommendations, which are those of their folders."""
+
+    EXACT = "exact"
+    FASTEST = "fastest"
+    BALANCED = "balanced"
+    ACCURATE = "accurate"
+
+
+PICKS = tuple(PickName)
 """The recommendations, in the order they are shown."""
 
 

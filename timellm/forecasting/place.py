@@ -22,10 +22,11 @@ def checkpoint_file(path: Path) -> Path:
         return path
     if (path / CHECKPOINT).is_file():
         return path / CHECKPOINT
-    if path.parent.name == "recommended" and path.name in PICKS:
+    folder = RunFolder(path)
+    if path.parent.name == folder.recommended.name and path.name in PICKS:
         raise InputError(_untrained(PickFolder(path)))
-    if (path / "recommended").is_dir():
-        return _recommended(RunFolder(path))
+    if folder.recommended.is_dir():
+        return _recommended(folder)
     raise InputError(f"The folder {path} holds no {CHECKPOINT}. Name the file that a training's last lines name.")
 
 
