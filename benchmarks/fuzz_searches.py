@@ -25,6 +25,7 @@ from search.setup.options import parse
 from search.setup.preparation import Preparation, prepare, run_folder
 from search.setup.resumption import open_run
 from spaces import load_space
+from timellm.contract.columns import Status
 from timellm.contract.layout import RunFolder
 from timellm.contract.manifest import Control, Expected, PlannedFidelity
 from timellm.machine.environment import package_versions
@@ -131,7 +132,7 @@ def _template() -> dict[str, bytes]:
             fidelity=PlannedFidelity(kind="samples", train_samples=32, val_samples=32),
             expected=Expected(baseline_seconds=3.0, trials=6),
         )
-        manifest.update(ledger.rows, "interrupted")
+        manifest.update(ledger.rows, Status.INTERRUPTED)
         errors = [
             {"trial_id": row["trial_id"], "config": prepared.config.to_dict(), "seed": seed, "val_mse": 0.5, **_shown()}
             for row, seed in zip(ledger.rows, (2021, 2022), strict=False)

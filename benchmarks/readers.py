@@ -15,6 +15,7 @@ from pathlib import Path
 from benchmarks.record import Table, table
 from results import RunFolder, load_trials
 from tests.search.searching import kill_tree, start, wait_for
+from timellm.contract.columns import Status
 
 HEADING = "A second reader of the study"
 NOTE = (
@@ -77,7 +78,7 @@ def watched_search(runs: Path, trials: int = TRIALS, seconds: float = 1.0) -> Wa
             dashboard.wait()
     names = list(load_trials(folder.path)["trial_id"])
     report = folder.report.read_text() if folder.report.is_file() else ""
-    is_whole = folder.read_manifest().status == "finished" and all(name in report for name in names)
+    is_whole = folder.read_manifest().status == Status.FINISHED and all(name in report for name in names)
     complete = int((load_trials(folder.path)["state"] == "complete").sum())
     return Watched(process.returncode, requests, most_trials, complete, is_whole, errors)
 

@@ -17,7 +17,7 @@ from results.analysis.reference import reference_notes
 from results.analysis.table import csv_text, load_trials, rows_of, write_trials
 from results.document.page import build_report
 from results.schema import to_parquet
-from timellm.contract.columns import RUN_COLUMN, SECONDS_PER_EPOCH, VAL_MSE, knob_columns, knob_name
+from timellm.contract.columns import RUN_COLUMN, SECONDS_PER_EPOCH, VAL_MSE, Status, knob_columns, knob_name
 from timellm.contract.errors import ExitStatus, InputError, one_line, printable, refuse
 from timellm.contract.flags import StrictParser
 from timellm.contract.layout import RunFolder
@@ -84,7 +84,7 @@ def _parser() -> argparse.ArgumentParser:
 def _report(options: argparse.Namespace) -> int:
     folder = RunFolder(options.runs[0])
     manifest = folder.read_manifest()
-    if manifest.status != "running":
+    if manifest.status != Status.RUNNING:
         _rebuild_scores(folder, manifest.time_weight)
     print(build_report(folder))
     return 0

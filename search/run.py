@@ -12,6 +12,7 @@ from search.screen.interrupts import Interrupts
 from search.setup.options import Options, parse
 from search.tune.cluster import secrets_put_away, set_environment
 from search.tune.worker_process import WORKER_COMMAND
+from timellm.contract.columns import Status
 from timellm.contract.errors import ExitStatus, InputError, error_words, refuse
 from timellm.contract.words import shortened
 
@@ -123,7 +124,7 @@ def _conclude(
     try:
         with interrupts.held():
             ledger.write()
-            manifest.update(ledger.rows, "finished" if is_whole else "interrupted")
+            manifest.update(ledger.rows, Status.FINISHED if is_whole else Status.INTERRUPTED)
         return finish(prepared.folder, terminal), None
     except OSError as error:
         return False, f"the run folder must be writable, but: {error}"

@@ -240,6 +240,12 @@ DECISIONS = (
         "ROOT = Path(__file__).resolve().parents[2]",
     ),
     Once(
+        "where a search stands",
+        "timellm/contract/columns.py",
+        any_text("finished"),
+        "manifest.update(rows, 'finished')",
+    ),
+    Once(
         "names of the picks",
         "timellm/contract/layout.py",
         any_text("fastest", "accurate"),

@@ -11,7 +11,7 @@ from results.analysis.importance import knob_importance, varied_knobs
 from results.analysis.pareto import hypervolume_over_time
 from results.analysis.picks import Recommendation, recommend
 from results.analysis.table import load_trials
-from timellm.contract.columns import BASELINE, CONFIRM, SAMPLER, State, knob_columns, knob_name
+from timellm.contract.columns import BASELINE, CONFIRM, SAMPLER, State, Status, knob_columns, knob_name
 from timellm.contract.layout import RunFolder
 from timellm.contract.manifest import Manifest
 
@@ -55,7 +55,7 @@ class Evidence:
     @property
     def is_live(self) -> bool:
         """Whether the search is still running."""
-        return self.manifest.status == "running"
+        return self.manifest.status == Status.RUNNING
 
     @property
     def name(self) -> str:

@@ -12,7 +12,7 @@ from results.analysis.judgement import Word
 from results.analysis.picks import Pick
 from results.analysis.wording import factor, percent
 from results.document.parts import gib_words
-from timellm.contract.columns import PEAK_MEMORY_GIB, SECONDS_PER_EPOCH, VAL_MSE
+from timellm.contract.columns import PEAK_MEMORY_GIB, SECONDS_PER_EPOCH, VAL_MSE, Status
 from timellm.contract.layout import PickName
 from timellm.contract.words import MISSING, seconds_words
 
@@ -153,8 +153,8 @@ def _time_spent(evidence: Evidence) -> str:
 def _eyebrow(evidence: Evidence) -> str:
     manifest = evidence.manifest
     parts = [evidence.name, manifest.data.name, manifest.backbone.label or manifest.backbone.name]
-    if manifest.status == "interrupted":
-        parts.append("interrupted")
+    if manifest.status == Status.INTERRUPTED:
+        parts.append(Status.INTERRUPTED)
     return " · ".join(str(part) for part in parts if part)
 
 

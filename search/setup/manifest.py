@@ -9,7 +9,7 @@ from typing import Any
 from search.decide.spend.plan import Plan
 from search.setup.options import Options
 from spaces import Space
-from timellm.contract.columns import BASELINE, OBJECTIVES, SECONDS_PER_EPOCH, VAL_MSE, State
+from timellm.contract.columns import BASELINE, OBJECTIVES, SECONDS_PER_EPOCH, VAL_MSE, State, Status
 from timellm.contract.config import RunConfig
 from timellm.contract.layout import RunFolder
 from timellm.contract.manifest import (
@@ -86,12 +86,12 @@ class ManifestFile:
         """Seconds that the search has run, earlier sessions included."""
         return self._seconds_before + time.monotonic() - self._resumed_at
 
-    def update(self, rows: Sequence[Mapping[str, Any]], status: str = "running") -> None:
+    def update(self, rows: Sequence[Mapping[str, Any]], status: Status = Status.RUNNING) -> None:
         """Write the manifest as it stands after a trial, or at the end.
 
         Args:
             rows: The table so far.
-            status: running, finished or interrupted.
+            status: Where the search stands.
         """
         complete = [row for row in rows if row["state"] == State.COMPLETE and None not in map(row.get, OBJECTIVES)]
         if self.values.baseline_trial_id is None:
@@ -104,7 +104,7 @@ class ManifestFile:
             self.keep(reference_point=point)
         self.keep(
             status=status,
-            finished_at=None if status == "running" else utc(time.time()),
+            finished_at=None if status == Status.RUNNING else utc(time.time()),
             elapsed_seconds=round(self.elapsed_seconds, 3),
         )
         self._folder.write_manifest(self.values)
@@ -122,7 +122,7 @@ def _described(
     """A manifest with what a session decides."""
     return dataclasses.replace(
         before,
-        status="running",
+        status=Status.RUNNING,
         finished_at=None,
         space=SpaceRecord.from_dict(space.to_dict()),
         objective=options.objective,

@@ -21,7 +21,7 @@ from search.setup.leftovers import remove_drafts
 from search.setup.manifest import ManifestFile
 from search.setup.options import Options
 from search.setup.preparation import Preparation
-from timellm.contract.columns import knob_column
+from timellm.contract.columns import Status, knob_column
 from timellm.contract.config import RunConfig
 from timellm.contract.errors import InputError
 from timellm.contract.layout import RunFolder
@@ -166,7 +166,7 @@ def earlier_plan(manifest: Manifest, folder: RunFolder) -> Plan | None:
 def leave_run(folder: RunFolder, manifest: ManifestFile, ledger: Ledger) -> None:
     """Leave a search that could not begin: the name of a new one is free again, an earlier one can be resumed."""
     if ledger.rows or manifest.elapsed_before:
-        manifest.update(ledger.rows, "interrupted")
+        manifest.update(ledger.rows, Status.INTERRUPTED)
     else:
         folder.manifest.unlink(missing_ok=True)
 

@@ -41,6 +41,14 @@ class State(StrEnum):
 STATES = tuple(str(state) for state in State)
 
 
+class Status(StrEnum):
+    """Where a search stands."""
+
+    RUNNING = "running"
+    FINISHED = "finished"
+    INTERRUPTED = "interrupted"
+
+
 CLEAN = "clean"
 CONTENDED = "contended"
 """Values of `timing_quality`: whether other load was seen while a trial was timed."""

@@ -176,7 +176,7 @@ class Manifest(Record):
     finished_at: Annotated[str | None, _TIME] = None
     """When it ended; None while it runs."""
     status: str | None = None
-    """running, finished or interrupted."""
+    """One of `timellm.contract.columns.Status`."""
     elapsed_seconds: float = 0.0
     """Seconds that all sessions together have run."""
     baseline_trial_id: str | None = None
