@@ -181,10 +181,9 @@ class Declaration:
 
     def limit_problem(self, value: float) -> str | None:
         """Which limit a number exceeds, as the end of a sentence; None if none. No number has more than 64 bits."""
-        if isinstance(value, int) and abs(value) >= 2**63:
+        most = None
+        if self.kind in (int, float) and isinstance(value, int) and abs(value) >= 2**63:
             most = f"must be {KIND_WORDS[self.kind]} of at most 64 bits, got one of {value.bit_length()} bits"
-        else:
-            most = None
         return next((problem for limit in self.limits if (problem := limit.problem(value))), most)
 
 
