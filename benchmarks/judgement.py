@@ -28,9 +28,9 @@ between seeds ([quality](quality.md)): a part that a seed brings to all sets, an
 search, the sets have one seed each, the best of them by that seed become the candidates, and these get the baseline's
 seeds.
 
-At a planted difference of 2 % *no worse* is at its limit: above it is wrong, so its share there is how often it is
-wrong at worst. Goal: at most 5 %. *Worse* is wrong at 0 %, by the same limit. *Not shown* is never wrong, and helps
-nobody. Beside them, what a table without intervals would say: that the candidate's first error is at most 2 % above the
+*No worse* is wrong if the planted difference is above 2 %, so its share at 2 % is how often it is wrong at worst. Goal:
+at most 5 %. *Worse* is wrong at 0 %, where the same goal holds. *Not shown* is never wrong, and helps nobody. The last
+column is what a table without intervals would say: that the candidate's first error is at most 2 % above the
 baseline's."""
 
 
