@@ -20,6 +20,7 @@ from benchmarks.harness import (
 from benchmarks.record import Section, table
 from benchmarks.runner import Benchmark
 from search.tune.worker_process import WorkerProcess, WorkerSettings
+from timellm.cache import CACHE_VARIABLE
 from timellm.contract.columns import State
 from timellm.contract.config import RunConfig
 from timellm.contract.errors import InputError
@@ -126,7 +127,7 @@ def run_round(config: RunConfig, threads: int, number: int) -> tuple[dict[str, A
 
 def run_once(config: RunConfig, threads: int, folder: Path, name: str) -> dict[str, Any]:
     """What a fresh worker process measures."""
-    environment = {**worker_environment(threads), "TIMELLM_CACHE_DIR": str(folder / "cache")}
+    environment = {**worker_environment(threads), CACHE_VARIABLE: str(folder / "cache")}
     settings = WorkerSettings(project_root=str(FOLDER.parent), environment=environment)
     job = Job(config=config.to_dict(), run_dir=str(folder / name), threads=threads)
     worker = WorkerProcess(settings, job)

@@ -221,7 +221,6 @@ DECISIONS = (
             "run.json",
             "command.sh",
             "errors.jsonl",
-            "data.parquet",
         ),
         "path = folder / 'trials.csv'",
     ),
