@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from benchmarks.variants import Answer, Contestant, Variant, answer
 from timellm.contract.config import RunConfig
 from timellm.model import devices, one_pass
+from timellm.model.layers import ReprogrammingLayer
 from timellm.optimize.engine import build_engine
 from timellm.run.batches import Batch
 from timellm.run.preparation import prepare
@@ -25,6 +26,8 @@ MOST_OF_A_FORECAST, MOST_OF_A_GRADIENT = 1e-5, 1e-4
 """Largest relative differences between one pass and two, in fp32."""
 MOST_OF_TWO_PASSES = 1.5
 """Largest error of all gradients in bf16, relative to that of two passes."""
+MOST_OF_PARTS = 1.15
+"""Largest error of the queries' gradient of one attention kernel in bf16, relative to that of attention in parts."""
 MOST_OF_A_CURVE = 1e-6
 """Largest relative difference between a graph's losses and those of its steps, or what two eager curves differ by."""
 _PASSES, _GROUPS = 3, 5
@@ -32,11 +35,13 @@ _SDPA: dict[str, Any] = {"attention": "sdpa"}
 
 
 def exactness(config: RunConfig, device: torch.device, small: bool) -> Iterator[Row]:
-    """One pass against two, in training and in evaluation; a graph against its steps, without and with dropout."""
-    for way in WAYS:
+    """One pass against two, one attention kernel against several, a graph against its steps, with dropout too."""
+    ways = WAYS[1:] if small else WAYS
+    for way in ways:
         yield one_pass_row(config, device, way)
     yield rounding_row(config, device)
-    for way in WAYS[:1] if small else WAYS:
+    yield attention_row(device)
+    for way in ways:
         yield graph_row(config, device, way)
     yield dropout_row(config, device)
 
@@ -63,6 +68,31 @@ def rounding_row(config: RunConfig, device: torch.device) -> Row:
     ours, before = (_error(each.trained.gradients, exact.gradients) for each in (one, two))
     text = f"gradients {100 * ours:.2f} %, in two passes {100 * before:.2f} %"
     return "reuse bf16, one pass", text, "right" if ours <= MOST_OF_TWO_PASSES * before else "WRONG"
+
+
+def attention_row(device: torch.device) -> Row:
+    """The error of the queries' gradient of the reprogramming attention in bf16, by one kernel and in parts."""
+    torch.manual_seed(0)
+    layer = ReprogrammingLayer(d_model=16, n_heads=8, d_ff=32, d_llm=768, is_half=True).to(device).eval()
+    patches, prototypes, weights = torch.randn(32, 12, 16), 0.08 * torch.randn(1000, 768), torch.randn(32, 12, 768)
+
+    def gradient(dtype: torch.dtype, *, is_one: bool) -> Tensor:
+        layer.zero_grad()
+        with (
+            mock.patch.object(devices, "launches_kernels", return_value=is_one),
+            torch.autocast(device.type, dtype=torch.bfloat16, enabled=dtype == torch.bfloat16),
+        ):
+            described = layer(patches.to(device), *layer.keys_values(prototypes.to(device, dtype)))
+        (described.float() * weights.to(device)).sum().backward()
+        assert layer.query_projection.weight.grad is not None
+        return layer.query_projection.weight.grad
+
+    exact = gradient(torch.float32, is_one=False)
+    ours, parts = (
+        float((gradient(torch.bfloat16, is_one=is_one) - exact).norm() / exact.norm()) for is_one in (True, False)
+    )
+    text = f"queries' gradient {100 * ours:.2f} %, in parts {100 * parts:.2f} %"
+    return "reprogramming bf16, one kernel", text, "right" if ours <= MOST_OF_PARTS * parts else "WRONG"
 
 
 def graph_row(config: RunConfig, device: torch.device, way: str) -> Row:
@@ -124,11 +154,11 @@ def _answered(contestant: Contestant, *, in_one: bool) -> _Answered:
     read = mock.patch.object(one_pass, "read_window", wraps=one_pass.read_window)
     with _passes(contestant.device, in_one=in_one), read as taken:
         answer(contestant)
-        trained = answer(contestant)
+        trained, is_taken = answer(contestant), taken.called
         batch, store = contestant.first_batch(), contestant.prepared.store
         with torch.no_grad():
             evaluated = contestant.model(batch.x, store.prompt(batch) if store else batch.prompt)
-    return _Answered(trained, evaluated, taken.called)
+    return _Answered(trained, evaluated, is_taken)
 
 
 @contextlib.contextmanager
