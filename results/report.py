@@ -22,6 +22,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def command() -> NoReturn:
     """The command `timellm-report`."""
+    from timellm.contract.errors import print_any_text
+
+    print_any_text()
     raise SystemExit(main())
 
 

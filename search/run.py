@@ -1,5 +1,6 @@
 """`python search/run.py`: searches the settings that train Time-LLM best on this machine."""
 
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,6 +16,8 @@ from search.tune.worker_process import WORKER_COMMAND
 from timellm.contract.columns import Status
 from timellm.contract.errors import ExitStatus, InputError, error_words, refuse
 from timellm.contract.words import shortened
+from timellm.machine.launcher import check_alone, forget_group
+from timellm.output import outlive_readers
 
 if TYPE_CHECKING:
     from search.decide.ledger import Ledger
@@ -33,6 +36,8 @@ def main(arguments: Sequence[str], worker_command: tuple[str, ...] = WORKER_COMM
     """
     try:
         options, given = parse(arguments)
+        check_alone(os.environ, "A search", "Start it with python; --devices_per_trial N trains each trial on several.")
+        forget_group()
         set_environment(options.address)
         return _search(options, given, worker_command)
     except InputError as error:
@@ -134,6 +139,7 @@ def _conclude(
 
 def command() -> NoReturn:
     """The command `timellm-search`."""
+    outlive_readers()
     raise SystemExit(main(sys.argv[1:]))
 
 

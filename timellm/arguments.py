@@ -2,6 +2,7 @@
 
 import argparse
 import dataclasses
+import errno
 import os
 from collections.abc import Callable
 from typing import Any, NoReturn
@@ -12,7 +13,11 @@ from timellm import published
 from timellm.contract.config import RunConfig
 from timellm.contract.errors import ExitStatus, InputError, refuse
 from timellm.contract.flags import StrictParser, add_flags, boolean_flag
+from timellm.contract.words import shortened
 from timellm.machine.launcher import check_launcher, taken_over
+from timellm.output import outlive_readers
+
+_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO}
 
 IGNORED = {
     "model_comment": str, "freq": str, "loader": str, "seasonal_patterns": str, "embed": str, "activation": str,
@@ -57,7 +62,7 @@ def config_from(arguments: argparse.Namespace) -> RunConfig:
     """
     given = vars(arguments)
     problems = [
-        f"{name} must be {value}, got {given[name]!r}."
+        f"{name} must be {value}, got {shortened(repr(given[name]))}. Leave --{name} out: nothing else is done here."
         for name, value in FIXED.items()
         if name in given and str(given[name]) != value
     ]
@@ -93,11 +98,21 @@ def ignored_flags(arguments: argparse.Namespace) -> list[str]:
 
 
 def run_command(main: Callable[[], int], prog: str) -> NoReturn:
-    """Run a command's main function; wrong input becomes one line on stderr and exit status 2."""
+    """Run a command's main function; wrong input becomes one line on stderr and exit status 2.
+
+    So does a path that cannot be used; a full disk is no wrong input, and ends with status 1.
+    """
+    outlive_readers()
     try:
         status = main()
     except InputError as error:
         status = refuse(error, prog)
+    except OSError as error:
+        if error.filename is None and error.errno not in _FULL:
+            raise
+        place, why = shortened(str(error.filename or "The disk")), error.strerror or error
+        refuse(InputError(f"{place} must be usable, but: {why}. Check the path, its permissions and the disk."), prog)
+        status = ExitStatus.NOTHING if error.errno in _FULL else ExitStatus.WRONG
     except KeyboardInterrupt:
         status = ExitStatus.INTERRUPTED
     raise SystemExit(status)

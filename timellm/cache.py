@@ -18,7 +18,14 @@ def cache_dir() -> Path:
     Raises:
         InputError: If it cannot be created or written.
     """
-    folder = Path(os.environ.get(CACHE_VARIABLE) or Path.home() / ".cache" / "timellm").expanduser().absolute()
+    named = os.environ.get(CACHE_VARIABLE) or "~/.cache/timellm"
+    try:
+        folder = Path(named).expanduser().absolute()
+    except RuntimeError as error:  # no home folder, or ~ and a name that no user has
+        raise InputError(
+            f"The cache must be a folder that can be written, got {named} ({error}) "
+            f"Name another in the environment variable {CACHE_VARIABLE}."
+        ) from error
     try:
         folder.mkdir(parents=True, exist_ok=True)
         if not os.access(folder, os.W_OK):

@@ -14,6 +14,7 @@ from timellm.prompts import check_wavelet_prompt, tokenising_cost, tokenized_win
 
 _PROMPT_SETTINGS = (
     "prompt", "prompt_digits", "prompt_scope", "prompt_prefix", "dwt_wavelet", "dwt_prompt_level", "seq_len", "stride",
+    "patch_len",
 )  # fmt: skip
 SAMPLED_PROMPTS = 24
 """Windows of each split whose prompts are written before a start, to see whether they fit the model."""
@@ -24,7 +25,8 @@ def check_run(config: RunConfig, variants: Sequence[Mapping[str, Any]] = ()) -> 
 
     Args:
         config: The run.
-        variants: Settings of other runs, as far as they differ, whose wavelets are checked too.
+        variants: Settings of other runs, as far as they differ, whose wavelets and layers are checked too; of more
+            layers than the model has, all are.
 
     Returns:
         `data`, `backbone`, `deepspeed` where there is such a file, and `prompts`, whose notes say what tokenising takes
@@ -38,7 +40,7 @@ def check_run(config: RunConfig, variants: Sequence[Mapping[str, Any]] = ()) -> 
     wavelets = (_check_prompt, _check_embedding)
     checks = [(check, config) for check in (_check_data, _check_backbone, *wavelets, _check_device, _check_deepspeed)]
     runs = [config, *(config.replace(**variant) for variant in variants)]
-    checks += [(check, run) for run in runs[1:] for check in wavelets]
+    checks += [(check, run) for run in runs[1:] for check in (*wavelets, _check_layers)]
     for check, run in checks:
         try:
             facts |= check(run)
@@ -84,23 +86,32 @@ def _check_backbone(config: RunConfig) -> dict[str, Any]:
     }
 
 
+def _check_layers(config: RunConfig) -> dict[str, Any]:
+    """The weights of a variant's layers, where the model as such was found sound."""
+    if not config.has_no_backbone:
+        source = resolve_backbone(config.llm_model, config.llm_path, config.llm_weights)
+        check_weights(source, min(config.llm_layers, source.layers))
+    return {}
+
+
 def _prompt_problems_and_notes(runs: Sequence[RunConfig]) -> tuple[list[str], list[str]]:
     """What is wrong with the length of prompts, and what those of the first run cost, by a sample of windows."""
     problems: list[str] = []
     notes: list[str] = []
     measured = set()
-    if all(run.has_no_backbone or run.prompt == "none" for run in runs):
-        return [], []
-    data = load_data(runs[0])
+    data: SeriesData | None = None
     for run in runs:
         key = tuple(getattr(run, name) for name in _PROMPT_SETTINGS)
-        if run.has_no_backbone or run.prompt == "none" or key in measured:
+        if run.has_no_backbone or key in measured:
             continue
         measured.add(key)
         try:
-            if run.seq_len != data.train.seq_len:
-                data = load_data(run)
             source = resolve_backbone(run.llm_model, run.llm_path, run.llm_weights)
+            if run.prompt == "none":
+                check_positions(run, source, 0)
+                continue
+            if data is None or run.seq_len != data.train.seq_len:
+                data = load_data(run)
             tokenizer = load_tokenizer(source)
             check_positions(run, source, _longest_prompt(run, data, tokenizer))
             if run is runs[0]:

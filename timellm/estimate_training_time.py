@@ -103,13 +103,16 @@ def _with_flags(run_parser, arguments, text: str):  # type: ignore[no-untyped-de
 
 
 def _counts_problems(arguments) -> list[str]:  # type: ignore[no-untyped-def]
+    from timellm.contract.declarations import MOST, AtLeast, AtMost
+    from timellm.machine.cores import MOST_THREADS
     from timellm.machine.process import world_size
 
-    least = {"measure_batches": 1, "warmup_batches": 0, "num_threads": 1}
+    limits = {"measure_batches": (1, MOST), "warmup_batches": (0, MOST), "num_threads": (1, MOST_THREADS)}
     problems = [
-        f"{name} must be at least {low}, got {vars(arguments)[name]}."
-        for name, low in least.items()
-        if vars(arguments)[name] is not None and vars(arguments)[name] < low
+        f"{name} {problem}."
+        for name, (low, high) in limits.items()
+        if (value := vars(arguments)[name]) is not None
+        and (problem := AtLeast(low).problem(value) or AtMost(high).problem(value))
     ]
     if (processes := world_size()) > 1:
         problems.append(

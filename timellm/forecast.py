@@ -1,5 +1,6 @@
 """Forecasts with a trained checkpoint: `python timellm/forecast.py --help`."""
 
+import os
 import sys
 from pathlib import Path
 from typing import NoReturn
@@ -49,16 +50,21 @@ def _origins(text: str) -> int | str:
     """A number of origins, or `test`."""
     import argparse
 
+    from timellm.contract.words import shortened
+
     if text == "test":
         return text
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"must be a whole number of at least 1, or test, got {text!r}")
+    if not text.isdecimal() or len(text) > 9 or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"must be a whole number of at least 1, or test, got {shortened(text)!r}")
     return int(text)
 
 
 def main() -> int:
     """Parse the flags, forecast, and name what was written on the last lines."""
+    from timellm.machine.launcher import check_alone
+
     arguments = build_parser().parse_args()
+    check_alone(os.environ, "A forecast", "Start it with python timellm/forecast.py.")
     out, plot = _places(arguments)
 
     import torch
@@ -83,20 +89,22 @@ def main() -> int:
 
 def _places(arguments) -> tuple[Path, Path]:  # type: ignore[no-untyped-def]
     """Where table and picture go, checked before anything is computed."""
+    from timellm.contract.declarations import MOST, AtLeast, AtMost
     from timellm.contract.errors import InputError
     from timellm.forecasting.output import check_table_name
     from timellm.forecasting.place import checkpoint_file
     from timellm.forecasting.plot import check_plot_name
+    from timellm.machine.cores import MOST_THREADS
 
     name = "forecast.csv" if arguments.backtest is None else "backtest.csv"
     out = Path(arguments.out) if arguments.out else checkpoint_file(Path(arguments.checkpoint)).parent / name
     plot = Path(arguments.plot) if arguments.plot else out.with_suffix(".html")
     check_table_name(out)
     check_plot_name(plot)
-    for name in ("season", "step_size", "num_threads"):
+    for name, most in (("season", MOST), ("step_size", MOST), ("num_threads", MOST_THREADS)):
         value = getattr(arguments, name)
-        if value is not None and value < 1:
-            raise InputError(f"{name} must be at least 1, got {value}.")
+        if value is not None and (problem := AtLeast(1).problem(value) or AtMost(most).problem(value)):
+            raise InputError(f"{name} {problem}.")
     if arguments.as_trained and arguments.num_threads is not None:
         raise InputError("as_trained takes the training's own threads. Drop --as_trained or --num_threads.")
     if arguments.backtest is not None and arguments.wide:

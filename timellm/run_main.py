@@ -14,10 +14,14 @@ if __name__ == "__main__":
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
 from timellm.contract.columns import State
+from timellm.contract.declarations import AtLeast, AtMost
 from timellm.contract.errors import ExitStatus, InputError
 from timellm.contract.layout import TrialFolder
+from timellm.machine.cores import MOST_THREADS
 
 PROG = "run_main.py"
+
+_LONGEST_NAME = 100
 
 OF_THE_DATA = ("data", "root_path", "data_path", "features", "target", "percent", "train_samples", "val_samples")
 """Settings that a training does not take from the checkpoint it starts from."""
@@ -80,8 +84,13 @@ def _check_output(arguments, config) -> None:  # type: ignore[no-untyped-def]
     from timellm.machine.process import world_size
 
     problems = []
-    if arguments.itr < 1:
-        problems.append(f"itr must be at least 1, got {arguments.itr}.")
+    for name, most in (("itr", 10**6), ("num_threads", MOST_THREADS)):
+        value = getattr(arguments, name)
+        if value is not None and (problem := AtLeast(1).problem(value) or AtMost(most).problem(value)):
+            problems.append(f"{name} {problem}.")
+    for name in ("model_id", "des"):
+        if len(text := getattr(arguments, name)) > _LONGEST_NAME:
+            problems.append(f"{name} must have at most {_LONGEST_NAME} characters, got {len(text)}. It names a folder.")
     if arguments.checkpoint is not None and Path(arguments.checkpoint).is_dir():
         problems.append(f"checkpoint must be a file, got the folder {arguments.checkpoint}.")
     if arguments.save_forecasts and config.train_samples is not None:
@@ -118,6 +127,7 @@ def _train(config, arguments) -> int:  # type: ignore[no-untyped-def]
         folder = TrialFolder(_folder(arguments, this)).rank(process_rank())
         is_named = arguments.checkpoint is not None and repeat == 0
         checkpoint = Path(arguments.checkpoint) if is_named else folder.checkpoint
+        checkpoint.parent.mkdir(parents=True, exist_ok=True)  # what is wrong with it is said before the training
         result = _run(arguments, this, facts, folder, checkpoint.absolute(), should_stop, is_profiled=repeat == 0)
         results.append(result)
         if result.state != State.COMPLETE:

@@ -115,7 +115,8 @@ def command_script(pick: Pick, config: Mapping[str, Any], manifest: Manifest) ->
         if value is None:
             raise InputError(f"{name} has no flag for an empty value; its default is {defaults.get(name)!r}.")
         text = str(value).lower() if isinstance(value, bool) else str(value)
-        lines.append(f"  --{name} {shlex.quote(text)}")
+        between = "=" if text.startswith("-") else " "  # otherwise it would be read as the next flag
+        lines.append(f"  --{name}{between}{shlex.quote(text)}")
     place = PickFolder(Path("$pick"))
     lines += [f'  --checkpoints "{place.trainings}"', f'  --checkpoint "{place.checkpoint}"']
     title = f"{pick.title} pick of run {manifest.name or ''}, trial {pick.trial_id}"

@@ -1,10 +1,8 @@
 """What a search prints: one table that grows as trials end, and a summary that fits one screen."""
 
-import contextlib
-import os
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import IO, Any, cast
 
 from rich.console import Console, Group, RenderableType
@@ -18,6 +16,7 @@ from spaces import Space
 from spaces.knobs import value_text
 from timellm.contract.columns import CONFIRM, State, knob_column
 from timellm.contract.words import MISSING, seconds_words
+from timellm.output import Output
 
 _COLUMNS = ("trial", "source", "state", "s/epoch", "val MSE", "speed-up", "GiB", "differs from the baseline")
 _STYLES = {State.COMPLETE: "green", State.STOPPED_EARLY: "yellow", State.INTERRUPTED: "yellow"}
@@ -195,51 +194,8 @@ class Terminal:
 
 def _console() -> Console:
     """Standard output; 140 columns wide where it is not a terminal."""
-    output = _Output(sys.stdout)
+    output = Output(sys.stdout)
     return Console(file=cast(IO[str], output), highlight=False, width=None if output.isatty() else _WIDTH)
-
-
-class _Output:
-    """A stream whose reader may go away, as that of `search/run.py | head`: the search goes on without one.
-
-    Args:
-        stream: Where to write; None or a closed one where standard output was closed before the start.
-    """
-
-    encoding = "utf-8"
-
-    def __init__(self, stream: IO[str] | None) -> None:
-        self._stream = None if stream is None or stream.closed else stream
-        self.encoding = getattr(stream, "encoding", None) or "utf-8"
-
-    def write(self, text: str) -> int:
-        """Write where somebody reads."""
-        self._try(lambda stream: stream.write(text))
-        return len(text)
-
-    def flush(self) -> None:
-        """Flush where somebody reads."""
-        self._try(lambda stream: stream.flush())
-
-    def isatty(self) -> bool:
-        """Whether a terminal shows it."""
-        return self._stream is not None and self._stream.isatty()
-
-    def fileno(self) -> int:
-        """Descriptor of the stream."""
-        if self._stream is None:
-            raise OSError("closed")
-        return self._stream.fileno()
-
-    def _try(self, act: Callable[[IO[str]], object]) -> None:
-        if self._stream is None:
-            return
-        try:
-            act(self._stream)
-        except (OSError, ValueError):
-            with contextlib.suppress(OSError, ValueError):  # otherwise the interpreter fails on it when it ends
-                os.dup2(os.open(os.devnull, os.O_WRONLY), self._stream.fileno())
-            self._stream = None
 
 
 def _progress(limits: Limits, trials: int) -> str:

@@ -104,6 +104,12 @@ def wavelet_variants(space: Space) -> list[dict[str, Any]]:
     return variants
 
 
+def layer_variants(space: Space) -> list[dict[str, Any]]:
+    """Settings with the most layers of the language model that a trial may have."""
+    most = max((int(value) for value in _possible(space, "llm_layers")), default=None)
+    return [] if most is None else [{"llm_layers": most}]
+
+
 def _possible(space: Space, name: str) -> tuple[Any, ...]:
     """The values of a setting that a space names, or the ends of its range."""
     if knob := space.knob(name):

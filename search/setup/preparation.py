@@ -1,6 +1,7 @@
 """From the command line to a search that is known to be possible: nothing is trained or written here."""
 
 import dataclasses
+import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -14,7 +15,7 @@ from search.decide.propose.study import Proposal, Settings
 from search.decide.spend.fidelity import parse_fidelity
 from search.decide.spend.planning import choose_clocks
 from search.setup.address import check_address
-from search.setup.hardware import FactFinder, hardware_of, wavelet_variants, with_earlier_features
+from search.setup.hardware import FactFinder, hardware_of, layer_variants, wavelet_variants, with_earlier_features
 from search.setup.options import Options
 from search.setup.resources import TrialResources, plan_resources
 from spaces import Space, load_space, narrow, parse_settings, resolve
@@ -22,6 +23,7 @@ from timellm.contract.config import RunConfig
 from timellm.contract.errors import InputError
 from timellm.contract.layout import RunFolder
 from timellm.contract.words import shortened
+from timellm.machine.launcher import unheeded
 
 _LONGEST_NAME = 100
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
@@ -97,6 +99,8 @@ def run_folder(options: Options) -> RunFolder:
             f"{flag} must be letters, digits, dots, dashes and underscores, {_LONGEST_NAME} at most, "
             f"got {shortened(name)!r}."
         )
+    if "://" in options.runs_dir:
+        raise InputError(f"--runs_dir must be a folder of this machine, got the address {options.runs_dir}. Mount it.")
     folder = RunFolder(_expanded("--runs_dir", options.runs_dir) / name)
     if options.resume is not None:
         if not folder.manifest.is_file():
@@ -128,7 +132,7 @@ def prepare(options: Options, folder: RunFolder) -> Preparation:
     choose_clocks(options.clocks, parse_fidelity(options.fidelity or "auto"), options.time_budget)
     task = _task(options)
     first = RunConfig.from_dict({"llm_layers": 1, **task, **_checkable(space)})
-    facts = FactFinder(first.to_dict(), wavelet_variants(space)).facts()
+    facts = FactFinder(first.to_dict(), [*layer_variants(space), *wavelet_variants(space)]).facts()
     if options.resume is not None:
         facts = with_earlier_features(facts, folder.read_manifest())
     resolved, notes = resolve(space, hardware_of(facts))
@@ -157,6 +161,7 @@ def prepare(options: Options, folder: RunFolder) -> Preparation:
         resources=resources,
         notes=(
             *filter(None, [facts.get("unusable_gpu")]),
+            *unheeded(os.environ),
             *facts["data"].get("notes", ()),
             *facts.get("deepspeed", {}).get("notes", ()),
             *facts.get("prompts", {}).get("notes", ()),

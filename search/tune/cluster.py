@@ -38,10 +38,12 @@ _ALONE = {"RAY_AUTH_MODE": "token", "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}
 does where it takes no other machine in; it names the switch after the systems that have it on by default."""
 
 _SECRET = re.compile(
-    r"^AWS_|SECRET|PASSWORD|PASSWD|PASSPHRASE|CREDENTIAL|API_?KEY|ACCESS_?KEY|PRIVATE_?KEY|_TOKEN$", re.I
+    r"^AWS_|SECRET|PASSWORD|PASSWD|PASSPHRASE|CREDENTIAL|API_?KEY|ACCESS_?KEY|PRIVATE_?KEY|ACCOUNT_?KEY|TOKEN(?!IZER)|"
+    r"(_|^)(PAT|PWD|AUTH|SAS|DSN)$|CONNECTION_?STRING|WEBHOOK|DATABASE_URL",
+    re.I,
 )
-_NEEDED = {"HF_TOKEN", "HUGGING_FACE_HUB_TOKEN", "RAY_AUTH_TOKEN"}
-"""Secrets that a search needs itself: for gated language models, and for Ray."""
+_NEEDED = {"HF_TOKEN", "HF_TOKEN_PATH", "HUGGING_FACE_HUB_TOKEN", "RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH", "PWD"}
+"""Secrets that a search needs itself, for gated language models and for Ray, and names that look like one."""
 
 _VITAL = {"raylet": "raylet (it runs this machine's trials)", "gcs_server": "GCS (it knows what runs where)"}
 """Processes of a Ray that was started here which a search cannot do without."""
@@ -182,6 +184,8 @@ def _shorten_paths() -> tuple[str, ...]:
     notes = []
     for name, inside, who in (("RAY_TMPDIR", _RAY_SOCKET, "Ray"), ("TMPDIR", _LOADER_SOCKET, "loader workers")):
         folder = os.environ.get(name) or os.environ.get("TMPDIR") or tempfile.gettempdir()
+        if not os.path.isabs(folder):
+            folder = os.environ[name] = os.path.abspath(folder)  # Ray's processes run in other folders
         if len(os.fsencode(folder)) + 1 + len(inside) <= _SOCKET_BYTES:
             continue
         if not os.access(_SHORT, os.W_OK | os.X_OK) or (name in os.environ and name == "RAY_TMPDIR"):
@@ -198,15 +202,15 @@ def _make_token() -> None:
     """Let Ray have a token that only this user can read: Ray would leave one that everybody can."""
     if os.environ.get("RAY_AUTH_MODE") != "token" or {"RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"} & set(os.environ):
         return
-    path = Path.home() / ".ray" / "auth_token"
     token = secrets.token_hex(32)
     try:
+        path = Path.home() / ".ray" / "auth_token"
         path.parent.mkdir(parents=True, exist_ok=True)
         if not path.is_file() or not path.read_text().strip():
             with replaced(path) as draft, os.fdopen(os.open(draft, os.O_WRONLY | os.O_CREAT, 0o600), "w") as file:
                 file.write(token)
         path.chmod(0o600)
-    except OSError:
+    except (OSError, RuntimeError):
         os.environ["RAY_AUTH_TOKEN"] = token  # no home folder: the token lasts as long as the search
 
 

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shlex
 from pathlib import Path
 
 import pandas as pd
@@ -101,6 +102,19 @@ def test_values_of_a_foreign_folder_stay_values_in_every_file(folder):
         assert done == 0
     assert not list(folder.path.rglob("hit"))
     assert "<script>x</script>" not in folder.report.read_text()
+
+
+@pytest.mark.parametrize("value", ["--init_from=/somebody/else", "-temp", "--", "-"])
+def test_a_value_that_begins_with_a_dash_is_no_flag_of_a_command(folder, value):
+    """A flag of true or false has an optional value, so that one after it would be read as a flag of its own."""
+    changes = {"target": value, "use_swt": value}
+    edit_manifest(folder, run_config={**folder.read_manifest().run_config, **changes})
+
+    assert main(["report", str(folder.path)]) == 0
+
+    text = (folder.recommended / "command.sh").read_text()
+    for name in changes:
+        assert f"--{name}={shlex.quote(value)} \\\n" in text
 
 
 def test_control_characters_of_a_table_do_not_command_a_terminal(folder, capsys):

@@ -45,11 +45,24 @@ def refused(capsys, arguments):
         ("--llm_model", "m" * 5000),
         ("--llm_path", "m" * 5000),
         ("--space", "s" * 300 + ".toml"),
+        ("--runs_dir", "s3://bucket/runs"),
+        ("--runs_dir", ""),
+        ("--root_path", " "),
+        ("--warm_start", ""),
+        ("--data_path", "caf\udce9.csv"),
     ],
 )
 def test_a_value_that_is_far_too_large_or_too_long_is_one_line(tmp_path, monkeypatch, capsys, flag, value):
     monkeypatch.chdir(tmp_path)
     refused(capsys, ["--space", "smoke", flag, value])
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("name", ["WORLD_SIZE", "OMPI_COMM_WORLD_SIZE"])
+def test_several_processes_of_a_launcher_are_no_search(tmp_path, monkeypatch, capsys, name):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv(name, "2")
+    assert "A search is one process, got a launcher's 2" in refused(capsys, ["--space", "smoke"])
     assert not list(tmp_path.iterdir())
 
 

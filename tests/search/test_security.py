@@ -69,6 +69,32 @@ def test_secrets_are_back_in_the_environment_after_a_search(monkeypatch):
     assert all(os.environ[name] == value for name, value in SECRETS.items())
 
 
+@pytest.mark.parametrize(
+    "name",
+    [
+        "GITHUB_TOKEN",
+        "TOKEN",
+        "GH_PAT",
+        "MYSQL_PWD",
+        "SENTRY_DSN",
+        "AZURE_STORAGE_CONNECTION_STRING",
+        "SLACK_WEBHOOK_URL",
+    ],
+)
+def test_other_names_of_secrets_are_put_away_too(monkeypatch, name):
+    monkeypatch.setenv(name, "planted")
+    with secrets_put_away():
+        assert name not in os.environ
+    assert os.environ[name] == "planted"
+
+
+@pytest.mark.parametrize("name", ["PWD", "PATH", "TOKENIZERS_PARALLELISM", "SSH_AUTH_SOCK", "RAY_AUTH_TOKEN_PATH"])
+def test_what_only_looks_like_a_secret_stays(monkeypatch, name):
+    monkeypatch.setenv(name, "/kept")
+    with secrets_put_away():
+        assert os.environ[name] == "/kept"
+
+
 @pytest.mark.parametrize(("address", "mode"), [(None, "token"), ("10.0.0.1:6379", None)])
 def test_a_ray_of_ones_own_asks_for_a_token_and_a_cluster_decides_itself(monkeypatch, address, mode):
     monkeypatch.setattr(os, "environ", {"PYTHONPATH": ""})

@@ -46,6 +46,12 @@ def test_llm_path_beside_a_folder_is_refused(tmp_path: Path) -> None:
         resolve(tmp_path, tmp_path, llm_path=str(tmp_path))
 
 
+@pytest.mark.parametrize(("model", "path"), [("~nosuchuser/gpt2", None), ("gpt2", "~nosuchuser/gpt2")])
+def test_the_home_of_a_user_that_is_not_there_is_refused(model: str, path: str | None) -> None:
+    with pytest.raises(InputError, match="must have a user's name after ~, got '~nosuchuser/gpt2'"):
+        resolve_backbone(model, path)
+
+
 def test_missing_folders_are_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="llm_model must be one of smollm2-135m, gpt2, bert, llama, or a transformers"):
         resolve("gpt5", tmp_path)

@@ -25,6 +25,12 @@ def test_cache_that_cannot_be_created_is_refused(tmp_path: Path, monkeypatch: py
         cache_dir()
 
 
+def test_cache_of_a_user_that_is_not_there_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TIMELLM_CACHE_DIR", "~nosuchuser/cache")
+    with pytest.raises(InputError, match=r"got ~nosuchuser/cache .*TIMELLM_CACHE_DIR"):
+        cache_dir()
+
+
 def test_cache_folder_is_absolute_when_named_relative(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("TIMELLM_CACHE_DIR", "here")

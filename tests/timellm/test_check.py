@@ -90,6 +90,58 @@ def test_an_unknown_activation_is_found_before_a_start(folder, kind, key):
     assert "got 'swish9'" in said
 
 
+def test_weights_too_large_for_the_compute_type_are_named(folder):
+    """They would become infinite as they are cast, and the run would count as diverged."""
+    config = tiny_config(folder, "gpt2")
+    path = folder / "gpt2" / "model.safetensors"
+    change_tensors(path, lambda tensors: tensors.update({"wpe.weight": tensors["wpe.weight"].double() + 1e300}))
+    assert "must fit float32, got values above 3.4e+38 in wpe.weight" in refusal(config)
+    change_tensors(path, lambda tensors: tensors.update({"wpe.weight": (tensors["wpe.weight"] * 0 + 1e5).float()}))
+    check_run(config)
+    with pytest.raises(InputError, match=r"must fit float16, got values above .* in wpe.weight.*--precision fp32"):
+        load_backbone(resolve_backbone("gpt2", str(folder / "gpt2")), llm_layers=1, dtype=torch.float16)
+
+
+@pytest.mark.parametrize(
+    ("kind", "changes"),
+    [
+        ("llama", {"num_attention_heads": 0}),
+        ("llama", {"pad_token_id": 10**6}),
+        ("llama", {"intermediate_size": -1}),
+        ("llama", {"hidden_size": "48"}),
+        ("llama", {"rope_parameters": {"rope_type": "spiral"}}),
+        ("gpt2", {"n_head": 7}),
+        ("gpt2", {"n_inner": "many"}),
+        ("bert", {"type_vocab_size": None}),
+    ],
+)
+def test_a_config_that_no_model_can_be_built_from_is_found_before_a_start(folder, kind, changes):
+    config = tiny_config(folder, kind)
+    check_run(config)  # weights that were found sound do not excuse a later config.json
+    path = next(folder.rglob("config.json"))
+    path.write_text(json.dumps({**json.loads(path.read_text()), **changes}))
+    assert "config.json" in refusal(config)
+
+
+@pytest.mark.parametrize(
+    "content", [b"0", b"a", b"\x80\x02.", b"\x80\x02h\x07.", b"(" * 99, b"\x80\x04\x95" + b"\xff" * 8]
+)
+def test_any_pickle_that_is_no_model_is_one_line(folder, content):
+    config = tiny_config(folder, "gpt2")
+    (folder / "gpt2" / "model.safetensors").unlink()
+    (folder / "gpt2" / "pytorch_model.bin").write_bytes(content)
+    assert "pytorch_model.bin" in refusal(config)
+
+
+def test_a_tensor_of_a_type_that_torch_lacks_is_one_line(folder):
+    config = tiny_config(folder, "gpt2")
+    header = json.dumps({"wte.weight": {"dtype": "F4", "shape": [2], "data_offsets": [0, 1]}}).encode()
+    path = folder / "gpt2" / "model.safetensors"
+    path.write_bytes(len(header).to_bytes(8, "little") + header + b"\0")
+    with pytest.raises(InputError):
+        check_run(config)
+
+
 def test_a_missing_tokenizer_is_found_before_a_start(folder):
     config = tiny_config(folder, "gpt2")
     for file in (folder / "gpt2").glob("tokenizer*"):
@@ -104,6 +156,25 @@ def test_a_prompt_longer_than_the_positions_is_found_before_a_start(folder):
     assert f"gpt2 reads at most {positions} tokens, got " in message
     assert "--prompt_description" in message
     assert "--prompt_digits 4" in message
+
+
+def test_patches_alone_must_fit_the_positions(folder):
+    config = tiny_config(folder, "gpt2", prompt="none", seq_len=190, pred_len=4, stride=1, patch_len=1)
+    path = folder / "gpt2" / "config.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "n_positions": 150}))
+    assert "gpt2 reads at most 150 tokens, got 0 of the prompt and 191 patches" in refusal(config)
+
+
+def test_layers_of_variants_are_read_too(folder):
+    """A search does not know yet how many layers its trials will have."""
+    config = tiny_config(folder, "gpt2", llm_layers=1)
+
+    def spoil(tensors):
+        tensors["h.1.mlp.c_fc.weight"][0, 0] = float("nan")
+
+    change_tensors(folder / "gpt2" / "model.safetensors", spoil)
+    check_run(config)
+    assert "h.1.mlp.c_fc.weight" in refusal(config, [{"llm_layers": 99}])
 
 
 def test_prompts_of_variants_are_looked_at_too(folder):

@@ -2,7 +2,7 @@ import pandas as pd
 import pytest
 import torch
 
-from timellm.data.dates import infer_frequency, season_name, season_of
+from timellm.data.dates import has_season, infer_frequency, parse_dates, season_name, season_of
 from timellm.data.naive import naive_errors, naive_forecasts
 from timellm.data.splits import Split
 
@@ -24,6 +24,48 @@ def test_the_season_follows_from_the_dates(frequency, season, name):
     assert (season_of(found), season_name(found)) == (season, name)
     labels = list(naive_forecasts(found, 2000))
     assert labels == [*FORECASTS, *([f"last {name} ({season} steps) repeated"] if name else [])]
+
+
+@pytest.mark.parametrize(
+    ("dates", "has"),
+    [
+        (pd.date_range("2020-01-01", periods=300, freq="h"), True),
+        (pd.date_range("2020-01-01", periods=300, freq="h").delete([50, 51, 52, 200]), True),
+        (pd.date_range("2020-01-01", periods=300, freq="B"), True),
+        (pd.date_range("2020-01-01", periods=300, freq="W"), True),
+        (pd.date_range("2000-01-01", periods=60, freq="ME"), True),
+        (pd.date_range("2000-01-01", periods=60, freq="WOM-3MON"), True),
+        (pd.date_range("2020-01-01", periods=3000, freq="5min").to_series().between_time("9:30", "16:00").index, False),
+        (pd.date_range("2020-01-01", periods=300, freq="7h"), False),
+        (pd.date_range("2020-01-01", periods=300, freq="2D"), False),
+        (pd.date_range("2020-01-01", periods=20, freq="h"), False),
+        (pd.date_range("2000-01-01", periods=60, freq="YS"), False),
+    ],
+)
+def test_a_season_is_claimed_where_rows_that_far_apart_are_a_day_week_or_year_apart(dates, has):
+    assert has_season(dates, infer_frequency(dates)) is has
+
+
+def test_no_season_without_dates():
+    assert not has_season(None, None)
+
+
+@pytest.mark.parametrize("kind", ["int64", "str"])
+@pytest.mark.parametrize(
+    ("form", "frequency", "found"),
+    [("%Y%m", "MS", "MS"), ("%Y%m%d", "D", "D"), ("%Y%m%d%H", "h", "h"), ("%Y", "YS", "YS-JAN")],
+)
+def test_dates_of_digits_alone_are_read_as_they_are_written(kind, form, frequency, found):
+    dates = pd.date_range("2001-01-01", periods=40, freq=frequency)
+    read = parse_dates(pd.Series(dates.strftime(form)).astype(kind))
+    assert read.equals(dates.as_unit(read.unit))
+    assert infer_frequency(read) == found
+
+
+@pytest.mark.parametrize("numbers", [range(12), range(101, 140), range(10_000, 10_040), [20240132, 20240133]])
+def test_numbers_that_are_no_dates_are_not_taken_for_dates(numbers):
+    assert parse_dates(pd.Series(numbers)) is None
+    assert parse_dates(pd.Series(numbers).astype(str)) is None
 
 
 def test_no_season_is_claimed_where_the_dates_have_none():

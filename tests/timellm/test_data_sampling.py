@@ -1,9 +1,10 @@
+import numpy as np
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from timellm.data import EpochOrders, Split, stratified_subset, training_order
+from timellm.data import EpochOrders, Split, sampling, stratified_subset, training_order
 
 
 @given(st.integers(1, 500), st.integers(0, 20), st.integers(0, 2**32 - 1))
@@ -28,6 +29,23 @@ def test_training_order_leaves_torch_global_state_alone():
     torch.manual_seed(5)
     training_order(100, 0, 1)
     assert torch.equal(torch.rand(1), expected)
+
+
+@given(st.integers(1, 3000), st.integers(0, 3), st.integers(0, 2**32 - 1))
+def test_training_order_is_the_permutation_that_numpy_draws(windows: int, epoch: int, seed: int):
+    generator = np.random.RandomState(np.random.MT19937(np.random.SeedSequence([seed, epoch])))
+    assert training_order(windows, epoch, seed).tolist() == generator.permutation(windows).tolist()
+
+
+def test_the_order_of_an_epoch_is_made_once_while_it_is_used(monkeypatch):
+    made = []
+    monkeypatch.setattr(sampling, "training_order", lambda *given: (made.append(given), training_order(*given))[1])
+    orders = EpochOrders(1000, 5, 2021)
+    first = orders[0]
+    assert orders[0] is first
+    assert torch.equal(orders[1], orders[-4])
+    assert made == [(1000, 0, 2021), (1000, 1, 2021)]
+    assert torch.equal(orders[0], first)
 
 
 def test_training_order_is_the_same_in_every_release():

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from timellm.contract.config import RunConfig
 from timellm.contract.errors import InputError
+from timellm.optimize import deepspeed_blocks
 from timellm.optimize.deepspeed_config import deepspeed_notes, load_deepspeed_config
 
 CASES = Path(__file__).parents[1] / "cases" / "ds"
@@ -135,6 +136,23 @@ def test_dialects_of_json_are_read(tmp_path, text):
         ({"activation_checkpointing": {"partition_activations": True}}, "there is one"),
         ({"activation_checkpointing": 7}, "must be an object"),
         ({"flops_profiler": 7}, "DeepSpeed"),
+        ('{"gradient_clipping": 1e400}', "numbers must be finite, got 1e400"),
+        ('{"train_batch_size": ' + "9" * 5000 + "}", "at most 18 digits, got 5000"),
+        ('{"timers": ' + '{"a": ' * 900 + "1" + "}" * 901, "at most 20 levels"),
+        ("/* " * 300_000, "must be JSON"),
+        ('{"a": "' + '\\"' * 500_000 + "\\", "must be JSON"),
+        ({"activation_checkpointing": {"cpu_checkpoint": True}}, "Did you mean cpu_checkpointing?"),
+        ({"flops_profiler": {"enable": True}}, "Did you mean enabled?"),
+        ({"data_types": {"grad_accum_dtype": "bf16"}}, "must be fp32"),
+        ({"data_types": {"param_dtype": ["fp16"]}}, "must be fp32"),
+        ({"data_types": {"grad_acum_dtype": "fp32"}}, "Did you mean grad_accum_dtype?"),
+        ({"managed_gradient_accumulation": False}, "must be true, got false"),
+        ({"prescale_gradients": True}, "prescale_gradients must be false"),
+        ({"gradient_predivide_factor": 2.0}, "gradient_predivide_factor must be 1"),
+        ({"zero_optimization": {"stage": 0, "offload_optimizer": {"device": "cpu"}}}, "needs stage 1 or 2, got 0"),
+        ({"zero_optimization": {"stage": 2, "compute_grad_norm": False}, "gradient_clipping": 1}, "must be true with"),
+        ({"zero_optimization": {"stage": 1, "legacy_stage1": True}}, "gone from DeepSpeed"),
+        ({"zero_optimization": {"stage": 2, "allgather_bucket_size": 7}}, "must be even, got 7"),
     ],
 )
 def test_what_cannot_be_used_is_refused_in_one_line(tmp_path, content, message):
@@ -162,6 +180,47 @@ def test_blocks_of_other_trainings_are_dropped_and_named(tmp_path, key):
     assert key not in found
     assert notes == [f"ds.json: {key} is for another kind of training and was dropped."]
     assert resolved(tmp_path, {key: {"enabled": False}})[1] == []
+
+
+@pytest.mark.parametrize(
+    ("content", "note"),
+    [
+        ({"dataloader_drop_last": True}, "dataloader_drop_last has no effect here and was dropped"),
+        ({"checkpoint": {"tag_validation": "Fail"}}, "checkpoints are this project's own"),
+        ({"compile": {"deepcompile": True}}, "--compile_mode compiles"),
+        ({"activation_checkpointing": {"number_checkpoints": 4}}, "number_checkpoints has no effect here"),
+        ({"zero_optimization": {"stage": 2, "zenflow": {}}}, "zenflow is for another kind"),
+        ({"zero_optimization": {"stage": 2, "zero_quantized_weights": True}}, "is of stage 3 and was dropped"),
+        ({"optimizer": {"type": "Adam", "legacy_fusion": True}}, "optimizer.legacy_fusion true is dropped"),
+    ],
+)
+def test_what_has_no_effect_is_dropped_and_named(tmp_path, content, note):
+    found, (said,) = resolved(tmp_path, content)
+    assert note in said
+    assert not set(content) & set(found) - {"zero_optimization", "activation_checkpointing"}
+
+
+def test_autocast_of_the_file_is_overridden_by_name(tmp_path):
+    block = {"enabled": False, "lower_precision_safe_modules": ["x"]}
+    found, notes = resolved(tmp_path, {"torch_autocast": block}, precision="bf16")
+    assert notes == ["ds.json: torch_autocast.enabled false is overridden by --precision bf16."]
+    assert found["torch_autocast"]["enabled"] is True
+    _, notes = resolved(tmp_path, {"torch_autocast": {**block, "enabled": True}}, precision="bf16")
+    assert len(notes) == 1
+    assert "lower_precision_safe_modules is dropped" in notes[0]
+
+
+PACKAGES = {"tensorboard": "tensorboard", "wandb": "wandb", "comet": "comet_ml"}
+
+
+@pytest.mark.parametrize("key", PACKAGES)
+def test_a_logger_without_its_package_is_refused(tmp_path, monkeypatch, key):
+    content = {key: {"enabled": True}}
+    monkeypatch.setattr(deepspeed_blocks, "find_spec", lambda name: None if name == PACKAGES[key] else name)
+    (problem,) = refusal(tmp_path, content)
+    assert f"{key}.enabled needs the package {PACKAGES[key]}" in problem
+    monkeypatch.setattr(deepspeed_blocks, "find_spec", lambda name: name)
+    assert resolved(tmp_path, content)[0][key] == {"enabled": True}
 
 
 def test_values_of_stage_3_are_dropped_and_named_in_stage_2(tmp_path):

@@ -6,7 +6,15 @@ from hypothesis import strategies as st
 
 from tests.timellm.tiny_runs import set_up, tiny_config
 from timellm.contract.errors import InputError
-from timellm.machine.launcher import check_launcher, taken_over, without_launcher_settings
+from timellm.machine.launcher import (
+    check_alone,
+    check_launcher,
+    forget_group,
+    is_launched,
+    taken_over,
+    unheeded,
+    without_launcher_settings,
+)
 from timellm.machine.process import process_rank, world_size
 
 GROUP = {"WORLD_SIZE": "2", "RANK": "1", "LOCAL_RANK": "1", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "29500"}
@@ -32,6 +40,7 @@ DEEPSPEED = {"ACCELERATE_USE_DEEPSPEED": "true"}
         ({**DEEPSPEED, "ACCELERATE_DEEPSPEED_CONFIG_FILE": "ds.json"}, {"deepspeed_config": "ds.json"}),
         ({**DEEPSPEED, "ACCELERATE_DEEPSPEED_ZERO_STAGE": "2"}, {"offload_optimizer": "none"}),
         ({**DEEPSPEED, "ACCELERATE_DEEPSPEED_OFFLOAD_OPTIMIZER_DEVICE": "cpu"}, {"offload_optimizer": "cpu"}),
+        ({"ACCELERATE_GRADIENT_CLIPPING": "1.0"}, {}),
     ],
 )
 def test_what_a_flag_could_say_is_taken_over_and_named(environment, values):
@@ -40,6 +49,13 @@ def test_what_a_flag_could_say_is_taken_over_and_named(environment, values):
     assert len(notes) == len(values)
     for name, value in values.items():
         assert f"is taken as --{name} {value}." in notes[0]
+
+
+@pytest.mark.parametrize(("text", "norm"), [("1.0", 1.0), ("0.5", 0.5), ("none", None), ("auto", None), ("0", None)])
+def test_clipping_of_a_launcher_is_taken_over(text, norm):
+    values, notes = taken_over({}, {**DEEPSPEED, "ACCELERATE_GRADIENT_CLIPPING": text})
+    assert values.get("max_grad_norm") == norm
+    assert (f"--gradient_clipping {text} is taken as --max_grad_norm {norm}." in notes[-1]) == (norm is not None)
 
 
 def test_a_flag_overrides_the_launcher_and_both_are_named():
@@ -51,7 +67,12 @@ def test_a_flag_overrides_the_launcher_and_both_are_named():
 
 @pytest.mark.parametrize(
     "environment",
-    [{"ACCELERATE_USE_FSDP": "true"}, {"ACCELERATE_USE_MEGATRON_LM": "1"}, {"ACCELERATE_DYNAMO_BACKEND": "EAGER"}],
+    [
+        {"ACCELERATE_USE_FSDP": "true"},
+        {"ACCELERATE_USE_MEGATRON_LM": "1"},
+        {"ACCELERATE_DYNAMO_BACKEND": "EAGER"},
+        {"ACCELERATE_DEEPSPEED_OFFLOAD_PARAM_DEVICE": "cpu"},
+    ],
 )
 def test_what_has_no_effect_is_named(environment):
     values, notes = taken_over({}, environment)
@@ -64,6 +85,8 @@ def test_what_has_no_effect_is_named(environment):
     [
         {"ACCELERATE_MIXED_PRECISION": "fp8"},
         {"ACCELERATE_GRADIENT_ACCUMULATION_STEPS": "many"},
+        {**DEEPSPEED, "ACCELERATE_GRADIENT_CLIPPING": "much"},
+        {**DEEPSPEED, "ACCELERATE_GRADIENT_CLIPPING": "nan"},
         {**DEEPSPEED, "ACCELERATE_DEEPSPEED_ZERO_STAGE": "3"},
         {**DEEPSPEED, "ACCELERATE_DEEPSPEED_OFFLOAD_OPTIMIZER_DEVICE": "nvme"},
     ],
@@ -107,6 +130,8 @@ def test_hidden_settings_come_back(monkeypatch):
         ({"OMPI_COMM_WORLD_SIZE": "4"}, "mpirun started 4 processes"),
         ({"PMI_SIZE": "2"}, "torchrun --nproc_per_node 2"),
         ({"SLURM_STEP_NUM_TASKS": "8"}, "srun started 8 processes"),
+        ({"RANK": "5"}, "RANK must be below WORLD_SIZE 1, got 5"),
+        ({"RANK": "1", "WORLD_SIZE": "1"}, "RANK must be below WORLD_SIZE 1, got 1"),
     ],
 )
 def test_processes_that_would_not_find_each_other_are_refused(environment, message):
@@ -118,6 +143,37 @@ def test_processes_that_would_not_find_each_other_are_refused(environment, messa
 @pytest.mark.parametrize("environment", [{}, GROUP, {"WORLD_SIZE": "1", "RANK": "0"}, {"OMPI_COMM_WORLD_SIZE": "1"}])
 def test_a_whole_environment_is_accepted(environment):
     check_launcher(environment)
+
+
+@pytest.mark.parametrize("environment", [{**GROUP}, {"OMPI_COMM_WORLD_SIZE": "4"}, {"SLURM_STEP_NUM_TASKS": "2"}])
+def test_what_one_process_does_is_refused_to_several(environment):
+    with pytest.raises(InputError, match=r"A search is one process, got a launcher's \d\. Start it with python\."):
+        check_alone(environment, "A search", "Start it with python.")
+    check_alone({"WORLD_SIZE": "1", "RANK": "0"}, "A search", "")
+
+
+def test_a_search_says_what_a_launcher_cannot_set_for_it():
+    assert unheeded(BF16) == [
+        "accelerate launch --mixed_precision bf16 has no effect on a search. Use --set precision=bf16."
+    ]
+    assert unheeded({}) == []
+
+
+def test_what_a_search_starts_is_no_part_of_a_launchers_group(monkeypatch):
+    for name, value in {**GROUP, "TORCHELASTIC_RUN_ID": "1"}.items():
+        monkeypatch.setenv(name, value)
+    forget_group()
+    assert not {*GROUP, "TORCHELASTIC_RUN_ID"} & set(os.environ)
+
+
+@pytest.mark.parametrize("names", [["LOCAL_RANK"], ["RANK", "WORLD_SIZE"], ["RANK", "LOCAL_RANK", "MASTER_PORT"]])
+def test_a_part_of_a_launchers_variables_joins_nobody(monkeypatch, names):
+    for name in names:
+        monkeypatch.setenv(name, "1" if name == "WORLD_SIZE" else "0")
+    assert not is_launched(os.environ)
+    with without_launcher_settings():
+        assert not set(names) & set(os.environ)
+    assert set(names) <= set(os.environ)
 
 
 @given(st.text(max_size=4))

@@ -149,6 +149,16 @@ def test_the_device_and_the_notes_are_printed_behind_the_run(monkeypatch, capsys
         (["--data", "ETTh1", "--root_path", "/nowhere"], "/nowhere/ETTh1.csv was not found"),
         (["--llm_path", "/nowhere"], "/nowhere"),
         (["--tune_layer_norm", "--prompt_prefix", "reuse"], "needs prompt_prefix recompute"),
+        (["--num_threads", "-1"], "num_threads must be at least 1, got -1"),
+        (["--num_threads", "0"], "num_threads must be at least 1, got 0"),
+        (["--num_threads", "1000000"], "num_threads must be at most 1024"),
+        (["--itr", "9" * 40], "itr must be at most"),
+        (["--batch_size", "9" * 12], "batch_size must be at most 1e+09"),
+        (["--seed", "9" * 40], "seed must be at most"),
+        (["--model_id", "m" * 300], "model_id must have at most 100 characters, got 300"),
+        (["--prompt_description", ""], "prompt_description must not be empty, got ''. Leave it out"),
+        (["--llm_model", "~nosuchuser/gpt2"], "must have a user's name after ~"),
+        (["--task_name", "imputation"], "Leave --task_name out"),
     ],
 )
 def test_bad_input_is_one_clear_line_and_status_2(monkeypatch, capsys, tmp_path, flags, message):

@@ -9,8 +9,10 @@ from tests.timellm.tiny_runs import CPU, options, set_up, tiny_config
 from timellm.measure.launches import LaunchCounter
 from timellm.measure.timing import StepClock
 from timellm.run import batches as module
-from timellm.run import preparation
-from timellm.run.batches import starvation_note
+from timellm.run import preparation, stepping
+from timellm.run.batches import Groups, micro_batches, starvation_note
+from timellm.run.errors import Interrupted
+from timellm.run.stepping import Stepper, shares
 from timellm.run.training import TrainingRun
 
 
@@ -55,6 +57,46 @@ def test_the_note_comes_above_a_fifth_of_the_step_time(folder):
     config = tiny_config(folder)
     assert starvation_note(config, 20.0) is None
     assert starvation_note(config, 21.0).startswith("The device waited for its batches in 21 % of the step time.")
+
+
+@pytest.mark.parametrize(("windows", "size"), [(0, 3), (1, 3), (6, 3), (7, 3), (7, 1), (7, 10**9)])
+def test_windows_are_cut_into_groups_as_torch_splits_them(windows, size):
+    order = torch.arange(windows)
+    groups = micro_batches(order, size)
+    split = [group.tolist() for group in order.split(size)]
+    assert [group.tolist() for group in groups] == [group.tolist() for group in groups[:]] == split
+    assert groups[-1].tolist() == split[-1]
+    with pytest.raises(IndexError):
+        groups[len(groups)]
+
+
+def test_a_pass_cuts_its_batches_when_they_are_needed(folder):
+    prepared, _, _ = set_up(tiny_config(folder))
+    cut = []
+    stream = prepared.train(Groups(10**9, lambda number: (cut.append(number), torch.arange(2))[1]))
+    next(stream)
+    next(stream)
+    assert max(cut) == 1
+
+
+@pytest.mark.parametrize("steps", [2, 1])
+def test_a_step_waits_for_no_other_group_of_its_pass(folder, monkeypatch, steps):
+    config = tiny_config(folder, batch_size=2, accumulation_steps=steps)
+    prepared, other, _ = set_up(config)
+    windows, cut = prepared.windows.passes[0], []
+
+    def recorded(group, *given):
+        cut.append(group.tolist())
+        return shares(group, *given)
+
+    def stop(*_):
+        raise Interrupted
+
+    monkeypatch.setattr(stepping, "shares", recorded)
+    with pytest.raises(Interrupted):
+        Stepper(config, prepared, other.engine, CPU, stop).train(windows)
+    first, last = windows[: 2 * steps].tolist(), micro_batches(windows, 2 * steps)[-1].tolist()
+    assert all(group in (first, last) for group in cut)
 
 
 def test_waits_count_where_steps_do(monkeypatch):

@@ -75,6 +75,13 @@ def test_memory_that_torch_does_not_get_on_a_cpu_is_out_of_memory():
     assert is_out_of_memory(found.value)
 
 
+@pytest.mark.parametrize("shape", [(2**31, 2**31), (2**40, 2**40), (2**62,)])
+def test_sizes_that_no_memory_has_are_out_of_memory(shape):
+    with pytest.raises(RuntimeError) as found:
+        torch.empty(shape)
+    assert is_out_of_memory(found.value)
+
+
 @pytest.mark.parametrize(
     "error",
     [

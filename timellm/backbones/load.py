@@ -1,6 +1,8 @@
 """Reads a language model: cut to its first layers, frozen, in evaluation mode."""
 
 import contextlib
+import hashlib
+import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -88,7 +90,11 @@ def _new_model(source: BackboneSource, config: "PretrainedConfig", with_pooler: 
     options = {} if with_pooler else {"add_pooling_layer": False}
     try:
         return _model_class(source.kind)(config, **options)
-    except ValueError as error:
+    except Exception as error:  # of any type: a head count of 0, text for a number, a padding id beyond the vocabulary
+        from timellm.machine.memory import is_out_of_memory
+
+        if is_out_of_memory(error):
+            raise
         raise InputError(unusable_settings(source, error)) from error
 
 
@@ -132,7 +138,8 @@ def check_weights(source: BackboneSource, llm_layers: int, cache: Path | None = 
     """
     if source.weights == "random" or source.folder is None or layer_problems(llm_layers, source):
         return
-    memory = (cache or cache_dir()) / "checked" / f"{source.checksum}-{llm_layers}"
+    settings = hashlib.sha256(json.dumps(source.settings, sort_keys=True).encode()).hexdigest()[:16]
+    memory = (cache or cache_dir()) / "checked" / f"{source.checksum}-{settings}-{llm_layers}"
     if memory.is_file():
         return
     import torch
@@ -177,7 +184,8 @@ def _sound_tensors(
             f"The weights in {source.folder} must hold every tensor of config.json, "
             f"got none for {_listed(missing)}. Save the model again with save_pretrained."
         )
-    misshapen, not_finite = [], []
+    misshapen, not_finite, too_large = [], [], []
+    largest = torch.finfo(dtype).max
     for name, place in found.items():
         tensor = readers[place]()
         if tuple(tensor.shape) != wanted[name] or not tensor.is_floating_point():
@@ -186,6 +194,9 @@ def _sound_tensors(
         # One sum tells: it is finite only if every value is, and is taken apart only where it is not.
         if not bool(tensor.sum(dtype=torch.float32).isfinite()) and not bool(tensor.isfinite().all()):
             not_finite.append(f"{name} ({_file_of(place, source)})")
+            continue
+        if torch.finfo(tensor.dtype).max > largest and max(map(abs, tensor.aminmax())) > largest:
+            too_large.append(name)
             continue
         yield name, tensor
     problems = []
@@ -198,6 +209,11 @@ def _sound_tensors(
         problems.append(
             f"The weights in {source.folder} must be finite, got NaN or infinite values in {_listed(not_finite)}. "
             "Download or save the model again."
+        )
+    if too_large:
+        problems.append(
+            f"The weights in {source.folder} must fit {str(dtype).removeprefix('torch.')}, got values above "
+            f"{largest:.3g} in {_listed(too_large)}. Use --precision fp32, or save the model again in float32."
         )
     if problems:
         raise InputError(problems)

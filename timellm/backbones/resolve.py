@@ -66,7 +66,7 @@ def _user_folder(llm_model: str, llm_path: str | None) -> Path:
         raise InputError(
             f"llm_path needs a known llm_model ({names}), got {llm_model!r}. Use --llm_model {llm_path} alone."
         )
-    folder = Path(llm_model).expanduser()
+    folder = _expanded(llm_model, "llm_model")
     if not folder.is_dir():
         raise InputError(
             f"llm_model must be one of {names}, or a transformers folder, got {llm_model!r}. "
@@ -76,10 +76,18 @@ def _user_folder(llm_model: str, llm_path: str | None) -> Path:
 
 
 def _existing(path: str, flag: str) -> Path:
-    folder = Path(path).expanduser()
+    folder = _expanded(path, flag)
     if not folder.is_dir():
         raise InputError(f"{flag} must be a folder, got {path!r}. Check the path.")
     return folder
+
+
+def _expanded(path: str, flag: str) -> Path:
+    """A path with its home folder in place of ~."""
+    try:
+        return Path(path).expanduser()
+    except RuntimeError as error:
+        raise InputError(f"{flag} must have a user's name after ~, got {path!r}. Write the whole path.") from error
 
 
 def _embedded(known: KnownBackbone, cache: Path) -> Path:

@@ -89,9 +89,17 @@ def _safetensors_readers(file: Path) -> TensorReaders:
 
     try:
         handle = safe_open(file, framework="pt")
-    except (SafetensorError, OSError) as error:
+    except (SafetensorError, OSError, ValueError, OverflowError) as error:
         raise InputError(f"{file} {_DAMAGED} ({error}). Copy it again.") from error
-    return {name: partial(handle.get_tensor, name) for name in handle.keys()}  # noqa: SIM118
+    return {name: partial(_get_tensor, handle, name, file) for name in handle.keys()}  # noqa: SIM118
+
+
+def _get_tensor(handle: Any, name: str, file: Path) -> "torch.Tensor":
+    try:
+        return handle.get_tensor(name)
+    except Exception as error:  # of a type that torch does not have, or a header that promises more than there is
+        reason = " ".join(str(error).split())[:300]
+        raise InputError(f"{file} must hold tensors that torch reads, but {name}: {reason}. Copy it again.") from error
 
 
 def _bin_readers(file: Path) -> TensorReaders:
@@ -106,8 +114,9 @@ def _bin_readers(file: Path) -> TensorReaders:
             f"{file} must hold tensors alone, got other objects or damaged data, and was not loaded. "
             "Save the model as safetensors with save_pretrained."
         ) from error
-    except (RuntimeError, EOFError, OSError, ValueError) as error:
-        raise InputError(f"{file} {_DAMAGED} ({error}). Copy it again.") from error
+    except Exception as error:  # IndexError, KeyError, struct.error: whatever damaged data lead a pickle to
+        reason = " ".join(str(error).split())[:300] or type(error).__name__
+        raise InputError(f"{file} {_DAMAGED} ({reason}). Copy it again.") from error
     if not isinstance(state, dict):
         raise InputError(f"{file} must hold named tensors, got {type(state).__name__}. Use a transformers folder.")
     tensors = {str(name): value for name, value in state.items() if isinstance(value, torch.Tensor)}

@@ -170,7 +170,7 @@ class RunConfig:
     """Train the backbone's layer norms too; needs prompt_prefix recompute."""
     backbone_dropout: Annotated[bool, KNOB] = False
     """Switch on the frozen backbone's own dropout in training, as published; needs prompt_prefix recompute."""
-    seed: Annotated[int, AtLeast(0), SAME_TIMES] = 2021
+    seed: Annotated[int, AtLeast(0), AtMost(2**62), SAME_TIMES] = 2021
     """Seed of weights, dropout and of the order of the training windows."""
 
     # Speed

@@ -17,6 +17,9 @@ from timellm.contract.words import shortened
 KIND_WORDS: Mapping[type, str] = {int: "a whole number", float: "a number", bool: "true or false", str: "text"}
 """Each type of a setting, as an error says what is wanted."""
 
+MOST = 10**9
+"""Largest whole number of a setting that declares no other: what is larger can be neither counted nor stored."""
+
 FEATURES = {
     "cuda": "a CUDA device",
     "bf16": "a device that computes in bf16",
@@ -177,7 +180,7 @@ class Declaration:
             return f"must be {KIND_WORDS[self.kind]}, got {shortened(repr(value))}"
         if isinstance(value, float) and not math.isfinite(value):
             return f"must be finite, got {value!r}"
-        return None
+        return _text_problem(value) if isinstance(value, str) else None
 
     def limit_problem(self, value: float) -> str | None:
         """Which limit a number exceeds, as the end of a sentence; None if none. No number has more than 64 bits."""
@@ -210,6 +213,15 @@ def is_number(value: object) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool)
 
 
+def _text_problem(text: str) -> str | None:
+    """What is wrong with a text, as the end of a sentence: an empty one says nothing, and some cannot be written."""
+    if not text.strip():
+        return f"must not be empty, got {text!r}. Leave it out"
+    if "\0" in text or any("\ud800" <= letter <= "\udfff" for letter in text):
+        return f"must be UTF-8 text, got {shortened(ascii(text))}. Rename it"
+    return None
+
+
 def _declaration(annotation: Any) -> Declaration:
     extras: tuple[Any, ...] = ()
     if typing.get_origin(annotation) is typing.Annotated:
@@ -222,13 +234,16 @@ def _declaration(annotation: Any) -> Declaration:
     if is_repeated:
         annotation = typing.get_args(annotation)[0]
     names = [one.names for one in extras if isinstance(one, OneOf)]
+    limits = tuple(one for one in extras if isinstance(one, Limit))
+    if annotation is int and not any(isinstance(limit, AtMost | Below) for limit in limits):
+        limits = (*limits, AtMost(MOST))
     choices = typing.get_args(annotation) if typing.get_origin(annotation) is Literal else (*names, ())[0]
     return Declaration(
         kind=str if choices else annotation,
         is_repeated=is_repeated,
         is_optional=is_optional,
         choices=choices,
-        limits=tuple(one for one in extras if isinstance(one, Limit)),
+        limits=limits,
         use=next((one for one in extras if isinstance(one, Searched | Fixable)), None),
         unchanged=frozenset(one.what for one in extras if isinstance(one, Unchanged)),
         shown=next((one for one in extras if isinstance(one, Shown)), Shown()),

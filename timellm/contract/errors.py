@@ -1,5 +1,6 @@
 """The one error that a user's input can cause, how a command ends, and errors in one line."""
 
+import io
 import sys
 from collections.abc import Iterable
 from enum import IntEnum
@@ -49,6 +50,13 @@ def refuse(error: InputError, start: str = "") -> ExitStatus:
     """
     print(printable(f"{start}: {error}" if start else str(error)), file=sys.stderr)
     return ExitStatus.WRONG
+
+
+def print_any_text() -> None:
+    """Let standard output and error take every text: what their encoding lacks is written as an escape."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
 
 
 def printable(text: str) -> str:

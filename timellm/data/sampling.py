@@ -1,7 +1,7 @@
 """Which windows are used, and in which order: the same for every precision, worker count and resume."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
@@ -11,6 +11,7 @@ from timellm.data.splits import Split
 
 _PHASES = 1 << 16
 _GOLDEN_RATIO = 0.6180339887498949
+_MOST_INT32 = 2**31 - 1
 
 
 def training_order(windows: int, epoch: int, seed: int) -> Tensor:
@@ -27,12 +28,17 @@ def training_order(windows: int, epoch: int, seed: int) -> Tensor:
         A permutation of range(windows), int64 [windows].
     """
     generator = np.random.RandomState(np.random.MT19937(np.random.SeedSequence([seed, epoch])))
-    return torch.from_numpy(generator.permutation(windows).astype(np.int64, copy=False))
+    # As `permutation(windows)`, which draws the same numbers; half the bytes lie closer to the processor.
+    numbers = np.arange(windows, dtype=np.int32 if windows <= _MOST_INT32 else np.int64)
+    generator.shuffle(numbers)
+    return torch.from_numpy(numbers.astype(np.int64, copy=False))
 
 
 @dataclass(frozen=True, slots=True)
 class EpochOrders(Sequence[Tensor]):
     """The orders of all epochs, each made when it is asked for: one of 14 million windows takes a second and 115 MB.
+
+    The last one is kept, because the start of a run asks for its first epoch several times.
 
     Attributes:
         windows: Training windows.
@@ -43,17 +49,22 @@ class EpochOrders(Sequence[Tensor]):
     windows: int
     epochs: int
     seed: int
+    _last: dict[int, Tensor] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def __len__(self) -> int:
         return self.epochs
 
     def __getitem__(self, epoch):  # type: ignore[no-untyped-def]
-        """The order of an epoch [windows], as `training_order`."""
+        """The order of an epoch [windows], as `training_order`; whoever asks for it does not change it."""
         if isinstance(epoch, slice):
             return [self[number] for number in range(*epoch.indices(self.epochs))]
         if not -self.epochs <= epoch < self.epochs:
             raise IndexError(f"epoch must be below {self.epochs}, got {epoch}.")
-        return training_order(self.windows, epoch % self.epochs, self.seed)
+        number = epoch % self.epochs
+        if number not in self._last:
+            self._last.clear()  # before the next one is made, so that there is one at a time
+            self._last[number] = training_order(self.windows, number, self.seed)
+        return self._last[number]
 
 
 def stratified_subset(split: Split, samples: int) -> Tensor:

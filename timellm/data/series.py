@@ -12,7 +12,7 @@ from timellm.contract.config import RunConfig
 from timellm.contract.datasets import DATA_SETS
 from timellm.contract.errors import InputError
 from timellm.data.borders import published_borders
-from timellm.data.dates import infer_frequency, parse_dates
+from timellm.data.dates import has_season, infer_frequency, parse_dates
 from timellm.data.embedded import EMBEDDED
 from timellm.data.scaling import fit_scaler, scale
 from timellm.data.splits import Split
@@ -52,6 +52,11 @@ class SeriesData:
     checksum: str
     dates: pd.DatetimeIndex | None
     frequency: str | None
+
+    @property
+    def seasonal_frequency(self) -> str | None:
+        """The frequency, where rows that are its season apart are a day, week or year apart; None elsewhere."""
+        return self.frequency if has_season(self.dates, self.frequency) else None
 
     @property
     def splits(self) -> dict[str, Split]:

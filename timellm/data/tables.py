@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 
 from timellm.contract.errors import InputError
+from timellm.data.dates import DIGIT_FORMS
 from timellm.data.diagnosis import missing_date, shown, value_hint
 from timellm.data.long_format import is_long, widen
 from timellm.data.odd_values import value_notes
@@ -17,8 +18,6 @@ from timellm.data.reading import Rows, left_out, read_rows
 
 _SHORTEST_STEP, _LONGEST_STEP = 0.5, 1.5
 """Distances of two rows that count as equal, in median steps: a month is 28 to 31 days."""
-_DIGITS = {6: "%Y%m", 8: "%Y%m%d", 10: "%Y%m%d%H", 12: "%Y%m%d%H%M", 14: "%Y%m%d%H%M%S"}
-"""How a date of digits alone is read, by its length."""
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -250,7 +249,7 @@ def _dates_of_text(dates: pd.Series) -> pd.Series:
 def _dates_of_digits(numbers: pd.Series) -> pd.Series | None:
     """Dates written as digits alone, such as 20240131; None for numbers that count something else."""
     lengths = {len(f"{end:.0f}") for end in (numbers.min(), numbers.max())}
-    form = _DIGITS.get(lengths.pop()) if len(lengths) == 1 else None
+    form = DIGIT_FORMS.get(lengths.pop()) if len(lengths) == 1 else None
     if form is None or numbers.min() < 0 or (numbers.dropna() % 1).any():
         return None
     texts = numbers.map("{:.0f}".format, na_action="ignore")

@@ -12,11 +12,13 @@ from timellm.machine.process import packages_path
 
 
 def flags_of(settings: Mapping[str, Any]) -> list[str]:
-    """Settings as flags; what is None is left out."""
+    """Settings as flags; what is None is left out. A value that begins with a dash stays a value."""
     flags = []
     for name, value in settings.items():
-        if value is not None:
-            flags += [f"--{name}", str(value).lower() if isinstance(value, bool) else str(value)]
+        if value is None:
+            continue
+        text = str(value).lower() if isinstance(value, bool) else str(value)
+        flags += [f"--{name}={text}"] if text.startswith("-") else [f"--{name}", text]
     return flags
 
 

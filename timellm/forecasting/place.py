@@ -17,7 +17,10 @@ def checkpoint_file(path: Path) -> Path:
     Raises:
         InputError: If there is none.
     """
-    path = path.expanduser()
+    try:
+        path = path.expanduser()
+    except RuntimeError as error:
+        raise InputError(f"A path must have a user's name after ~, got {path}. Write the whole path.") from error
     if not path.is_dir():
         return path
     if (path / CHECKPOINT).is_file():

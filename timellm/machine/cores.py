@@ -6,6 +6,9 @@ from pathlib import Path
 
 import psutil
 
+MOST_THREADS = 1024
+"""Threads of a process at most: beyond what any machine has, OpenMP ends the process that asks for them."""
+
 CONTROL_GROUP = Path("/sys/fs/cgroup")
 """Where Linux shows the limits of this process's control group."""
 

@@ -16,6 +16,7 @@ import torch
 from timellm.contract.config import RunConfig
 from timellm.contract.errors import InputError
 from timellm.machine.cores import usable_cores
+from timellm.machine.launcher import is_launched
 from timellm.machine.nvml import NvmlMissingError, start_nvml
 from timellm.machine.process import PROJECT_ROOT, worker_environment
 
@@ -123,10 +124,11 @@ def _named_device(wanted: str) -> torch.device:
     if device.type == "cuda" and not torch.cuda.is_available():
         reason = unusable_gpu() or "Use --device cpu."
         raise InputError(f"device {name} needs a CUDA GPU, and torch sees none. {reason}")
+    if device == torch.device("cuda") and "LOCAL_RANK" in os.environ and is_launched(os.environ):
+        name = f"cuda:{os.environ['LOCAL_RANK']}"
+        device = torch.device(name)
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
         raise InputError(f"device must be below cuda:{torch.cuda.device_count()}, the GPUs that are there, got {name}.")
-    if device == torch.device("cuda") and "LOCAL_RANK" in os.environ:
-        return torch.device("cuda", int(os.environ["LOCAL_RANK"]))
     return device
 
 

@@ -17,8 +17,12 @@ REST_PER_READING = 500
 
 _inherited_file_bytes = 0
 """Pages of files that a forked process's parent had in memory; see `count_as_started`."""
-_NO_MEMORY = ("defaultcpuallocator", "cannot allocate memory", "can't allocate memory", "std::bad_alloc")
-"""What torch and the C library say of memory that ended on a CPU, where torch raises a plain RuntimeError."""
+_NO_MEMORY = (
+    "defaultcpuallocator", "cannot allocate memory", "can't allocate memory", "std::bad_alloc",
+    "storage size calculation overflowed", "integer multiplication overflow", "invalid buffer size",
+)  # fmt: skip
+"""What torch and the C library say of memory that ended on a CPU, or of sizes that no memory has, where torch raises a
+plain RuntimeError."""
 
 
 def is_out_of_memory(error: BaseException) -> bool:

@@ -4,67 +4,52 @@ The run's flags decide what they can say; whatever the file says otherwise is na
 is taken from the flags or left to DeepSpeed's default.
 """
 
-import difflib
 import json
 import os
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 from timellm.contract.config import RunConfig
 from timellm.contract.errors import InputError, one_line
 from timellm.machine.process import world_size
+from timellm.optimize.deepspeed_blocks import (
+    NOT_HERE,
+    WITHOUT_EFFECT,
+    check_checkpointing,
+    check_gradients,
+    check_monitors,
+    drop_others,
+)
 from timellm.optimize.deepspeed_json import read_deepspeed_file
+from timellm.optimize.deepspeed_reading import Reading
 
 _HALF = {"bf16": "bf16", "bfloat16": "bf16", "fp16": "fp16"}
 _DTYPES = {"bfloat16": "bf16", "bf16": "bf16", "float16": "fp16", "fp16": "fp16", "half": "fp16"}
-_NOT_HERE = (
-    "amp", "elasticity", "autotuning", "curriculum_learning", "data_efficiency", "compression_training",
-    "sparse_attention", "hybrid_engine", "pipeline", "sequence_parallel_size", "tensor_parallel", "expert_parallel",
-    "aio", "weight_quantization", "progressive_layer_drop", "eigenvalue", "quantize_training", "zenflow", "nebula",
-)  # fmt: skip
-"""Blocks of other kinds of training: dropped and named."""
 _PASSED_ON = (
     "steps_per_print", "dump_state", "disable_python_gc", "disable_allgather", "communication_data_type",
-    "seq_parallel_communication_data_type", "prescale_gradients", "gradient_predivide_factor", "gradient_allreduce_op",
-    "wall_clock_breakdown", "memory_breakdown", "flops_profiler", "comms_logger", "tensorboard", "wandb", "csv_monitor",
-    "comet", "monitor_config", "checkpoint", "data_types", "dataloader_drop_last", "log_level", "datastates", "timers",
-    "use_data_before_expert_parallelism", "use_node_local_storage", "load_universal_checkpoint", "compile",
-    "gradient_clipping", "zero_allow_untested_optimizer", "zero_force_ds_cpu_optimizer", "activation_checkpointing",
-    "zero_optimization", "torch_autocast", "managed_gradient_accumulation",
+    "prescale_gradients", "gradient_predivide_factor", "gradient_allreduce_op", "wall_clock_breakdown",
+    "memory_breakdown", "flops_profiler", "comms_logger", "tensorboard", "wandb", "csv_monitor", "comet",
+    "monitor_config", "data_types", "log_level", "timers", "gradient_clipping", "zero_allow_untested_optimizer",
+    "zero_force_ds_cpu_optimizer", "activation_checkpointing", "zero_optimization", "torch_autocast",
+    "managed_gradient_accumulation",
 )  # fmt: skip
 _FLAGS_DECIDE = ("train_micro_batch_size_per_gpu", "gradient_accumulation_steps", "train_batch_size")
-_KNOWN = (*_PASSED_ON, *_FLAGS_DECIDE, *_NOT_HERE, *_HALF, "optimizer", "scheduler")
+_KNOWN = (*_PASSED_ON, *_FLAGS_DECIDE, *NOT_HERE, *WITHOUT_EFFECT, *_HALF, "optimizer", "scheduler")
 _SWITCHES = (
     "dump_state", "disable_allgather", "prescale_gradients", "wall_clock_breakdown", "memory_breakdown",
     "dataloader_drop_last", "disable_python_gc", "zero_allow_untested_optimizer", "zero_force_ds_cpu_optimizer",
 )  # fmt: skip
-_COMMENT_KEYS = ("comment", "comments", "description")
+_OF_STAGE_3 = (
+    "offload_param", "prefetch_bucket_size", "param_persistence_threshold",
+    "model_persistence_threshold", "max_live_parameters", "max_reuse_distance", "gather_16bit_weights_on_model_save",
+    "module_granularity_threshold", "use_all_reduce_for_fetch_params", "allgather_sequential", "leaf_module",
+    "zero_hpz_partition_size", "zero_quantized_weights", "zero_quantized_nontrainable_weights",
+    "zero_quantized_gradients", "memory_efficient_linear", "override_module_apply",
+)  # fmt: skip
+"""Values that act in stage 3 alone, beside those whose names begin with stage3_."""
 _REPLACED_ZERO = {"cpu_offload": "offload_optimizer", "cpu_offload_params": "offload_param"}
 _OFFLOAD_DEVICES = ("none", "cpu")
-
-
-@dataclass(slots=True)
-class _Reading:
-    """A file on its way to settings that DeepSpeed is given."""
-
-    path: Path
-    config: RunConfig
-    generated: Mapping[str, Any]
-    settings: dict[str, Any]
-    problems: list[str] = field(default_factory=list)
-    notes: list[str] = field(default_factory=list)
-
-    def refuse(self, text: str) -> None:
-        self.problems.append(f"{self.path}: {text}")
-
-    def note(self, text: str) -> None:
-        self.notes.append(f"{self.path.name}: {text}")
-
-    def drop(self, key: str, reason: str) -> None:
-        self.settings.pop(key)
-        self.note(f"{key} {reason}")
 
 
 def resolve_file(config: RunConfig, generated: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
@@ -81,10 +66,10 @@ def resolve_file(config: RunConfig, generated: Mapping[str, Any]) -> tuple[dict[
         InputError: With every problem of the file at once.
     """
     path = Path(str(config.deepspeed_config))
-    reading = _Reading(path, config, generated, read_deepspeed_file(path))
+    reading = Reading(path, config, generated, read_deepspeed_file(path))
     for understand in (
-        _drop_null, _refuse_unknown, _check_scalars, _resolve_batches, _resolve_half, _resolve_optimizer, _drop_others,
-        _resolve_zero, _resolve_clipping, _check_checkpointing, _keep_needed,
+        _drop_null, _refuse_unknown, _check_scalars, _resolve_batches, _resolve_half, _resolve_optimizer, drop_others,
+        check_monitors, _resolve_zero, _resolve_clipping, check_gradients, check_checkpointing, _keep_needed,
     ):  # fmt: skip
         understand(reading)
     if reading.problems:
@@ -94,7 +79,7 @@ def resolve_file(config: RunConfig, generated: Mapping[str, Any]) -> tuple[dict[
     return {**generated, **settings}, reading.notes
 
 
-def _drop_null(reading: _Reading) -> None:
+def _drop_null(reading: Reading) -> None:
     """A block that is null is none; one that must be an object is refused."""
     blocks = ("zero_optimization", "optimizer", "scheduler", "activation_checkpointing", "torch_autocast", *_HALF)
     for key in blocks:
@@ -110,24 +95,11 @@ def _drop_null(reading: _Reading) -> None:
             reading.drop(key, "is null and was left to DeepSpeed's default.")
 
 
-def _refuse_unknown(reading: _Reading) -> None:
-    _refuse_others(reading, reading.settings, _KNOWN, "")
+def _refuse_unknown(reading: Reading) -> None:
+    reading.refuse_others(reading.settings, _KNOWN)
 
 
-def _refuse_others(reading: _Reading, block: dict[str, Any], known: Iterable[str], prefix: str) -> None:
-    names = list(known)
-    for key in list(block):
-        if key in names:
-            continue
-        if key.startswith(("_", "//", "$")) or key.casefold() in _COMMENT_KEYS:
-            block.pop(key)
-            continue
-        close = difflib.get_close_matches(key, names, n=1, cutoff=0.75)
-        advice = f"Did you mean {close[0]}?" if close else "Remove it."
-        reading.refuse(f"{prefix}{key} is not a setting of DeepSpeed. {advice}")
-
-
-def _check_scalars(reading: _Reading) -> None:
+def _check_scalars(reading: Reading) -> None:
     """What DeepSpeed takes as it is and fails on later."""
     for key in _SWITCHES:
         if not isinstance(value := reading.settings.get(key, False), bool) and value != "auto":
@@ -137,7 +109,7 @@ def _check_scalars(reading: _Reading) -> None:
         reading.refuse(f"steps_per_print must be a whole number above 0, got {json.dumps(every)}. Correct it.")
 
 
-def _resolve_batches(reading: _Reading) -> None:
+def _resolve_batches(reading: Reading) -> None:
     config, settings = reading.config, reading.settings
     total = config.global_batch * world_size()
     decided = dict(zip(_FLAGS_DECIDE, (config.batch_size, config.accumulation_steps, total), strict=True))
@@ -152,7 +124,7 @@ def _resolve_batches(reading: _Reading) -> None:
             reading.note(f"{key} {said} is overridden by {flags[key]}: {value}.")
 
 
-def _resolve_half(reading: _Reading) -> None:
+def _resolve_half(reading: Reading) -> None:
     """Half types are the precision's: DeepSpeed's own blocks would cast the trained parameters."""
     precision = reading.config.precision
     for key, meant in _HALF.items():
@@ -176,9 +148,13 @@ def _resolve_half(reading: _Reading) -> None:
     _resolve_autocast(reading, precision)
 
 
-def _resolve_autocast(reading: _Reading, precision: str) -> None:
+def _resolve_autocast(reading: Reading, precision: str) -> None:
     block = reading.settings.pop("torch_autocast", None)
-    if block is None or block.get("enabled") in (False, "auto", None):
+    if block is None or block.get("enabled") in ("auto", None):
+        return
+    if block["enabled"] is False:
+        if reading.config.is_half:
+            reading.note(f"torch_autocast.enabled false is overridden by --precision {precision}.")
         return
     meant = _DTYPES.get(str(block.get("dtype", "bfloat16")).removeprefix("torch."), "")
     if meant != precision:
@@ -186,14 +162,16 @@ def _resolve_autocast(reading: _Reading, precision: str) -> None:
             f"torch_autocast asks for {block.get('dtype', 'bfloat16')}, and --precision is {precision}. "
             f"Use --precision {meant or 'bf16'} or remove the block."
         )
+    for key in [name for name in block if name not in ("enabled", "dtype")]:
+        reading.note(f"torch_autocast.{key} is dropped; --precision {precision} decides which products are cast.")
 
 
-def _resolve_optimizer(reading: _Reading) -> None:
+def _resolve_optimizer(reading: Reading) -> None:
     config = reading.config
     decided = {"lr": ("--learning_rate", config.learning_rate), "weight_decay": ("--weight_decay", config.weight_decay)}
     block = reading.settings.pop("optimizer", None)
     if block is not None:
-        kind, parameters = block.get("type"), block.get("params") or {}
+        kind, parameters = block.pop("type", None), block.pop("params", None) or {}
         if kind is not None and str(kind).casefold() != config.optimizer:
             reading.note(f"optimizer.type {kind} is overridden by --optimizer {config.optimizer}.")
         if not isinstance(parameters, dict):
@@ -205,23 +183,14 @@ def _resolve_optimizer(reading: _Reading) -> None:
                 continue
             by = f"is overridden by {flag} {here:g}" if flag else "is dropped; no flag sets it"
             reading.note(f"optimizer.{key} {json.dumps(value)} {by}.")
+        for key, value in block.items():
+            reading.note(f"optimizer.{key} {json.dumps(value)} is dropped; no flag sets it.")
     block = reading.settings.pop("scheduler", None)
     if block is not None:
         reading.note(f"scheduler {block.get('type', '')} is overridden by --lradj {config.lradj}.".replace("  ", " "))
 
 
-def _drop_others(reading: _Reading) -> None:
-    for key in _NOT_HERE:
-        block = reading.settings.get(key)
-        if block is None:
-            continue
-        if isinstance(block, dict) and block.get("enabled", True) is False:
-            reading.settings.pop(key)
-        else:
-            reading.drop(key, "is for another kind of training and was dropped.")
-
-
-def _resolve_zero(reading: _Reading) -> None:
+def _resolve_zero(reading: Reading) -> None:
     zero = reading.settings.get("zero_optimization")
     if zero is None:
         return
@@ -240,15 +209,18 @@ def _resolve_zero(reading: _Reading) -> None:
         if zero.get(old) not in (None, False):
             reading.refuse(f'zero_optimization.{old} was replaced by DeepSpeed. Use {new}: {{"device": "cpu"}}.')
         zero.pop(old, None)
-    _refuse_others(reading, zero, _zero_names(reading.config), "zero_optimization.")
-    for key in [name for name in zero if name.startswith("stage3_") or name == "offload_param"]:
+    reading.refuse_others(zero, _zero_names(reading.config), "zero_optimization.")
+    if zero.pop("zenflow", None) is not None:
+        reading.note("zero_optimization.zenflow is for another kind of training and was dropped.")
+    for key in [name for name in zero if name.startswith("stage3_") or name in _OF_STAGE_3]:
         block = zero.pop(key)
-        if block is not None and not (isinstance(block, dict) and block.get("device") in (None, "none")):
+        is_off = block in (None, False) or (isinstance(block, dict) and block.get("device") in (None, "none"))
+        if not is_off:
             reading.note(f"zero_optimization.{key} is of stage 3 and was dropped.")
     _resolve_offload(reading, zero)
 
 
-def _resolve_offload(reading: _Reading, zero: dict[str, Any]) -> None:
+def _resolve_offload(reading: Reading, zero: dict[str, Any]) -> None:
     config, block = reading.config, zero.pop("offload_optimizer", None)
     if block in (None, "auto", "none", False):
         block = {"device": "none"}
@@ -276,7 +248,7 @@ def _resolve_offload(reading: _Reading, zero: dict[str, Any]) -> None:
     zero["offload_optimizer"] = {**{k: v for k, v in block.items() if k != "nvme_path"}, "device": "cpu"}
 
 
-def _resolve_clipping(reading: _Reading) -> None:
+def _resolve_clipping(reading: Reading) -> None:
     said = reading.settings.get("gradient_clipping", "auto")
     if said == "auto":
         reading.settings["gradient_clipping"] = reading.config.max_grad_norm
@@ -288,29 +260,7 @@ def _resolve_clipping(reading: _Reading) -> None:
         reading.settings["gradient_clipping"] = reading.config.max_grad_norm
 
 
-def _check_checkpointing(reading: _Reading) -> None:
-    block, config = reading.settings.get("activation_checkpointing"), reading.config
-    if not block:
-        return
-    if block.get("partition_activations") not in (None, False, "auto"):
-        reading.refuse(
-            "partition_activations splits activations between model-parallel devices, and there is one. "
-            "Set it to false."
-        )
-    if block.get("cpu_checkpointing") in (None, False, "auto"):
-        return
-    if not config.gradient_checkpointing:
-        reading.refuse("cpu_checkpointing: it moves what gradient checkpointing keeps. Add --gradient_checkpointing.")
-    if config.compile_mode != "off":
-        reading.refuse(
-            f"cpu_checkpointing: compiled code keeps what it needs itself, got {config.compile_mode}. "
-            "Use --compile_mode off."
-        )
-    if config.has_no_backbone:
-        reading.refuse("cpu_checkpointing: llm_model none has no blocks to checkpoint. Set it to false.")
-
-
-def _keep_needed(reading: _Reading) -> None:
+def _keep_needed(reading: Reading) -> None:
     """What this project's own optimizer and printing need."""
     for key in ("zero_allow_untested_optimizer", "zero_force_ds_cpu_optimizer"):
         said = reading.settings.pop(key, "auto")

@@ -12,7 +12,8 @@ from accelerate import Accelerator, DistributedDataParallelKwargs
 from torch import Tensor, nn
 
 from timellm.contract.config import RunConfig, lr_scaling_factor
-from timellm.machine.launcher import without_launcher_settings
+from timellm.contract.errors import InputError, error_words
+from timellm.machine.launcher import is_launched, without_launcher_settings
 from timellm.machine.process import world_size
 from timellm.model.mapping import MappingLayer
 from timellm.model.timellm import TimeLLM
@@ -204,10 +205,9 @@ class DeepSpeedEngine(Engine):
             )
         else:
             optimizer = build_optimizer(config, parameters)
-        with _local_rank():
-            self.model, self.optimizer, _, _ = deepspeed.initialize(
-                model=model, optimizer=optimizer, model_parameters=parameters, config=settings, dist_init_required=False
-            )
+        options = {"model_parameters": parameters, "config": settings, "dist_init_required": False}
+        with _local_rank(), _refusals_of(config.deepspeed_config):
+            self.model, self.optimizer, _, _ = deepspeed.initialize(model=model, optimizer=optimizer, **options)
         uses_fp16 = settings.get("torch_autocast", {}).get("dtype") in ("float16", "fp16", "half")
         drives = uses_fp16 and self.model.zero_optimization()  # without ZeRO, DeepSpeed's own scaler works
         self.loss_scale = ZeroLossScale(self.optimizer) if drives else None
@@ -315,6 +315,17 @@ def _extension_builders(*, offloads: bool) -> list[Any]:
 
 
 @contextlib.contextmanager
+def _refusals_of(file: str | None) -> Iterator[None]:
+    """What DeepSpeed finds wrong with a user's file only when it starts is wrong input too."""
+    try:
+        yield
+    except (AssertionError, AttributeError, ImportError, NotImplementedError, TypeError, ValueError) as error:
+        if file is None:
+            raise
+        raise InputError(f"{file} must suit this run, but DeepSpeed says: {error_words(error)}. Correct it.") from error
+
+
+@contextlib.contextmanager
 def _local_rank() -> Iterator[None]:
     """DeepSpeed insists on LOCAL_RANK; left behind, it would tell child processes that a launcher started them."""
     launched = "LOCAL_RANK" in os.environ
@@ -333,6 +344,6 @@ def _join_process_group(device: torch.device) -> None:
     backend = "gloo" if device.type == "cpu" else "nccl"
     # DeepSpeed's own communication on a CPU must be compiled, and waits for ever for a neighbour that has died.
     deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
-    if not torch.distributed.is_initialized() and "RANK" not in os.environ:
+    if not torch.distributed.is_initialized() and not is_launched(os.environ):
         torch.distributed.init_process_group(backend, store=torch.distributed.HashStore(), rank=0, world_size=1)
     deepspeed.init_distributed(dist_backend=backend, auto_mpi_discovery=False)

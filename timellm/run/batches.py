@@ -1,7 +1,7 @@
 """From window numbers to batches on the device."""
 
 import contextlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -41,10 +41,36 @@ class Batch:
     prompt: PromptBatch
 
 
+class Groups(Sequence[Tensor]):
+    """Groups of window numbers, each made when it is asked for.
+
+    A pass over millions of windows has hundreds of thousands of groups: to make all of them before the first step would
+    take seconds and a gigabyte.
+
+    Args:
+        count: How many there are.
+        make: Gives a group by its number.
+    """
+
+    def __init__(self, count: int, make: Callable[[int], Tensor]) -> None:
+        self._count, self._make = count, make
+
+    def __len__(self) -> int:
+        return self._count
+
+    def __getitem__(self, number):  # type: ignore[no-untyped-def]
+        """A group by its number, or several by a slice."""
+        if isinstance(number, slice):
+            return [self._make(one) for one in range(*number.indices(self._count))]
+        if not -self._count <= number < self._count:
+            raise IndexError(f"A group's number must be below {self._count}, got {number}.")
+        return self._make(number % self._count)
+
+
 class Batches(Protocol):
     """Batches of one split."""
 
-    def __call__(self, groups: list[Tensor], stopped: Stopped = contextlib.nullcontext) -> Iterator[Batch]:
+    def __call__(self, groups: Sequence[Tensor], stopped: Stopped = contextlib.nullcontext) -> Iterator[Batch]:
         """Yield one batch per group of window numbers; clocks are stopped while prompts are tokenised."""
         ...
 
@@ -91,9 +117,9 @@ class WindowBatches:
         self.source = WindowSource(own, prompts, prefix_length, fixed_tokens)
         self.table = build_table(config, own, prompts, prefix_length, device, fixed_tokens)
 
-    def __call__(self, groups: list[Tensor], stopped: Stopped = contextlib.nullcontext) -> Iterator[Batch]:
+    def __call__(self, groups: Sequence[Tensor], stopped: Stopped = contextlib.nullcontext) -> Iterator[Batch]:
         """Yield one batch per group of window numbers; clocks are stopped while prompts are tokenised."""
-        padded = [self._padded(group) for group in groups]
+        padded = Groups(len(groups), lambda number: self._padded(groups[number]))
         if self.table is not None and padded:
             parts: Iterable[tuple[Tensor, ...]] = self.table.batches(padded)
         else:
@@ -176,14 +202,14 @@ class DeviceTable:
         ids[:, : prompts.ids.shape[1] - prefix] = prompts.ids[:, prefix:width]
         self._ids = torch.from_numpy(ids).to(split.values.device)
 
-    def numbers(self, groups: list[Tensor]) -> Tensor:
+    def numbers(self, groups: Sequence[Tensor]) -> Tensor:
         """Channel, first row, row of the table and length of the prompt of windows, in main memory [4, windows]."""
-        windows = torch.cat(groups)
+        windows = torch.cat(list(groups))
         rows = self._prompts.rows(windows)
         lengths = torch.from_numpy(self._prompts.lengths[rows.numpy()]) - self._prefix
         return torch.stack((*self._split.places(windows), rows, lengths))
 
-    def batches(self, groups: list[Tensor]) -> Iterator[tuple[Tensor, ...]]:
+    def batches(self, groups: Sequence[Tensor]) -> Iterator[tuple[Tensor, ...]]:
         """Cut batches; what they need of their windows' numbers is copied at once, before the first."""
         each = self.numbers(groups)
         sizes = [len(group) for group in groups]
@@ -209,9 +235,9 @@ def build_table(
     return DeviceTable(split, prompts, prefix, width)
 
 
-def micro_batches(order: Tensor, size: int) -> list[Tensor]:
+def micro_batches(order: Tensor, size: int) -> Sequence[Tensor]:
     """Cut window numbers [windows] into groups of a size; the last may be smaller."""
-    return list(order.split(size))
+    return Groups(max(1, -(-len(order) // size)), lambda number: order[number * size : (number + 1) * size])
 
 
 def starvation_note(config: RunConfig, wait_percent: float) -> str | None:

@@ -3,7 +3,7 @@
 import dataclasses
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import cast
 
 import numpy as np
@@ -18,7 +18,7 @@ from timellm.model.parts import part
 from timellm.model.timellm import Prototypes
 from timellm.optimize.engine import Engine, PlainEngine, keep_gradients
 from timellm.optimize.loss_scale import MOST_SKIPPED
-from timellm.run.batches import Batch, micro_batches
+from timellm.run.batches import Batch, Groups, micro_batches
 from timellm.run.errors import Diverged
 from timellm.run.preparation import Preparation
 from timellm.run.static_step import StaticStep
@@ -201,17 +201,23 @@ class Stepper:
         """
         config, engine = self._config, self.engine
         groups = micro_batches(windows, config.global_batch * engine.world)
-        mine = [shares(group, engine.rank, engine.world, config.batch_size) for group in groups]
-        fillers = [group[:1] for group in groups]
-        stream = self.prepared.train(
-            [part if len(part) else filler for parts, filler in zip(mine, fillers, strict=True) for part in parts],
-            clock.stopped,
-        )
+
+        def mine(number: int) -> Sequence[Tensor]:
+            return shares(groups[number], engine.rank, engine.world, config.batch_size)
+
+        each = config.accumulation_steps  # micro batches of a group that is full
+
+        def cut(number: int) -> Tensor:
+            share = mine(number // each)[number % each]
+            return share if len(share) else groups[number // each][:1]
+
+        last = len(groups) - 1
+        stream = self.prepared.train(Groups(last * each + len(mine(last)), cut), clock.stopped)
         starts_workers = config.num_workers > 0 and config.train_samples is not None
-        for number, (group, parts) in enumerate(zip(groups, mine, strict=True)):
+        for number, group in enumerate(groups):
             clock.idle.mark()
             with part("data"):
-                batches = [_counting(next(stream), len(windows)) for windows in parts]
+                batches = [_counting(next(stream), len(windows)) for windows in mine(number)]
             clock.idle.mark()
             if number == 0 and starts_workers:
                 clock.resume()  # a pass starts them once, a projection would take that for a part of every few steps
@@ -317,7 +323,7 @@ class Stepper:
         return value
 
 
-def shares(group: Tensor, rank: int, world: int, size: int) -> list[Tensor]:
+def shares(group: Tensor, rank: int, world: int, size: int) -> Sequence[Tensor]:
     """One process's micro batches of a global batch; windows are dealt out one by one, each to one process.
 
     Args:
@@ -330,7 +336,7 @@ def shares(group: Tensor, rank: int, world: int, size: int) -> list[Tensor]:
         As many micro batches for every process; the last ones may be smaller, or empty.
     """
     count = math.ceil(math.ceil(len(group) / world) / size)
-    parts = micro_batches(group[rank::world], size) if rank < len(group) else []
+    parts = list(micro_batches(group[rank::world], size)) if rank < len(group) else []
     return parts + [group[:0]] * (count - len(parts))
 
 

@@ -251,9 +251,10 @@ class TrainingRun:
         result.trainable_parameters, result.total_parameters = prepared.model.parameter_counts()
         result.train_samples = self.config.train_samples or prepared.windows.epoch_windows
         result.backbone = prepared.backbone_label
-        result.naive_mse = naive_errors(prepared.data.validation, prepared.windows.validation, prepared.data.frequency)
+        data = prepared.data
+        result.naive_mse = naive_errors(data.validation, prepared.windows.validation, data.seasonal_frequency)
         result.device = torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu"
-        result.notes = [*prepared.data.notes, *deepspeed_notes(self.config)]
+        result.notes = [*data.notes, *deepspeed_notes(self.config)]
         if self._is_error_alone:
             return
         first = prepared.train.cut_here(prepared.windows.passes[0][:2])

@@ -135,9 +135,9 @@ class _Parts:
             validated: The run's validation windows, which say what naive forecast is the best.
         """
         split = data.validation
-        errors = naive_errors(split, validated, data.frequency)
+        errors = naive_errors(split, validated, data.seasonal_frequency)
         name = min(errors, key=lambda label: errors[label])
-        naive = naive_forecasts(data.frequency, split.seq_len)[name]
+        naive = naive_forecasts(data.seasonal_frequency, split.seq_len)[name]
         histories, truths = split.gather(self._shown)
         forecasts = naive(histories, split.pred_len).expand(-1, split.pred_len)
         channels = data.columns if len(data.columns) == split.channels else (data.target or "",)

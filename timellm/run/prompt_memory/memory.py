@@ -3,7 +3,7 @@
 import contextlib
 import dataclasses
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import torch
@@ -181,7 +181,7 @@ class RememberedBatches:
     def __init__(self, batches: Batches, prompts: SharedPrompts) -> None:
         self._batches, self._prompts = batches, prompts
 
-    def __call__(self, groups: list[Tensor], stopped: Stopped = contextlib.nullcontext) -> Iterator[Batch]:
+    def __call__(self, groups: Sequence[Tensor], stopped: Stopped = contextlib.nullcontext) -> Iterator[Batch]:
         """Yield one batch per group of window numbers; clocks are stopped while prompts are tokenised."""
         return map(self._remembered, self._batches(groups, stopped))
 
