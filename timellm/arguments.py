@@ -11,11 +11,13 @@ import torch
 
 from timellm import published
 from timellm.contract.config import RunConfig
-from timellm.contract.errors import ExitStatus, InputError, refuse
+from timellm.contract.errors import ExitStatus, InputError, first_line, refuse
 from timellm.contract.flags import StrictParser, add_flags, boolean_flag
 from timellm.contract.words import shortened
 from timellm.machine.launcher import check_launcher, taken_over
+from timellm.machine.memory import is_out_of_memory
 from timellm.output import outlive_readers
+from timellm.run.errors import OUT_OF_MEMORY_REMEDIES
 
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO}
 
@@ -100,7 +102,7 @@ def ignored_flags(arguments: argparse.Namespace) -> list[str]:
 def run_command(main: Callable[[], int], prog: str) -> NoReturn:
     """Run a command's main function; wrong input becomes one line on stderr and exit status 2.
 
-    So does a path that cannot be used; a full disk is no wrong input, and ends with status 1.
+    So does a path that cannot be used. A full disk and memory that ends are no wrong input: their status is 1.
     """
     outlive_readers()
     try:
@@ -113,6 +115,11 @@ def run_command(main: Callable[[], int], prog: str) -> NoReturn:
         place, why = shortened(str(error.filename or "The disk")), error.strerror or error
         refuse(InputError(f"{place} must be usable, but: {why}. Check the path, its permissions and the disk."), prog)
         status = ExitStatus.NOTHING if error.errno in _FULL else ExitStatus.WRONG
+    except (MemoryError, RuntimeError) as error:
+        if not is_out_of_memory(error):
+            raise
+        refuse(InputError(f"Memory ended: {first_line(error, 'there is none left')}. {OUT_OF_MEMORY_REMEDIES}"), prog)
+        status = ExitStatus.NOTHING
     except KeyboardInterrupt:
         status = ExitStatus.INTERRUPTED
     raise SystemExit(status)

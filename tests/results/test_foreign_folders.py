@@ -86,6 +86,22 @@ def test_a_command_that_no_search_writes_is_refused(folder, capsys, command):
     assert "train_command must be python timellm/run_main.py" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("interpreter", ["/bin/rm", "env", "/usr/bin/env python", "python; touch hit", "sh"])
+def test_what_is_no_interpreter_runs_nothing(folder, capsys, interpreter):
+    edit_manifest(folder, python=interpreter)
+
+    assert main(["report", str(folder.path)]) == 2
+    assert "python must be the path of a Python interpreter" in capsys.readouterr().err
+    assert not folder.recommended.exists()
+
+
+@pytest.mark.parametrize("interpreter", ["python", "/opt/my env/bin/python3.13t", "C:\\py\\python.exe", "pypy3"])
+def test_an_interpreter_by_any_of_its_names_is_one(folder, interpreter):
+    edit_manifest(folder, python=interpreter)
+    assert main(["report", str(folder.path)]) == 0
+    assert f"python={shlex.quote(interpreter)}\n" in (folder.recommended / "command.sh").read_text()
+
+
 def test_values_of_a_foreign_folder_stay_values_in_every_file(folder):
     rows = make_rows(8)
     for row in rows:

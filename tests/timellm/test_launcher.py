@@ -130,6 +130,7 @@ def test_hidden_settings_come_back(monkeypatch):
         ({"OMPI_COMM_WORLD_SIZE": "4"}, "mpirun started 4 processes"),
         ({"PMI_SIZE": "2"}, "torchrun --nproc_per_node 2"),
         ({"SLURM_STEP_NUM_TASKS": "8"}, "srun started 8 processes"),
+        ({**GROUP, "MASTER_PORT": "many"}, "MASTER_PORT must be from 1 to 65535, got 'many'"),
         ({"RANK": "5"}, "RANK must be below WORLD_SIZE 1, got 5"),
         ({"RANK": "1", "WORLD_SIZE": "1"}, "RANK must be below WORLD_SIZE 1, got 1"),
     ],

@@ -56,6 +56,18 @@ def test_letters_that_a_terminal_lacks_are_escaped(streams):
     assert streams["stderr"].buffer.getvalue() == b"x.py: data must be one of \\u2013, got ?.\n"
 
 
+@pytest.mark.parametrize("error", [MemoryError(), RuntimeError("DefaultCPUAllocator: can't allocate memory")])
+def test_memory_that_ends_outside_a_training_is_one_line(streams, error):
+    def main() -> int:
+        raise error
+
+    assert status_of(main) == 1
+    streams["stderr"].flush()
+    said = streams["stderr"].buffer.getvalue().decode()
+    assert said.startswith("x.py: Memory ended: ")
+    assert said.count("\n") == 1
+
+
 @pytest.mark.parametrize(
     ("path", "status"), [("/dev/null/folder/file", 2), ("/" + "n" * 300, 2), ("/dev/full", 1), ("/nowhere/at/all", 2)]
 )

@@ -206,11 +206,11 @@ class RunConfig:
     """The user's own DeepSpeed JSON file, instead of the generated one."""
     gradient_checkpointing: Annotated[bool, KNOB, SAME_NUMBERS] = False
     """Recompute the backbone's activations in the backward pass: less memory, more time."""
-    num_workers: Annotated[int, AtLeast(0), KNOB, SAME_NUMBERS] = 0
+    num_workers: Annotated[int, AtLeast(0), AtMost(1024), KNOB, SAME_NUMBERS] = 0
     """Processes that load batches; 0 gathers batches from windows held on the device."""
     pin_memory: Annotated[bool, Searched(needs={"true": ("cuda",)}), SAME_NUMBERS] = True
     """Page-locked host memory for loader workers; a GPU setting."""
-    prefetch_factor: Annotated[int, AtLeast(1), KNOB, SAME_NUMBERS] = 2
+    prefetch_factor: Annotated[int, AtLeast(1), AtMost(1024), KNOB, SAME_NUMBERS] = 2
     """Batches that each loader worker prepares ahead."""
 
     # Fidelity
@@ -218,7 +218,7 @@ class RunConfig:
     """Train on this many windows of the seeded permutation, the schedule stretched to them (default: all)."""
     val_samples: Annotated[int | None, AtLeast(1)] = None
     """Validate on this many windows, one fixed stratified subset (default: every window)."""
-    warmup_steps: Annotated[int, AtLeast(0), FIXABLE, SAME_NUMBERS] = 2
+    warmup_steps: Annotated[int, AtLeast(0), AtMost(10**6), FIXABLE, SAME_NUMBERS] = 2
     """Optimizer steps of 32 windows at the start that the timing leaves out; fewer steps where they are bigger."""
 
     def __post_init__(self) -> None:

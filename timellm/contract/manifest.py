@@ -28,6 +28,8 @@ _WEIGHT = f"a finite number from 0 to {MOST_TIME_WEIGHT:g}"
 _REMEDIES = {_WEIGHT: f". Write the weight to score with, or remove it for {DEFAULT_TIME_WEIGHT:g}"}
 """What to do about a wrong value, by its kind, where that is not obvious."""
 _RUN_COMMAND = "python timellm/run_main.py, with PyTorch's launcher before it or without"
+_INTERPRETER = "the path of a Python interpreter"
+_PYTHON = re.compile(r"(.*[/\\])?(python|pypy)[0-9.]*t?(\.exe)?|", re.DOTALL)
 _LAUNCHED = re.compile(
     r"python (-m torch\.distributed\.run --standalone --nproc_per_node [0-9]{1,4} )?timellm/run_main\.py"
 )
@@ -227,7 +229,7 @@ class Manifest(Record):
     """Settings that all trials share."""
     project_root: str | None = None
     """Folder of the project."""
-    python: str | None = None
+    python: Annotated[str | None, _INTERPRETER] = None
     """The interpreter."""
     train_command: Annotated[tuple[str, ...] | None, _RUN_COMMAND] = None
     """How a training is started."""
@@ -371,6 +373,8 @@ def _is(kind: str, value: Any) -> bool:
         return _is_number(value) and 0 <= value <= MOST_TIME_WEIGHT
     if kind == _RUN_COMMAND:
         return _is(_TEXTS, value) and _LAUNCHED.fullmatch(" ".join(value)) is not None
+    if kind == _INTERPRETER:
+        return isinstance(value, str) and _PYTHON.fullmatch(value) is not None
     if kind == _SETTINGS:
         return isinstance(value, dict) and all(map(is_setting_name, value))
     if kind == _PLANS:

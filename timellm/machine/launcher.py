@@ -50,6 +50,9 @@ def check_launcher(environment: Mapping[str, str]) -> None:
             f"WORLD_SIZE is {world} and {', '.join(missing)} must be set too. Unset it, or start with accelerate "
             "launch or torchrun."
         )
+    elif not problems and world > 1 and not _is_port(environment["MASTER_PORT"]):
+        port = environment["MASTER_PORT"]
+        problems.append(f"MASTER_PORT must be from 1 to 65535, got {port!r}. Start with torchrun.")
     elif not problems and numbers.get("RANK", 0) >= world:
         problems.append(f"RANK must be below WORLD_SIZE {world}, got {numbers['RANK']}. Unset it, or use torchrun.")
     if "WORLD_SIZE" not in environment and (started := _started_by_mpi(environment)):
@@ -90,6 +93,10 @@ def forget_group() -> None:
     """Take a launcher's variables from this process's environment: what it starts is no part of the group."""
     for name in [name for name in os.environ if name in _OF_A_GROUP or name.startswith("TORCHELASTIC_")]:
         del os.environ[name]
+
+
+def _is_port(text: str) -> bool:
+    return text.isdecimal() and 1 <= int(text) <= 65535
 
 
 def _started_by_mpi(environment: Mapping[str, str]) -> tuple[int, str, str] | None:
