@@ -1,4 +1,5 @@
 import json
+import math
 import shutil
 
 import pytest
@@ -108,7 +109,8 @@ def test_weights_too_large_for_the_compute_type_are_named(folder):
         ("llama", {"num_attention_heads": 0}),
         ("llama", {"pad_token_id": 10**6}),
         ("llama", {"intermediate_size": -1}),
-        ("llama", {"hidden_size": "48"}),
+        ("llama", {"rms_norm_eps": math.nan}),
+        ("llama", {"rope_theta": 0, "rope_parameters": None}),
         ("llama", {"rope_parameters": {"rope_type": "spiral"}}),
         ("gpt2", {"n_head": 7}),
         ("gpt2", {"n_inner": "many"}),
@@ -131,6 +133,19 @@ def test_any_pickle_that_is_no_model_is_one_line(folder, content):
     (folder / "gpt2" / "model.safetensors").unlink()
     (folder / "gpt2" / "pytorch_model.bin").write_bytes(content)
     assert "pytorch_model.bin" in refusal(config)
+
+
+def test_a_config_that_is_nested_without_end_is_one_line(folder):
+    config = tiny_config(folder, "gpt2")
+    (folder / "gpt2" / "config.json").write_text('{"a":' * 100_000)
+    assert "must be JSON of a few levels" in refusal(config)
+
+
+def test_a_config_may_begin_with_a_byte_order_mark(folder):
+    config = tiny_config(folder, "gpt2")
+    path = folder / "gpt2" / "config.json"
+    path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes())
+    check_run(config)
 
 
 def test_a_tensor_of_a_type_that_torch_lacks_is_one_line(folder):
@@ -159,10 +174,10 @@ def test_a_prompt_longer_than_the_positions_is_found_before_a_start(folder):
 
 
 def test_patches_alone_must_fit_the_positions(folder):
-    config = tiny_config(folder, "gpt2", prompt="none", seq_len=190, pred_len=4, stride=1, patch_len=1)
-    path = folder / "gpt2" / "config.json"
-    path.write_text(json.dumps({**json.loads(path.read_text()), "n_positions": 150}))
-    assert "gpt2 reads at most 150 tokens, got 0 of the prompt and 191 patches" in refusal(config)
+    config = tiny_config(folder, "llama", prompt="none")
+    path = folder / "llama" / "config.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "max_position_embeddings": 5}))
+    assert "llama reads at most 5 tokens, got 0 of the prompt and 6 patches" in refusal(config)
 
 
 def test_layers_of_variants_are_read_too(folder):

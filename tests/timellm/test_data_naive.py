@@ -46,6 +46,15 @@ def test_a_season_is_claimed_where_rows_that_far_apart_are_a_day_week_or_year_ap
     assert has_season(dates, infer_frequency(dates)) is has
 
 
+@pytest.mark.parametrize(
+    ("frequency", "found", "season"), [("D", "D", 7), ("W-TUE", "W-TUE", 52), ("2W-TUE", "2W-TUE", 26), ("3D", "3D", 2)]
+)
+def test_a_few_gaps_do_not_hide_the_frequency(frequency, found, season):
+    dates = pd.date_range("2001-01-02", periods=300, freq=frequency).delete([5, 6, *range(20, 290, 25), 295])
+    assert infer_frequency(dates) == found
+    assert season_of(found) == season
+
+
 def test_no_season_without_dates():
     assert not has_season(None, None)
 

@@ -1,4 +1,3 @@
-import numpy as np
 import pytest
 import torch
 from hypothesis import given
@@ -29,12 +28,6 @@ def test_training_order_leaves_torch_global_state_alone():
     torch.manual_seed(5)
     training_order(100, 0, 1)
     assert torch.equal(torch.rand(1), expected)
-
-
-@given(st.integers(1, 3000), st.integers(0, 3), st.integers(0, 2**32 - 1))
-def test_training_order_is_the_permutation_that_numpy_draws(windows: int, epoch: int, seed: int):
-    generator = np.random.RandomState(np.random.MT19937(np.random.SeedSequence([seed, epoch])))
-    assert training_order(windows, epoch, seed).tolist() == generator.permutation(windows).tolist()
 
 
 def test_the_order_of_an_epoch_is_made_once_while_it_is_used(monkeypatch):

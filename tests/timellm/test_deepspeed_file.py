@@ -145,7 +145,14 @@ def test_dialects_of_json_are_read(tmp_path, text):
         ({"flops_profiler": {"enable": True}}, "Did you mean enabled?"),
         ({"data_types": {"grad_accum_dtype": "bf16"}}, "must be fp32"),
         ({"data_types": {"param_dtype": ["fp16"]}}, "must be fp32"),
+        ({"data_types": {"buffer_dtype": "bf16"}}, "must be fp32"),
         ({"data_types": {"grad_acum_dtype": "fp32"}}, "Did you mean grad_accum_dtype?"),
+        ({"flops_profiler": {"enabled": True, "profile_step": "one"}}, "profile_step must be a whole number"),
+        ('{"wandb": {"project": "\\ud800"}}', "half of a surrogate pair"),
+        (
+            {"zero_optimization": {"stage": 2, "offload_optimizer": {"device": "cpu", "ratio": 0.3}}},
+            "ds.json: Assertion failed, Partial offloading only supported for ZeRO Stage 3. Correct it.",
+        ),
         ({"managed_gradient_accumulation": False}, "must be true, got false"),
         ({"prescale_gradients": True}, "prescale_gradients must be false"),
         ({"gradient_predivide_factor": 2.0}, "gradient_predivide_factor must be 1"),
@@ -164,6 +171,13 @@ def test_every_problem_is_said_at_once(tmp_path):
     content = {"zero_optimization": {"stage": 3}, "fp16": {"enabled": True}, "optimiser": 1, "gradient_clipping": -1}
     assert len(refusal(tmp_path, content)) == 4
     assert len(refusal(tmp_path, {"zero_optimization": {"stage": 2, "a": 1, "reduce_bucket": 2}, "bf16": True})) == 3
+
+
+def test_many_or_long_unknown_keys_make_no_long_message(tmp_path):
+    problems = refusal(tmp_path, {f"key{number}": 1 for number in range(5000)})
+    assert problems[-1].endswith("4992 more keys are no settings of DeepSpeed. Remove them.")
+    assert len(problems) == 9
+    assert len(refusal(tmp_path, {"k" * 5000: 1})[0]) < 400
 
 
 @pytest.mark.parametrize("missing", ["nowhere.json", "."])
@@ -186,6 +200,7 @@ def test_blocks_of_other_trainings_are_dropped_and_named(tmp_path, key):
     ("content", "note"),
     [
         ({"dataloader_drop_last": True}, "dataloader_drop_last has no effect here and was dropped"),
+        ({"monitor_config": {"tensorboard": {"enabled": True}}}, "loggers stand beside it"),
         ({"checkpoint": {"tag_validation": "Fail"}}, "checkpoints are this project's own"),
         ({"compile": {"deepcompile": True}}, "--compile_mode compiles"),
         ({"activation_checkpointing": {"number_checkpoints": 4}}, "number_checkpoints has no effect here"),
@@ -214,13 +229,14 @@ PACKAGES = {"tensorboard": "tensorboard", "wandb": "wandb", "comet": "comet_ml"}
 
 
 @pytest.mark.parametrize("key", PACKAGES)
-def test_a_logger_without_its_package_is_refused(tmp_path, monkeypatch, key):
-    content = {key: {"enabled": True}}
+@pytest.mark.parametrize("enabled", [True, "true"])
+def test_a_logger_without_its_package_is_refused(tmp_path, monkeypatch, key, enabled):
+    content = {key: {"enabled": enabled}}
     monkeypatch.setattr(deepspeed_blocks, "find_spec", lambda name: None if name == PACKAGES[key] else name)
     (problem,) = refusal(tmp_path, content)
     assert f"{key}.enabled needs the package {PACKAGES[key]}" in problem
     monkeypatch.setattr(deepspeed_blocks, "find_spec", lambda name: name)
-    assert resolved(tmp_path, content)[0][key] == {"enabled": True}
+    assert resolved(tmp_path, content)[0][key] == {"enabled": enabled}
 
 
 def test_values_of_stage_3_are_dropped_and_named_in_stage_2(tmp_path):

@@ -10,19 +10,21 @@ from timellm.arguments import run_command
 from timellm.contract.errors import InputError
 
 
-@pytest.fixture
-def streams(monkeypatch):
-    """Standard output and error, of an encoding that lacks most letters."""
-    made = {name: io.TextIOWrapper(io.BytesIO(), encoding="latin-1") for name in ("stdout", "stderr")}
-    for name, stream in made.items():
-        monkeypatch.setattr(sys, name, stream)
-    return made
-
-
 def status_of(main) -> int:
     with pytest.raises(SystemExit) as ended:
         run_command(main, "x.py")
     return ended.value.code
+
+
+def said_by(monkeypatch, main) -> tuple[int, str, str]:
+    """Status, output and errors of a command on a terminal that lacks most letters."""
+    made = [io.TextIOWrapper(io.BytesIO(), encoding="latin-1") for _ in range(2)]
+    for name, stream in zip(("stdout", "stderr"), made, strict=True):
+        monkeypatch.setattr(sys, name, stream)
+    status = status_of(main)
+    for stream in made:
+        stream.flush()
+    return status, *(stream.buffer.getvalue().decode("latin-1") for stream in made)
 
 
 def test_a_reader_that_has_gone_does_not_end_the_work(monkeypatch):
@@ -45,25 +47,24 @@ def test_a_reader_that_has_gone_does_not_end_the_work(monkeypatch):
     stream.close()
 
 
-def test_letters_that_a_terminal_lacks_are_escaped(streams):
+def test_letters_that_a_terminal_lacks_are_escaped(monkeypatch):
     def main() -> int:
         print("4 – 5 °C, 天", flush=True)
         raise InputError("data must be one of –, got \udce9.")
 
-    assert status_of(main) == 2
-    assert streams["stdout"].buffer.getvalue() == b"4 \\u2013 5 \xb0C, \\u5929\n"
-    streams["stderr"].flush()
-    assert streams["stderr"].buffer.getvalue() == b"x.py: data must be one of \\u2013, got ?.\n"
+    status, output, errors = said_by(monkeypatch, main)
+    assert status == 2
+    assert output == "4 \\u2013 5 °C, \\u5929\n"
+    assert errors == "x.py: data must be one of \\u2013, got ?.\n"
 
 
 @pytest.mark.parametrize("error", [MemoryError(), RuntimeError("DefaultCPUAllocator: can't allocate memory")])
-def test_memory_that_ends_outside_a_training_is_one_line(streams, error):
+def test_memory_that_ends_outside_a_training_is_one_line(monkeypatch, error):
     def main() -> int:
         raise error
 
-    assert status_of(main) == 1
-    streams["stderr"].flush()
-    said = streams["stderr"].buffer.getvalue().decode()
+    status, _, said = said_by(monkeypatch, main)
+    assert status == 1
     assert said.startswith("x.py: Memory ended: ")
     assert said.count("\n") == 1
 
@@ -71,14 +72,13 @@ def test_memory_that_ends_outside_a_training_is_one_line(streams, error):
 @pytest.mark.parametrize(
     ("path", "status"), [("/dev/null/folder/file", 2), ("/" + "n" * 300, 2), ("/dev/full", 1), ("/nowhere/at/all", 2)]
 )
-def test_a_path_that_cannot_be_used_is_one_line(streams, path, status):
+def test_a_path_that_cannot_be_used_is_one_line(monkeypatch, path, status):
     def main() -> int:
         with open(path, "w") as file:
             file.write("x" * 99_999)
         return 0
 
-    assert status_of(main) == status
-    streams["stderr"].flush()
-    said = streams["stderr"].buffer.getvalue().decode()
+    found, _, said = said_by(monkeypatch, main)
+    assert found == status
     assert said.count("\n") == 1
     assert "must be usable, but:" in said

@@ -87,9 +87,14 @@ def _random(source: BackboneSource, config: "PretrainedConfig", dtype: "torch.dt
 def _new_model(source: BackboneSource, config: "PretrainedConfig", with_pooler: bool = True) -> "PreTrainedModel":
     if problems := activation_problems(source):
         raise InputError(problems)
+    import torch
+
     options = {} if with_pooler else {"add_pooling_layer": False}
     try:
-        return _model_class(source.kind)(config, **options)
+        model = _model_class(source.kind)(config, **options)
+        if odd := [name for name, each in model.named_buffers() if not bool(torch.isfinite(each).all())]:
+            raise ValueError(f"{', '.join(odd)} would not be finite")  # rotary frequencies
+        return model
     except Exception as error:  # of any type: a head count of 0, text for a number, a padding id beyond the vocabulary
         from timellm.machine.memory import is_out_of_memory
 

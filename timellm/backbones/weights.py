@@ -56,15 +56,21 @@ def read_json(path: Path) -> dict[str, Any]:
     """The object in a JSON file.
 
     Raises:
-        InputError: If it is not one.
+        InputError: If it is not one, or holds a number that is not finite.
     """
     try:
-        values = json.loads(path.read_text(encoding="utf-8"))
+        values = json.loads(path.read_text(encoding="utf-8-sig"), parse_constant=_no_constant)
+    except RecursionError as error:
+        raise InputError(f"{path} must be JSON of a few levels, got too many. Save the model again.") from error
     except (OSError, ValueError) as error:
         raise InputError(f"{path} must be a readable JSON file, got: {error}. Save the model again.") from error
     if not isinstance(values, dict):
         raise InputError(f"{path} must hold a JSON object, got {type(values).__name__}. Save the model again.")
     return values
+
+
+def _no_constant(name: str) -> float:
+    raise ValueError(f"{name}, which is no number")
 
 
 def _shards(index: Path) -> list[Path]:

@@ -79,7 +79,13 @@ def infer_frequency(dates: pd.DatetimeIndex | None) -> str | None:
     usual = steps.mode()[0]
     if usual <= pd.Timedelta(0) or (steps == usual).mean() < _USUAL_SHARE:
         return None
-    return pd.tseries.frequencies.to_offset(usual).freqstr
+    days, rest = divmod(usual, pd.Timedelta(days=1))
+    if rest:
+        return pd.tseries.frequencies.to_offset(usual).freqstr
+    weeks, days_over = divmod(days, 7)
+    if days_over:
+        return f"{days if days > 1 else ''}D"
+    return f"{weeks if weeks > 1 else ''}W-{dates[-1].day_name()[:3].upper()}"
 
 
 def season_name(frequency: str | None) -> str | None:

@@ -23,6 +23,7 @@ WITHOUT_EFFECT: Mapping[str, str] = {
     "use_data_before_expert_parallelism": "the model has no experts",
     "seq_parallel_communication_data_type": "sequences are not split",
     "compile": "--compile_mode compiles",
+    "monitor_config": "loggers stand beside it, as tensorboard, wandb, csv_monitor or comet",
 }
 """What DeepSpeed knows and a run has no use for, with the reason."""
 
@@ -58,13 +59,22 @@ def check_monitors(reading: Reading) -> None:
     """Refuse a logger whose package is not there, and names that DeepSpeed's profiler would ignore."""
     for key, package in _MONITORS.items():
         block = reading.settings.get(key)
-        if isinstance(block, dict) and block.get("enabled") is True and find_spec(package) is None:
+        if isinstance(block, dict) and _is_on(block.get("enabled")) and find_spec(package) is None:
             reading.refuse(
                 f"{key}.enabled needs the package {package}, which is not installed. Run pip install {package}, or set "
                 "it to false: a run leaves TensorBoard logs of its own."
             )
     if isinstance(block := reading.settings.get("flops_profiler"), dict):
         reading.refuse_others(block, _PROFILER_KEYS, "flops_profiler.")
+        for key in ("profile_step", "module_depth", "top_modules"):
+            value = block.get(key, 1)
+            if value not in ("auto", None) and (isinstance(value, bool) or not isinstance(value, int)):
+                reading.refuse(f"flops_profiler.{key} must be a whole number, got {json.dumps(value)}. Correct it.")
+
+
+def _is_on(value: object) -> bool:
+    """Whether DeepSpeed takes a value for true, which may be a text or a number."""
+    return str(value).lower() in ("true", "1", "1.0", "yes", "y", "on", "t")
 
 
 def check_gradients(reading: Reading) -> None:
@@ -89,17 +99,17 @@ def check_gradients(reading: Reading) -> None:
 
 
 def _check_types(reading: Reading) -> None:
-    """Trained parameters and their gradients are fp32, whatever the precision."""
+    """Trained parameters, their gradients and buffers are fp32, whatever the precision."""
     block = reading.settings.get("data_types")
     if not isinstance(block, dict):
         return
     reading.refuse_others(block, _TYPE_KEYS, "data_types.")
-    for key in ("grad_accum_dtype", "param_dtype"):
+    for key in ("grad_accum_dtype", "param_dtype", "buffer_dtype"):
         value = block.get(key)
         if isinstance(value, dict | list) or value not in _FP32:
             reading.refuse(
-                f"data_types.{key} must be fp32, got {json.dumps(value)}: trained parameters and their gradients stay "
-                "fp32. Remove it; --precision casts products."
+                f"data_types.{key} must be fp32, got {json.dumps(value)}: trained parameters, their gradients and "
+                "buffers stay fp32. Remove it; --precision casts products."
             )
 
 

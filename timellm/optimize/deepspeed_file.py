@@ -30,7 +30,7 @@ _PASSED_ON = (
     "steps_per_print", "dump_state", "disable_python_gc", "disable_allgather", "communication_data_type",
     "prescale_gradients", "gradient_predivide_factor", "gradient_allreduce_op", "wall_clock_breakdown",
     "memory_breakdown", "flops_profiler", "comms_logger", "tensorboard", "wandb", "csv_monitor", "comet",
-    "monitor_config", "data_types", "log_level", "timers", "gradient_clipping", "zero_allow_untested_optimizer",
+    "data_types", "log_level", "timers", "gradient_clipping", "zero_allow_untested_optimizer",
     "zero_force_ds_cpu_optimizer", "activation_checkpointing", "zero_optimization", "torch_autocast",
     "managed_gradient_accumulation",
 )  # fmt: skip
@@ -313,6 +313,8 @@ def _check_with_deepspeed(config: RunConfig, path: Path, settings: Mapping[str, 
         said = details() if callable(details) else []
         problems = [
             f"{path}: {'.'.join(map(str, entry['loc']))}: {entry['msg']}, got {str(entry.get('input'))[:40]!r}."
+            if entry["loc"]  # of several values together otherwise
+            else f"{path}: {entry['msg'].rstrip('.')}. Correct it."
             for entry in said
         ]
         text = one_line(error, type(error).__name__)

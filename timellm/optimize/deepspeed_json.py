@@ -12,6 +12,7 @@ from timellm.contract.words import shortened
 
 _LARGEST_BYTES = 1 << 20
 _MOST_LEVELS = 20
+_TOO_DEEP = f"deepspeed_config must be JSON of at most {_MOST_LEVELS} levels, got too many. Correct it."
 _MOST_DIGITS = 18
 _STRING = r'("(?:\\(?:[\s\S]|\Z)|[^"\\\n])*+(?:"|\Z|(?=\n)))'
 """A string, or one that is not closed: both are left alone, and a long one is looked at once."""
@@ -47,12 +48,13 @@ def read_deepspeed_file(path: Path) -> dict[str, Any]:
     except json.JSONDecodeError as error:
         raise InputError(f"{path}:{error.lineno}: deepspeed_config must be JSON: {error.msg}. Correct it.") from error
     except RecursionError:
-        settings = None
+        raise InputError(f"{path}: {_TOO_DEEP}") from None
     except ValueError as error:
         raise InputError(f"{path}: {error}") from error
-    if settings is None or not _is_shallow(settings):
-        wanted = f"deepspeed_config must be JSON of at most {_MOST_LEVELS} levels"
-        raise InputError(f"{path}: {wanted}, got too many. Correct it.")
+    if not _is_shallow(settings):
+        raise InputError(f"{path}: {_TOO_DEEP}")
+    if any("\ud800" <= letter <= "\udfff" for letter in json.dumps(settings, ensure_ascii=False)):
+        raise InputError(f"{path}: deepspeed_config must be text, got half of a surrogate pair. Remove it.")
     if not isinstance(settings, dict):
         raise InputError(f"{path}: deepspeed_config must be a JSON object, got {type(settings).__name__}.")
     return settings

@@ -7,7 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from timellm.contract.config import RunConfig
+from timellm.contract.words import shortened
 
+_MOST_NAMED = 8
 _COMMENT_KEYS = ("comment", "comments", "description")
 
 
@@ -44,12 +46,14 @@ class Reading:
             prefix: Place of the object, with a dot at its end.
         """
         names = list(known)
-        for key in list(block):
-            if key in names:
-                continue
-            if key.startswith(("_", "//", "$")) or key.casefold() in _COMMENT_KEYS:
-                block.pop(key)
-                continue
-            close = difflib.get_close_matches(key, names, n=1, cutoff=0.75)
+        others = [key for key in block if key not in names]
+        comments = [key for key in others if key.startswith(("_", "//", "$")) or key.casefold() in _COMMENT_KEYS]
+        for key in comments:
+            block.pop(key)
+        unknown = [key for key in others if key not in comments]
+        for key in unknown[:_MOST_NAMED]:
+            close = difflib.get_close_matches(key[:100], names, n=1, cutoff=0.75)
             advice = f"Did you mean {close[0]}?" if close else "Remove it."
-            self.refuse(f"{prefix}{key} is not a setting of DeepSpeed. {advice}")
+            self.refuse(f"{prefix}{shortened(key)} is not a setting of DeepSpeed. {advice}")
+        if (more := len(unknown) - _MOST_NAMED) > 0:
+            self.refuse(f"{more} more keys are no settings of DeepSpeed. Remove them.")
