@@ -13,7 +13,7 @@ def values_to_try(name):
     step = 1 if SETTINGS[name].kind is int else 1e-9
     ends = [SETTINGS[name].kind(limit.end) for limit in SETTINGS[name].limits]
     around = [end + side * step for end in ends for side in (-1, 0, 1)]
-    return [*SETTINGS[name].choices, *around, "nonsense", math.nan, True]
+    return [*SETTINGS[name].choices, *around, MOST, MOST + 1, "nonsense", math.nan, True]
 
 
 @pytest.mark.parametrize("name", KNOWN)

@@ -183,11 +183,16 @@ class Declaration:
         return _text_problem(value) if isinstance(value, str) else None
 
     def limit_problem(self, value: float) -> str | None:
-        """Which limit a number exceeds, as the end of a sentence; None if none. No number has more than 64 bits."""
-        most = None
+        """Which limit a number exceeds, as the end of a sentence; None if none.
+
+        No number has more than 64 bits, and no whole one is above `MOST` where nothing else is declared.
+        """
+        if problem := next((problem for limit in self.limits if (problem := limit.problem(value))), None):
+            return problem
         if self.kind in (int, float) and isinstance(value, int) and abs(value) >= 2**63:
-            most = f"must be {KIND_WORDS[self.kind]} of at most 64 bits, got one of {value.bit_length()} bits"
-        return next((problem for limit in self.limits if (problem := limit.problem(value))), most)
+            return f"must be {KIND_WORDS[self.kind]} of at most 64 bits, got one of {value.bit_length()} bits"
+        is_bounded = self.kind is not int or any(isinstance(limit, AtMost | Below) for limit in self.limits)
+        return None if is_bounded else AtMost(MOST).problem(value)
 
 
 def declarations_of(settings: type) -> dict[str, Declaration]:
@@ -234,16 +239,13 @@ def _declaration(annotation: Any) -> Declaration:
     if is_repeated:
         annotation = typing.get_args(annotation)[0]
     names = [one.names for one in extras if isinstance(one, OneOf)]
-    limits = tuple(one for one in extras if isinstance(one, Limit))
-    if annotation is int and not any(isinstance(limit, AtMost | Below) for limit in limits):
-        limits = (*limits, AtMost(MOST))
     choices = typing.get_args(annotation) if typing.get_origin(annotation) is Literal else (*names, ())[0]
     return Declaration(
         kind=str if choices else annotation,
         is_repeated=is_repeated,
         is_optional=is_optional,
         choices=choices,
-        limits=limits,
+        limits=tuple(one for one in extras if isinstance(one, Limit)),
         use=next((one for one in extras if isinstance(one, Searched | Fixable)), None),
         unchanged=frozenset(one.what for one in extras if isinstance(one, Unchanged)),
         shown=next((one for one in extras if isinstance(one, Shown)), Shown()),
