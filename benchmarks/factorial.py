@@ -1,6 +1,7 @@
-"""The recorded table of a whole space: every configuration trained once, as far as each of its rungs.
+"""The recorded tables of a whole space: every configuration trained once, as far as each of its rungs.
 
-`factorial.csv` holds one row per validation, `factorial.json` what it was recorded with.
+`factorial.csv` holds one row per validation of whole runs, `factorial_time.csv` the timings and `factorial_error.csv`
+the error trainings of a search that measures the two apart, `factorial.json` what they were recorded with.
 """
 
 import csv
@@ -15,6 +16,8 @@ from spaces import Space, load_space
 from spaces.knobs import Value, value_text
 from timellm.contract.columns import State, knob_column
 from timellm.contract.errors import InputError
+from timellm.contract.job import Clock
+from timellm.contract.numbers import numbers_key, times_key
 
 FOLDER = Path(__file__).resolve().parent
 SPACE = FOLDER / "factorial.toml"
@@ -22,6 +25,7 @@ TABLE = FOLDER / "factorial.csv"
 _MEASURED = ("state", "samples", "val_mse", "seconds_per_epoch", "seconds")
 
 Key = tuple[str, ...]
+Settings = dict[str, Value]
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +79,8 @@ class Conditions:
         versions: Of the packages that matter.
         revision: Commit of the code.
         date: Day of the first row, UTC.
+        forked_startup_seconds: The same of a worker that is forked from one that has imported everything; None where
+            it was not measured.
     """
 
     startup_seconds: float
@@ -86,6 +92,7 @@ class Conditions:
     versions: Mapping[str, str]
     revision: str | None
     date: str
+    forked_startup_seconds: float | None = None
 
     def write(self, table: Path) -> None:
         """Write the file beside a table."""
@@ -102,23 +109,35 @@ class Conditions:
 
 
 class Factorial:
-    """The table, on disk.
+    """A table, on disk.
 
     Args:
         space: The space that it is of; its knobs list their values.
-        path: The CSV file.
+        path: The CSV file of whole runs; those of timings and error trainings lie beside it.
+        clock: What its runs measure.
     """
 
-    def __init__(self, space: Space, path: Path = TABLE) -> None:
-        self.space, self.path = space, path
+    def __init__(self, space: Space, path: Path = TABLE, clock: Clock = "together") -> None:
+        self.space, self.clock = space, clock
+        self.path = path if clock == "together" else path.with_stem(f"{path.stem}_{clock}")
         self._names = [knob.name for knob in space.knobs]
+
+    def runs(self) -> list[Settings]:
+        """The configurations that are run: of those whose runs would measure the same, the first."""
+        return list(self._first().values())
+
+    def stand_ins(self) -> dict[Key, Key]:
+        """Which of the runs a configuration takes its measurement from, by the keys of both."""
+        first = self._first()
+        configurations = list(self.space.configurations())
+        return {self.key(one): self.key(first[self._measured_by(one)]) for one in configurations}
 
     def key(self, settings: Mapping[str, Value]) -> Key:
         """What tells a configuration from the others: its knobs' values as text."""
         return tuple(value_text(settings[name]) for name in self._names)
 
     def read(self) -> dict[Key, Recorded]:
-        """Every configuration that has been recorded.
+        """Every run that has been recorded, by the key of its configuration.
 
         Raises:
             InputError: If the file has other columns than the space, or a value that its knob does not have.
@@ -164,13 +183,27 @@ class Factorial:
             InputError: If one is missing.
         """
         recorded = self.read()
-        missing = [one for one in self.space.configurations() if self.key(one) not in recorded]
+        missing = [one for one in self.runs() if self.key(one) not in recorded]
         if missing:
             raise InputError(
-                f"{self.path} must hold every configuration of {self.space.name}, got {len(recorded)} and misses "
+                f"{self.path} must hold every run of {self.space.name}, got {len(recorded)} and misses "
                 f"{len(missing)}. Run `python -m benchmarks.record_factorial`."
             )
         return recorded
+
+    def _first(self) -> dict[Key, Settings]:
+        """The first configuration of those whose runs would measure the same."""
+        first: dict[Key, Settings] = {}
+        for settings in self.space.configurations():
+            first.setdefault(self._measured_by(settings), settings)
+        return first
+
+    def _measured_by(self, settings: Mapping[str, Value]) -> Key:
+        """What the runs of this clock depend on."""
+        if self.clock == "together":
+            return self.key(settings)
+        whole = self.space.settings(settings)
+        return (times_key(whole) if self.clock == "time" else numbers_key(whole),)
 
     def _header(self) -> list[str]:
         return [*(knob_column(name) for name in self._names), *_MEASURED]

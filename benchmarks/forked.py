@@ -57,7 +57,7 @@ class Forked(Benchmark):
         with tempfile.TemporaryDirectory() as folder:
             for number in range(arguments.repeats + 1):  # the first pair warms the caches and starts the server
                 for kind in list(KINDS) if number % 2 else list(reversed(KINDS)):
-                    result = _run(config, arguments.threads, Path(folder) / f"{kind}{number}", kind)
+                    result = run_worker(config, arguments.threads, Path(folder) / f"{kind}{number}", kind)
                     found[kind] += [result] if number else []
                 show_progress(f"pair {number} of {arguments.repeats}: {result['to_first_step']:.2f} s")
         device, label = choose_device(config), found["started"][0]["backbone"]
@@ -84,8 +84,18 @@ def row(results: list[dict[str, Any]]) -> tuple[str, ...]:
     return f"{median_of(starts):.2f}", f"{median_of(steps):.3f}", f"{spread:.1%}", f"{median_of(memory):.2f}"
 
 
-def _run(config: RunConfig, threads: int, folder: Path, kind: str) -> dict[str, Any]:
+def run_worker(config: RunConfig, threads: int, folder: Path, kind: str, timed_steps: int = 12) -> dict[str, Any]:
     """What one worker measures.
+
+    Args:
+        config: Its run.
+        threads: CPU threads.
+        folder: Where its files go; must not exist.
+        kind: One of KINDS.
+        timed_steps: Steady steps that it takes.
+
+    Returns:
+        Its result, and `to_first_step`: seconds from the request to the event before the first training step.
 
     Raises:
         InputError: If it does not complete.
@@ -97,7 +107,7 @@ def _run(config: RunConfig, threads: int, folder: Path, kind: str) -> dict[str, 
         run_dir=str(folder),
         threads=threads,
         clock="time",
-        min_timed_steps=12,
+        min_timed_steps=timed_steps,
         max_timing_seconds=12.0,
     )
     asked, began = time.time(), None

@@ -1,5 +1,6 @@
 """Searches replayed over a recorded table: the project's own study and scheduler, on a simulated clock."""
 
+import dataclasses
 import itertools
 import math
 import time
@@ -52,6 +53,11 @@ class Replayed:
 
     steps: list[Step]
     thinking_seconds: float
+
+    def with_starts(self, startup_seconds: float) -> "Replayed":
+        """The same trials, their seconds with the start of each."""
+        steps = [dataclasses.replace(step, seconds=step.seconds + startup_seconds) for step in self.steps]
+        return Replayed(steps, self.thinking_seconds)
 
     def seconds_to(self, share: float, startup_seconds: float) -> float:
         """Wall clock to this share of the hypervolume; infinite if it is never reached."""
@@ -118,6 +124,10 @@ class Replay:
         points = [objectives(run.last) for run in self.recorded.values() if is_complete(run)]
         return int(moocore.is_nondominated(np.array(points)).sum())
 
+    def share(self, points: list[tuple[float, float]]) -> float:
+        """Share of the table's hypervolume that these points have [points, (mse, seconds)]."""
+        return self._volume.share(points)
+
     def rank_correlation(self, rung: int) -> float:
         """How well the errors at a rung rank the errors at the end (Spearman), over all configurations.
 
@@ -150,7 +160,7 @@ class Replay:
         study = SearchStudy(
             space, StudyOptions(name="replay", sampler=self.make_sampler(sampler, space, seed), seed=seed)
         )
-        stopper = self._scheduler(scheduler)
+        stopper = self.scheduler(scheduler)
         steps: list[Step] = []
         points: list[tuple[float, float]] = []
         untried = {key: objectives(run.last) for key, run in self.recorded.items() if is_complete(run)}
@@ -175,8 +185,12 @@ class Replay:
                 break
         return Replayed(steps, thinking / max(1, len(steps)))
 
-    def _scheduler(self, name: str) -> Scheduler:
-        """A new scheduler, planned for runs like the table's."""
+    def scheduler(self, name: str) -> Scheduler:
+        """A new scheduler, planned for runs like the table's.
+
+        Raises:
+            InputError: If the table was not recorded at a rung of it.
+        """
         space, recorded = self.table.space, self.conditions
         fidelity = Fidelity.of_samples(recorded.train_samples)
         baseline = fidelity.apply(RunConfig.from_dict(space.settings(space.baseline)))

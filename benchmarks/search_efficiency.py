@@ -8,6 +8,7 @@ import multiprocessing
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from multiprocessing.pool import Pool
 from pathlib import Path
 
 import numpy as np
@@ -15,10 +16,13 @@ import numpy as np
 from benchmarks.curves import Curve, write_svg
 from benchmarks.document import command_line, today
 from benchmarks.factorial import TABLE, Conditions, Factorial, is_complete, recorded_space
-from benchmarks.harness import RESAMPLES, Interval, show_progress
+from benchmarks.harness import Interval, show_progress
+from benchmarks.medians import median_of, ratio_of_medians
 from benchmarks.record import Notes, Record, Section, Table, Text, table
 from benchmarks.replay import Replay, Replayed
+from benchmarks.replay_apart import SHARINGS, Sharing, Tables
 from benchmarks.runner import Benchmark
+from benchmarks.sharing import Shared, method_words, replayed_sharing, seconds_to, section
 from search.decide.clocks.schedulers import SCHEDULERS
 from search.decide.propose.samplers import SAMPLERS
 from spaces import load_space
@@ -32,7 +36,8 @@ GOAL = 1 / 3
 """Of the wall clock that random draws need for it."""
 MARKS = (1 / 8, 1 / 4, 1 / 3, 1 / 2, 1.0)
 """Wall clocks at which hypervolumes are shown, in what random draws need for WANTED."""
-REFERENCE = ("random", "none")
+REFERENCE, USUAL = ("random", "none"), ("gp", "none")
+"""Sampler and scheduler: random draws, and what a search does unless it is told otherwise."""
 INTRODUCTION = """# Search efficiency
 
 Every configuration of `factorial.toml` was trained once, with the real language model on real data, and validated at
@@ -57,6 +62,7 @@ class Task:
         method: Sampler and scheduler.
         seed: Of the sampler.
         most_seconds: Simulated wall clock at which it ends.
+        sharing: What its trials share; None for whole trials as they were recorded.
     """
 
     table: Path
@@ -64,6 +70,7 @@ class Task:
     method: Method
     seed: int
     most_seconds: float
+    sharing: Sharing | None = None
 
 
 @dataclass(frozen=True)
@@ -118,11 +125,16 @@ class SearchEfficiency(Benchmark):
     def measure(self, arguments: argparse.Namespace) -> list[Section]:
         """The section of this device and model."""
         samplers = arguments.samplers.split(",")
+        space = load_space(str(arguments.space)) if arguments.space else recorded_space()
+        tables = Tables.load(arguments.table, space)
         if unknown := sorted(set(samplers) - set(SAMPLERS)):
             raise InputError(f"--samplers must be of {', '.join(SAMPLERS)}, got {', '.join(unknown)}.")
         replay = load_replay(arguments.table, arguments.space)
-        self._results = results = _replayed(replay, samplers, arguments)
-        return sections(replay, results, arguments.seeds, command_line())
+        with multiprocessing.get_context("spawn").Pool(arguments.jobs, initializer=os.nice, initargs=(19,)) as pool:
+            self._results = results = _replayed(replay, samplers, arguments, pool)
+            shared = _replayed_sharings(arguments, pool)
+        own = sections(replay, results, arguments.seeds, command_line())
+        return [*own, section(shared, tables, WANTED)]
 
     def record(self, sections: tuple[Section, ...], markdown: Path) -> Record:
         """The whole file, its picture at the end."""
@@ -133,7 +145,7 @@ class SearchEfficiency(Benchmark):
         draw(self._results, markdown.with_suffix(".svg"))
 
 
-def _replayed(replay: Replay, samplers: list[str], arguments: argparse.Namespace) -> "Results":
+def _replayed(replay: Replay, samplers: list[str], arguments: argparse.Namespace, pool: Pool) -> "Results":
     """Every search: the random one to its end, the others for as long as its median."""
     startup = replay.conditions.startup_seconds
 
@@ -141,10 +153,32 @@ def _replayed(replay: Replay, samplers: list[str], arguments: argparse.Namespace
         seeds = range(arguments.seeds)
         return [Task(arguments.table, arguments.space, one, seed, most_seconds) for seed in seeds for one in methods]
 
-    runs = replay_all(tasks([REFERENCE], math.inf), arguments.jobs)
+    runs = replay_all(tasks([REFERENCE], math.inf), pool)
     limit = float(np.median(Results(runs, startup).seconds(REFERENCE)))
     others = [method for method in itertools.product(samplers, reversed(SCHEDULERS)) if method != REFERENCE]
-    return Results({**runs, **replay_all(tasks(others, limit), arguments.jobs)}, startup)
+    return Results({**runs, **replay_all(tasks(others, limit), pool)}, startup)
+
+
+def _replayed_sharings(arguments: argparse.Namespace, pool: Pool) -> Shared:
+    """Searches whose trials share more and more: random ones and those of the usual sampler; the last stopped too.
+
+    All but the first random ones are followed for the wall clock that those need (median).
+    """
+
+    def replayed(sharing: Sharing, methods: Sequence[Method], most_seconds: float) -> Shared:
+        common = (arguments.table, arguments.space)
+        seeds = range(arguments.seeds)
+        tasks = [Task(*common, one, seed, most_seconds, sharing) for seed in seeds for one in methods]
+        return {(sharing, method): runs for method, runs in replay_all(tasks, pool).items()}
+
+    first, last = SHARINGS[0], SHARINGS[-1]
+    runs = dict(replayed(first, [REFERENCE], math.inf))
+    limit = float(np.median(seconds_to(runs[first, REFERENCE], WANTED)))
+    for sharing in SHARINGS:
+        methods = [REFERENCE, USUAL] if sharing is not first else [USUAL]
+        stopped = [(sampler, "moasha") for sampler, _ in methods] if sharing is last else []
+        runs |= replayed(sharing, [*methods, *stopped], limit)
+    return runs
 
 
 def load_replay(path: Path, space: Path | None) -> Replay:
@@ -160,46 +194,28 @@ def load_replay(path: Path, space: Path | None) -> Replay:
     return Replay(table=recorded_table, recorded=recorded, conditions=conditions)
 
 
-def replay_all(tasks: Sequence[Task], jobs: int) -> dict[Method, list[Replayed]]:
+def replay_all(tasks: Sequence[Task], pool: Pool) -> dict[Method, list[Replayed]]:
     """Replay searches, several at once.
 
     Args:
         tasks: The searches.
-        jobs: Processes.
+        pool: Processes that replay them.
     """
     runs: dict[Method, list[Replayed]] = {}
-    with multiprocessing.get_context("spawn").Pool(jobs, initializer=os.nice, initargs=(19,)) as pool:
-        for number, (task, run) in enumerate(zip(tasks, pool.imap(_replay, tasks), strict=True), 1):
-            runs.setdefault(task.method, []).append(run)
-            show_progress(f"{number} of {len(tasks)}: {method_words(task.method)}, {len(run.steps)} trials")
+    for number, (task, run) in enumerate(zip(tasks, pool.imap(_replay, tasks), strict=True), 1):
+        runs.setdefault(task.method, []).append(run)
+        show_progress(f"{number} of {len(tasks)}: {method_words(task.method)}, {len(run.steps)} trials")
     return runs
 
 
 def _replay(task: Task) -> Replayed:
+    if task.sharing is not None:
+        space = load_space(str(task.space)) if task.space else recorded_space()
+        tables = Tables.load(task.table, space)
+        return replayed_sharing(tables, task.sharing, task.method, task.seed, task.most_seconds)
     return load_replay(task.table, task.space).run(
         *task.method, task.seed, needed=WANTED, most_seconds=task.most_seconds
     )
-
-
-def median_of(values: np.ndarray) -> Interval:
-    """Median over seeds and its 95 % bootstrap interval; infinite values count as the largest."""
-    return _interval(float(np.median(values)), _resampled_medians(values, 0))
-
-
-def ratio_of_medians(values: np.ndarray, base: np.ndarray) -> Interval:
-    """Ratio of two medians over seeds, and its 95 % bootstrap interval; infinite where the first is."""
-    resamples = _resampled_medians(values, 0) / _resampled_medians(base, 1)
-    return _interval(float(np.median(values) / np.median(base)), resamples)
-
-
-def _resampled_medians(values: np.ndarray, seed: int) -> np.ndarray:
-    picks = np.random.default_rng(seed).integers(0, len(values), size=(RESAMPLES, len(values)))
-    return np.median(values[picks], axis=1)
-
-
-def _interval(median: float, resamples: np.ndarray) -> Interval:
-    low, high = np.quantile(resamples, [0.025, 0.975], method="nearest")
-    return Interval(median, float(low), float(high))
 
 
 def sections(replay: Replay, results: Results, seeds: int, command: str) -> list[Section]:
@@ -281,12 +297,6 @@ def verdict(results: Results) -> str:
         f"First: {method_words(best)}, in {ratio:.2f} of random's wall clock. Goal, at most {GOAL:.2f} by the medians: "
         f"{word}."
     )
-
-
-def method_words(method: Method) -> str:
-    """A sampler and a scheduler as a row's name."""
-    sampler, scheduler = method
-    return sampler if scheduler == "none" else f"{sampler} + {scheduler}"
 
 
 def draw(results: Results, path: Path) -> None:

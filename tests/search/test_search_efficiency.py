@@ -5,15 +5,17 @@ import numpy as np
 import pytest
 
 from benchmarks.factorial import Conditions, Factorial, Recorded, Validation, is_complete, recorded_space
+from benchmarks.medians import median_of, ratio_of_medians
 from benchmarks.record_factorial import missing, record, run_config
 from benchmarks.replay import Hypervolume
-from benchmarks.search_efficiency import SearchEfficiency, load_replay, median_of, ratio_of_medians
+from benchmarks.search_efficiency import SearchEfficiency, load_replay
 from search.decide.clocks.halving import rungs_of
 from search.decide.clocks.schedulers import NoScheduler
 from search.decide.spend.fidelity import Fidelity
 from spaces import load_space
 from tests.timellm.tiny_runs import tiny_config
 from timellm.contract.errors import InputError
+from timellm.contract.job import CLOCKS
 
 SPACE = """
 [space]
@@ -41,6 +43,7 @@ CONDITIONS = Conditions(
     versions={},
     revision=None,
     date="2026-11-25",
+    forked_startup_seconds=1.0,
 )
 
 
@@ -52,6 +55,30 @@ def run_of(settings):
     return Recorded(settings, "complete", tuple(parts))
 
 
+def part_of(settings, clock):
+    """What a made run measures by itself: half of its time for the error, a quarter of it for the time."""
+    run = run_of(settings)
+    if clock == "together":
+        return run
+    if clock == "time":
+        parts = [Validation(160, None, run.last.seconds_per_epoch, run.last.seconds / 4)]
+    else:
+        parts = [
+            dataclasses.replace(part, seconds_per_epoch=None, seconds=part.seconds / 2) for part in run.validations
+        ]
+    return dataclasses.replace(run, validations=tuple(parts))
+
+
+def made_tables(space_path, path):
+    """Tables of made runs, with what they were recorded with; that of whole runs."""
+    for clock in CLOCKS:
+        table = Factorial(load_space(str(space_path)), path, clock)
+        for settings in table.runs():
+            table.append(part_of(settings, clock))
+    CONDITIONS.write(path)
+    return Factorial(table.space, path)
+
+
 @pytest.fixture
 def space_path(tmp_path):
     path = tmp_path / "tiny.toml"
@@ -61,11 +88,7 @@ def space_path(tmp_path):
 
 @pytest.fixture
 def made(tmp_path, space_path):
-    table = Factorial(load_space(str(space_path)), tmp_path / "made.csv")
-    for settings in table.space.configurations():
-        table.append(run_of(settings))
-    CONDITIONS.write(table.path)
-    return table
+    return made_tables(space_path, tmp_path / "made.csv")
 
 
 def replay_to(enough, made, space_path):
@@ -93,12 +116,12 @@ def test_a_run_that_failed_is_kept_without_objectives(made, tmp_path):
 def test_what_is_missing_is_recorded_in_a_random_order(made, tmp_path):
     table = Factorial(made.space, tmp_path / "new.csv")
     every = list(table.space.configurations())
-    first = missing(table, seed=0)
-    assert first == missing(table, seed=0) != every
+    first = [settings for _, settings in missing([table], seed=0)]
+    assert first == [settings for _, settings in missing([table], seed=0)] != every
     assert sorted(map(table.key, first)) == sorted(map(table.key, every))
     table.append(run_of(first[0]))
-    assert missing(table, seed=0) == first[1:]
-    with pytest.raises(InputError, match=r"every configuration of tiny, got 1 and misses 17\. Run"):
+    assert [settings for _, settings in missing([table], seed=0)] == first[1:]
+    with pytest.raises(InputError, match=r"every run of tiny, got 1 and misses 17\. Run"):
         table.require_whole()
 
 
@@ -186,6 +209,14 @@ def test_a_run_is_recorded_at_its_rungs(tmp_path):
     run = record(config, {"batch_size": 2}, (4, 8))
     assert run.state == "complete"
     assert [part.samples for part in run.validations] == [4, 8, 16]
+    error = record(config, {"batch_size": 2}, (4, 8), "error")
+    assert [part.samples for part in error.validations] == [4, 8, 16]
+    assert [part.seconds_per_epoch for part in error.validations] == [None] * 3
+    errors = [part.val_mse for part in run.validations]
+    assert [part.val_mse for part in error.validations] == pytest.approx(errors, rel=1e-4)
+    (timed,) = record(config, {"batch_size": 2}, (4, 8), "time").validations
+    assert timed.val_mse is None
+    assert timed.seconds_per_epoch > 0
     seconds = [part.seconds for part in run.validations]
     assert 0 < seconds[0] < seconds[1] < seconds[2]
     assert is_complete(run)
