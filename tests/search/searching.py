@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -19,13 +20,18 @@ FORKING_FAKE = Path(__file__).with_name("forking_fake.py")
 MARK = "SEARCH_UNDER_TEST"
 """Environment variable of every process of a search: its folder of runs."""
 
+FACTS = tempfile.TemporaryDirectory(prefix="facts")
+"""Facts of this machine that a search of these tests has found."""
+
 _PROGRAM = f"""
 import sys
+import tests.search.kept_facts
 from search.run import main
 sys.exit(main(sys.argv[1:], (sys.executable, {str(FAKE_WORKER)!r})))
 """
 _FORKING_PROGRAM = f"""
 import sys
+import tests.search.kept_facts
 from search import session
 from search.run import main
 session.WORKER_COMMAND = (sys.executable, {str(FAKE_WORKER)!r})
@@ -54,6 +60,7 @@ def start(
         "OMP_NUM_THREADS": "1",
         "PYTHONPATH": str(ROOT),
         MARK: str(runs),
+        "KEPT_FACTS": FACTS.name,
     }
     program = _FORKING_PROGRAM if is_forking else _PROGRAM
     command = [sys.executable, "-c", program, "--space", "smoke", "--runs_dir", str(runs), "--no-dashboard"]
