@@ -27,5 +27,6 @@ NAMES = (
     "robustness",
     "fidelity",
     "recipe",
+    "same_numbers",
 )
 """Every benchmark, each in the module of its name."""
