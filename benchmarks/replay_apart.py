@@ -26,7 +26,7 @@ from search.decide.spend.spending import Spending
 from search.decide.spend.work import Work
 from search.decide.workplace import Workplace
 from spaces import Space
-from timellm.contract.columns import CLEAN, SECONDS_PER_EPOCH, VAL_MSE, State
+from timellm.contract.columns import CLEAN, SECONDS_PER_EPOCH, VAL_MSE, State, knob_column
 from timellm.contract.config import RunConfig
 from timellm.contract.errors import InputError
 from timellm.contract.job import CLOCKS, Clock, Job
@@ -308,4 +308,4 @@ class _Search:
 
     def _key(self, row: Mapping[str, Any]) -> Key:
         space = self._tables.table.space
-        return self._tables.table.key({knob.name: row[f"config/{knob.name}"] for knob in space.knobs})
+        return self._tables.table.key({knob.name: row[knob_column(knob.name)] for knob in space.knobs})
