@@ -103,17 +103,12 @@ def _with_flags(run_parser, arguments, text: str):  # type: ignore[no-untyped-de
 
 
 def _counts_problems(arguments) -> list[str]:  # type: ignore[no-untyped-def]
-    from timellm.contract.declarations import MOST, AtLeast, AtMost
+    from timellm.contract.declarations import MOST, count_problems
     from timellm.machine.cores import MOST_THREADS
     from timellm.machine.process import world_size
 
-    limits = {"measure_batches": (1, MOST), "warmup_batches": (0, MOST), "num_threads": (1, MOST_THREADS)}
-    problems = [
-        f"{name} {problem}."
-        for name, (low, high) in limits.items()
-        if (value := vars(arguments)[name]) is not None
-        and (problem := AtLeast(low).problem(value) or AtMost(high).problem(value))
-    ]
+    ranges = {"measure_batches": (1, MOST), "warmup_batches": (0, MOST), "num_threads": (1, MOST_THREADS)}
+    problems = count_problems(vars(arguments), ranges)
     if (processes := world_size()) > 1:
         problems.append(
             f"An estimate measures a run of one process, got a launcher's {processes}. Start it with python."

@@ -89,7 +89,7 @@ def main() -> int:
 
 def _places(arguments) -> tuple[Path, Path]:  # type: ignore[no-untyped-def]
     """Where table and picture go, checked before anything is computed."""
-    from timellm.contract.declarations import MOST, AtLeast, AtMost
+    from timellm.contract.declarations import MOST, count_problems
     from timellm.contract.errors import InputError
     from timellm.forecasting.output import check_table_name
     from timellm.forecasting.place import checkpoint_file
@@ -101,10 +101,9 @@ def _places(arguments) -> tuple[Path, Path]:  # type: ignore[no-untyped-def]
     plot = Path(arguments.plot) if arguments.plot else out.with_suffix(".html")
     check_table_name(out)
     check_plot_name(plot)
-    for name, most in (("season", MOST), ("step_size", MOST), ("num_threads", MOST_THREADS)):
-        value = getattr(arguments, name)
-        if value is not None and (problem := AtLeast(1).problem(value) or AtMost(most).problem(value)):
-            raise InputError(f"{name} {problem}.")
+    ranges = {"season": (1, MOST), "step_size": (1, MOST), "num_threads": (1, MOST_THREADS)}
+    if problems := count_problems(vars(arguments), ranges):
+        raise InputError(problems)
     if arguments.as_trained and arguments.num_threads is not None:
         raise InputError("as_trained takes the training's own threads. Drop --as_trained or --num_threads.")
     if arguments.backtest is not None and arguments.wide:

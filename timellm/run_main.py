@@ -14,7 +14,7 @@ if __name__ == "__main__":
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
 from timellm.contract.columns import State
-from timellm.contract.declarations import AtLeast, AtMost
+from timellm.contract.declarations import count_problems
 from timellm.contract.errors import ExitStatus, InputError
 from timellm.contract.layout import TrialFolder
 from timellm.machine.cores import MOST_THREADS
@@ -83,11 +83,7 @@ def _with_settings_of_start(arguments):  # type: ignore[no-untyped-def]
 def _check_output(arguments, config) -> None:  # type: ignore[no-untyped-def]
     from timellm.machine.process import world_size
 
-    problems = []
-    for name, most in (("itr", 10**6), ("num_threads", MOST_THREADS)):
-        value = getattr(arguments, name)
-        if value is not None and (problem := AtLeast(1).problem(value) or AtMost(most).problem(value)):
-            problems.append(f"{name} {problem}.")
+    problems = count_problems(vars(arguments), {"itr": (1, 10**6), "num_threads": (1, MOST_THREADS)})
     for name in ("model_id", "des"):
         if len(text := getattr(arguments, name)) > _LONGEST_NAME:
             problems.append(f"{name} must have at most {_LONGEST_NAME} characters, got {len(text)}. It names a folder.")

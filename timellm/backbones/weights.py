@@ -9,7 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from timellm.contract.errors import InputError
+from timellm.contract.errors import InputError, one_line
 
 if TYPE_CHECKING:
     import torch
@@ -104,7 +104,7 @@ def _get_tensor(handle: Any, name: str, file: Path) -> "torch.Tensor":
     try:
         return handle.get_tensor(name)
     except Exception as error:  # of a type that torch does not have, or a header that promises more than there is
-        reason = " ".join(str(error).split())[:300]
+        reason = one_line(error)
         raise InputError(f"{file} must hold tensors that torch reads, but {name}: {reason}. Copy it again.") from error
 
 
@@ -121,7 +121,7 @@ def _bin_readers(file: Path) -> TensorReaders:
             "Save the model as safetensors with save_pretrained."
         ) from error
     except Exception as error:  # IndexError, KeyError, struct.error: whatever damaged data lead a pickle to
-        reason = " ".join(str(error).split())[:300] or type(error).__name__
+        reason = one_line(error, type(error).__name__)
         raise InputError(f"{file} {_DAMAGED} ({reason}). Copy it again.") from error
     if not isinstance(state, dict):
         raise InputError(f"{file} must hold named tensors, got {type(state).__name__}. Use a transformers folder.")
