@@ -12,7 +12,7 @@ from timellm.data import EpochOrders, load_data, training_order
 from timellm.prompts import filling
 from timellm.prompts.cache import load_or_build
 from timellm.prompts.filling import watched
-from timellm.run.preparation import choose_windows
+from timellm.run.preparation import MOST_TIMED, choose_windows
 
 CHUNK = [[1, 2, 3]] * 10
 
@@ -56,6 +56,13 @@ def test_a_whole_run_makes_no_epoch_s_order_before_its_time(tmp_path):
     assert windows.steps(7) == 1000 * -(-windows.epoch_windows // 7)
     few = choose_windows(config.replace(train_samples=20), load_data(config), 5)
     assert few.steps(7) == 3
+
+
+def test_a_step_of_any_size_is_timed_on_windows_that_have_an_end(tmp_path):
+    config = tiny_config(tmp_path)
+    windows = choose_windows(config.replace(train_samples=20), load_data(config), 10**12)
+    assert len(windows.timing) == MOST_TIMED
+    assert len(windows.passes[0]) == 20
 
 
 @pytest.mark.parametrize("train_samples", [None, 20, 2000])

@@ -154,6 +154,7 @@ def test_the_device_and_the_notes_are_printed_behind_the_run(monkeypatch, capsys
         (["--num_threads", "1000000"], "num_threads must be at most 1024"),
         (["--itr", "9" * 40], "itr must be at most"),
         (["--batch_size", "9" * 12], "batch_size must be at most 1e+09"),
+        (["--batch_size", "1000000", "--accumulation_steps", "11"], "must be at most 10,000,000 windows, got 11000000"),
         (["--seed", "9" * 40], "seed must be at most"),
         (["--model_id", "m" * 300], "model_id must have at most 100 characters, got 300"),
         (["--prompt_description", ""], "prompt_description must not be empty, got ''. Leave it out"),

@@ -25,6 +25,10 @@ from timellm.contract.declarations import (
     type_problems,
 )
 from timellm.contract.errors import InputError
+from timellm.contract.words import shortened
+
+_MOST_AT_ONCE = 10**7
+"""Windows of an optimizer step on one device, at most."""
 
 KNOB, FIXABLE = Searched(), Fixable()
 
@@ -335,6 +339,11 @@ def _conflicts(config: RunConfig) -> list[str]:
                     f"got {config.prompt_prefix}. Drop one of the two."
                 )
     problems += _graph_conflicts(config) if config.step_graph else []
+    if is_number(config.batch_size) and is_number(config.accumulation_steps) and config.global_batch > _MOST_AT_ONCE:
+        problems.append(
+            f"The global batch, batch_size times accumulation_steps, must be at most {_MOST_AT_ONCE:,} windows, got "
+            f"{shortened(str(config.global_batch))}. Use a smaller --batch_size or --accumulation_steps."
+        )
     if config.prompt == "none" and config.prompt_prefix == "store":
         problems.append("prompt_prefix store keeps prompts, but prompt is none. Use prompt_prefix reuse.")
     if config.has_no_backbone and config.prompt_prefix != "recompute":

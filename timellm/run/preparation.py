@@ -32,6 +32,9 @@ from timellm.run.batches import Batches, WindowBatches
 from timellm.run.prompt_memory import RememberedBatches, SharedPrompts, open_memory, uses_memory
 from timellm.run.prompt_store import PromptStore
 
+MOST_TIMED = 2**22
+"""Windows that are held ready for timing at most: a step that needs more sees some of them again."""
+
 WIDTH_MULTIPLE = 16
 """Tokens that a prompt's width on a GPU is a multiple of: attention kernels read keys in such blocks."""
 
@@ -257,7 +260,7 @@ def choose_windows(config: RunConfig, data: SeriesData, timing_windows: int, ord
         passes: Sequence[Tensor] = EpochOrders(count, config.train_epochs, seed)
         timing = _first(passes[0], timing_windows) if timing_windows else torch.zeros(0, dtype=torch.int64)
     else:
-        wanted = max(config.train_samples, timing_windows)
+        wanted = max(config.train_samples, min(timing_windows, MOST_TIMED))
         order = torch.cat([training_order(count, epoch, seed) for epoch in range(-(-wanted // count))])
         passes, timing = [_first(order, config.train_samples)], _first(order, timing_windows)
     validation = (
