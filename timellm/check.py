@@ -113,7 +113,8 @@ def _prompt_problems_and_notes(runs: Sequence[RunConfig]) -> tuple[list[str], li
             if data is None or run.seq_len != data.train.seq_len:
                 data = load_data(run)
             tokenizer = load_tokenizer(source)
-            check_positions(run, source, _longest_prompt(run, data, tokenizer))
+            for samples in (1, SAMPLED_PROMPTS):  # one tells of a description that is far too long
+                check_positions(run, source, _longest_prompt(run, data, tokenizer, samples))
             if run is runs[0]:
                 notes += filter(None, [tokenising_cost(run, data, tokenizer).note()])
         except InputError as error:
@@ -121,12 +122,12 @@ def _prompt_problems_and_notes(runs: Sequence[RunConfig]) -> tuple[list[str], li
     return problems, notes
 
 
-def _longest_prompt(config: RunConfig, data: SeriesData, tokenizer: Any) -> int:
-    """Tokens of the longest prompt of a sample."""
+def _longest_prompt(config: RunConfig, data: SeriesData, tokenizer: Any, samples: int) -> int:
+    """Tokens of the longest prompt of so many windows of each split."""
     longest = 0
     for split in (data.train, data.validation, data.test):
         prompts = tokenized_windows(
-            config, split, tokenizer, description=data.description, indices=stratified_subset(split, SAMPLED_PROMPTS)
+            config, split, tokenizer, description=data.description, indices=stratified_subset(split, samples)
         )
         longest = max(longest, int(prompts.lengths.max()))
     return longest

@@ -122,7 +122,7 @@ class RunConfig:
         SAME_NUMBERS,
     ] = "recompute"
     """recompute: as published; reuse: exact reuse of frozen keys and values; store: also keeps the windows' own."""
-    prompt_store_gib: Annotated[float, AtLeast(0), FIXABLE, SAME_NUMBERS] = 4.0
+    prompt_store_gib: Annotated[float, AtLeast(0), AtMost(10**6), FIXABLE, SAME_NUMBERS] = 4.0
     """Size limit of the prompt store, GiB."""
     prompt_description: Annotated[str | None, FIXABLE] = None
     """Description of the data set in the prompt (default: the data set's own)."""
@@ -152,9 +152,9 @@ class RunConfig:
     """Optimizer of the trained parameters."""
     fused_optimizer: Annotated[bool | None, KNOB, SAME_NUMBERS] = None
     """One kernel for the whole update (default: with reuse and store, not with recompute, as published)."""
-    weight_decay: Annotated[float, AtLeast(0), KNOB, SAME_TIMES] = 0.0
+    weight_decay: Annotated[float, AtLeast(0), AtMost(1e30), KNOB, SAME_TIMES] = 0.0
     """Weight decay of AdamW."""
-    learning_rate: Annotated[float, Above(0), KNOB, SAME_TIMES] = 1e-4
+    learning_rate: Annotated[float, Above(0), AtMost(1e30), KNOB, SAME_TIMES] = 1e-4
     """Learning rate at a global batch of 32."""
     lr_scaling: Annotated[Literal["none", "sqrt", "linear"], KNOB, SAME_TIMES] = "none"
     """Scaling of the learning rate with the global batch, relative to 32."""

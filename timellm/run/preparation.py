@@ -260,7 +260,8 @@ def choose_windows(config: RunConfig, data: SeriesData, timing_windows: int, ord
         passes: Sequence[Tensor] = EpochOrders(count, config.train_epochs, seed)
         timing = _first(passes[0], timing_windows) if timing_windows else torch.zeros(0, dtype=torch.int64)
     else:
-        wanted = max(config.train_samples, min(timing_windows, MOST_TIMED))
+        timing_windows = min(timing_windows, MOST_TIMED)
+        wanted = max(config.train_samples, timing_windows)
         order = torch.cat([training_order(count, epoch, seed) for epoch in range(-(-wanted // count))])
         passes, timing = [_first(order, config.train_samples)], _first(order, timing_windows)
     validation = (
