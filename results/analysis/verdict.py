@@ -127,12 +127,12 @@ def judge(
     key = set_key(settings_of(reference, manifest))
     known = firsts.get(key)
     steps = known.steps if known is not None and known.steps is not None else steps_of(reference, manifest)
-    error = mean_error(repeats[key].values()) if repeats.get(key) else float(reference[VAL_MSE])
+    measured = mean_error(repeats[key].values()) if repeats.get(key) else float(reference[VAL_MSE])
     who = "the baseline" if reference["source"] == BASELINE else f"trial {reference['trial_id']}"
     return Verdict(
         repeats=repeats,
         spread=spread,
-        telling=is_telling(error, steps, naive, spread, who),
+        telling=is_telling(measured, steps, naive, spread, who),
         reference=key,
         reference_steps=steps,
         naive=naive,
