@@ -99,7 +99,7 @@ def _table(options: argparse.Namespace) -> int:
     frame = load_trials(options.runs)
     notes = reference_notes(frame)
     if options.sort not in frame:
-        raise InputError(f"--sort must name a column, got {options.sort}. Columns: {', '.join(frame)}.")
+        raise InputError(f"--sort must name a column, got {options.sort}. Columns: {', '.join(map(str, frame))}.")
     if options.state is not None:
         states = list(frame["state"].cat.categories)
         if options.state not in states:

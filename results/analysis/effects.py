@@ -46,7 +46,7 @@ def main_effects(df: pd.DataFrame | Compared) -> pd.DataFrame:
     references = {knob: reference for knob, (_, reference) in levels.items()}
     effects = []
     for objective in OBJECTIVES:
-        logs = np.log(rows[objective].astype(float)) if len(rows) else pd.Series(dtype=float)
+        logs = pd.Series(np.log(rows[objective].to_numpy(dtype=float)), index=rows.index)
         model = _fit(design, references, logs)
         for knob in knobs:
             for value in sorted(set(design[knob]) - {references[knob]}, key=_sort_key):
@@ -104,7 +104,9 @@ def _fit(
 ) -> dict[tuple[str, Any], tuple[float, float]]:
     """Effect and its standard deviation of every knob's value; empty if the rows are too few."""
     terms = [
-        (knob, value) for knob in design for value in sorted(set(design[knob]) - {references[knob]}, key=_sort_key)
+        (knob, value)
+        for knob in map(str, design)
+        for value in sorted(set(design[knob]) - {references[knob]}, key=_sort_key)
     ]
     if not terms or len(design) < len(terms) + SPARE_ROWS:
         return {}

@@ -90,8 +90,8 @@ def compared(table: pd.DataFrame | Compared) -> Compared:
 
 
 def _timed(main: pd.DataFrame, complete: pd.DataFrame) -> pd.DataFrame:
-    seconds = main[SECONDS_PER_EPOCH].astype("float64")
-    timed = (main["state"] == State.STOPPED_EARLY).to_numpy() & (np.isfinite(seconds) & (seconds > 0)).to_numpy()
+    seconds = main[SECONDS_PER_EPOCH].astype("float64").to_numpy()
+    timed = (main["state"] == State.STOPPED_EARLY).to_numpy() & np.isfinite(seconds) & (seconds > 0)
     if not timed.any():
         return complete
     missing = pd.Series(pd.NA, index=main.index[timed], dtype="Float64")

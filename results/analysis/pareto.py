@@ -42,9 +42,9 @@ AVERAGED = (
 
 def comparable(df: pd.DataFrame) -> pd.DataFrame:
     """The complete rows whose two objectives are finite and positive."""
-    values = df[list(OBJECTIVES)].astype("float64")
-    usable = np.isfinite(values).all(axis=1) & (values > 0).all(axis=1)
-    return df[(df["state"] == State.COMPLETE).to_numpy() & usable.to_numpy()]
+    values = df[list(OBJECTIVES)].astype("float64").to_numpy()
+    usable = (np.isfinite(values) & (values > 0)).all(axis=1)
+    return df[(df["state"] == State.COMPLETE).to_numpy() & usable]
 
 
 def average_repeats(df: pd.DataFrame) -> pd.DataFrame:
@@ -270,7 +270,7 @@ def _log_ratio(df: pd.DataFrame, name: str, references: pd.DataFrame) -> pd.Seri
     base = df[keys].merge(references[[*keys, name]], on=keys, how="left")[name].set_axis(df.index)
     usable = pd.Series(df.index.isin(comparable(df).index), index=df.index)
     ratio = (df[name] / base).where(usable)
-    return np.log(ratio.astype("Float64"))
+    return np.log(ratio.astype("Float64"))  # type: ignore[return-value]
 
 
 def _require_one_fidelity(rows: pd.DataFrame) -> None:

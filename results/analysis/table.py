@@ -87,11 +87,12 @@ def load_trials(paths: Path | Sequence[Path]) -> pd.DataFrame:
     frames = [_load_one(folder, manifest) for folder, manifest in zip(folders, manifests, strict=True)]
     frame = frames[0] if len(frames) == 1 else _joined(frames, _first_defaults(manifests))
     runs = [name for name, part in zip(names, frames, strict=True) for _ in range(len(part))]
-    frame.insert(0, RUN_COLUMN.name, pd.Categorical(runs, categories=names))
+    frame.insert(0, RUN_COLUMN.name, pd.Categorical(runs, categories=names))  # type: ignore[arg-type]
     known = {column.name: column for column in (RUN_COLUMN, *COLUMNS)}
     frame.attrs["units"] = {name: known[name].unit for name in frame if name in known and known[name].unit}
     frame.attrs["descriptions"] = {
-        name: known[name].description if name in known else f"Value of the knob {knob_name(name)}." for name in frame
+        name: known[name].description if name in known else f"Value of the knob {knob_name(name)}."
+        for name in map(str, frame)
     }
     frame.attrs["runs"] = {name: str(folder.path) for name, folder in zip(names, folders, strict=True)}
     frame.attrs["reference_points"] = {

@@ -186,9 +186,9 @@ def knob_name(column: str) -> str:
     return column.removeprefix(_PREFIX)
 
 
-def knob_columns(names: Iterable[str]) -> list[str]:
-    """The knobs' columns among some names, in their order."""
-    return [name for name in names if is_knob_column(name)]
+def knob_columns(names: Iterable[Any]) -> list[str]:
+    """The knobs' columns among the names of columns, in their order."""
+    return [name for name in map(str, names) if is_knob_column(name)]
 
 
 def knob_kind(values: Iterable[Any], default: Any = None) -> Kind:
