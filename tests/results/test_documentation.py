@@ -33,7 +33,7 @@ MAPPED += ("search/setup", "search/tune", "search/screen")
 """Folders whose modules docs/design.md names one by one."""
 
 OF_OTHER_PROGRAMS = {"--no-deps", "--no-dashboard", "--help", "--logdir", "--head", "--cpu"}
-OF_OTHER_PROGRAMS |= {"--mixed_precision", "--local_rank", "--deepspeed"}
+OF_OTHER_PROGRAMS |= {"--mixed_precision", "--gradient_clipping", "--local_rank", "--deepspeed"}
 OF_OTHER_PROGRAMS |= {"--num_processes", "--multi_gpu", "--standalone", "--nproc_per_node"}
 
 
