@@ -4,6 +4,7 @@ import re
 import warnings
 from collections.abc import Mapping
 
+import numpy as np
 import pandas as pd
 
 ENDS = 60
@@ -119,8 +120,8 @@ def season_of(frequency: str | None) -> int:
 def has_season(dates: pd.DatetimeIndex | None, frequency: str | None) -> bool:
     """Whether rows that are a season of `season_of` apart are a day, week or year apart, in half of the cases at least.
 
-    They are not where rows stop every night, as those of a stock exchange do, or where a season is no whole number of
-    steps.
+    They are not where rows stop every night, as those of a stock exchange do, or where a season is not a whole number
+    of steps.
 
     Args:
         dates: Dates of the rows, without a time zone.
@@ -129,5 +130,5 @@ def has_season(dates: pd.DatetimeIndex | None, frequency: str | None) -> bool:
     steps, name = season_of(frequency), season_name(frequency)
     if dates is None or name is None or len(dates) <= steps:
         return False
-    apart = dates[steps:] - dates[:-steps]
-    return bool((abs(apart / _PERIODS[name] - 1) <= _NEAR).mean() >= 0.5)
+    periods = (dates[steps:] - dates[:-steps]).to_numpy() / _PERIODS[name].to_timedelta64()
+    return bool((np.abs(periods - 1) <= _NEAR).mean() >= 0.5)

@@ -234,16 +234,14 @@ def _times(dates: pd.Series) -> np.ndarray:
 
 def _dates_of_text(dates: pd.Series) -> pd.Series:
     """Dates read in the way that reads the most: that of the first row, ISO 8601 of any length, or day first."""
-    best = None
+    readings: list[pd.Series] = []
     for way in ({}, {"format": "ISO8601"}, {"dayfirst": True}):
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", UserWarning)
-            found = pd.to_datetime(dates, errors="coerce", utc=True, **way)  # type: ignore[call-overload]
-        if best is None or found.count() > best.count():
-            best = found
-        if best.notna().all():
+            readings.append(pd.to_datetime(dates, errors="coerce", utc=True, **way))  # type: ignore[call-overload]
+        if readings[-1].notna().all():
             break
-    return best
+    return max(readings, key=lambda reading: reading.count())
 
 
 def _dates_of_digits(numbers: pd.Series) -> pd.Series | None:
