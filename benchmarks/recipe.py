@@ -191,6 +191,12 @@ class Weighing:
         return errors
 
 
+def changes(baseline: RunConfig, recipe: RunConfig) -> list[str]:
+    """Settings that differ; how many windows the timing of a trial took does not count."""
+    old, new = baseline.to_dict(), recipe.to_dict()
+    return [name for name in old if old[name] != new[name] and name not in ("train_samples", "val_samples")]
+
+
 def ladder(baseline: RunConfig, recipe: RunConfig) -> list[tuple[str, RunConfig]]:
     """The way from the baseline to the recipe, one setting at a time: what changed and the settings then.
 
@@ -200,8 +206,7 @@ def ladder(baseline: RunConfig, recipe: RunConfig) -> list[tuple[str, RunConfig]
         baseline: Where it begins.
         recipe: Where it ends.
     """
-    old, new = baseline.to_dict(), recipe.to_dict()
-    changed = [name for name in old if old[name] != new[name]]
+    new, changed = recipe.to_dict(), changes(baseline, recipe)
     changed.sort(key=lambda name: LADDER.index(name) if name in LADDER else len(LADDER))
     steps, held = [(BASELINE, baseline)], {}
     for name in changed:
@@ -229,7 +234,7 @@ def _speeds(steps: list[tuple[str, RunConfig]], folder: Path, arguments: argpars
 
 def _settings_table(baseline: RunConfig, recipe: RunConfig) -> Table:
     old, new = baseline.to_dict(), recipe.to_dict()
-    rows = [(name, old[name], new[name]) for name in old if old[name] != new[name]]
+    rows = [(name, old[name], new[name]) for name in changes(baseline, recipe)]
     return table(("setting", "baseline", "recipe"), rows)
 
 

@@ -244,7 +244,7 @@ def hypervolume_over_time(df: pd.DataFrame, reference: Mapping[str, float] | Non
     for point in np.log(_objectives(rows)):
         if not (front <= point).all(axis=1).any():
             front = np.vstack([front[~(point <= front).all(axis=1)], point])
-            volume = float(moocore.hypervolume(front, ref=corner))
+            volume = max(volume, float(moocore.hypervolume(front, ref=corner)))  # rounding could take a bit away
         volumes.append(volume)
     return pd.DataFrame(
         {

@@ -19,7 +19,9 @@ HARMLESS = "planted"
 
 FIXED = {"status", "created_at", "finished_at", "objective", "train_command", "project_root", "state", "started_at"}
 FIXED |= {"trial_id", "timing_quality", "baseline_trial_id", "run_defaults", "run_config", "baseline", "plans", "knobs"}
-"""What a run folder cannot hold anything in: names, times, states and settings, which are checked when it is read."""
+FIXED |= {"python"}
+"""What a run folder cannot hold anything in: names, times, states, settings and the interpreter, which are checked when
+it is read."""
 
 
 class Tags(HTMLParser):

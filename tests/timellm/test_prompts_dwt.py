@@ -115,9 +115,12 @@ def test_prompts_have_the_promised_length_in_gpt2_tokens(prompt: str):
     assert max(lengths) <= 1.15 * _TOKENS[prompt]
 
 
-@pytest.mark.parametrize("name", ["db99", "morl", ""])
-def test_unknown_wavelet_is_refused(name: str):
-    with pytest.raises(InputError, match="dwt_wavelet must be a discrete wavelet, got"):
+@pytest.mark.parametrize(
+    ("name", "problem"),
+    [("db99", "be a discrete wavelet"), ("morl", "be a discrete wavelet"), ("", "not be empty")],
+)
+def test_unknown_wavelet_is_refused(name: str, problem: str):
+    with pytest.raises(InputError, match=f"dwt_wavelet must {problem}"):
         check_wavelet_prompt(RunConfig(prompt="dwt-minimal", dwt_wavelet=name))
 
 

@@ -187,10 +187,12 @@ class Declaration:
 
         No number has more than 64 bits, and no whole one is above `MOST` where nothing else is declared.
         """
-        if problem := next((problem for limit in self.limits if (problem := limit.problem(value))), None):
+        bits = value.bit_length() if self.kind in (int, float) and isinstance(value, int) else 0
+        exceeded = (problem for limit in self.limits if (problem := limit.problem(value)))
+        if bits <= 64 and (problem := next(exceeded, None)):
             return problem
-        if self.kind in (int, float) and isinstance(value, int) and abs(value) >= 2**63:
-            return f"must be {KIND_WORDS[self.kind]} of at most 64 bits, got one of {value.bit_length()} bits"
+        if bits > 63:
+            return f"must be {KIND_WORDS[self.kind]} of at most 64 bits, got one of {bits} bits"
         is_bounded = self.kind is not int or any(isinstance(limit, AtMost | Below) for limit in self.limits)
         return None if is_bounded else AtMost(MOST).problem(value)
 

@@ -29,7 +29,7 @@ _REMEDIES = {_WEIGHT: f". Write the weight to score with, or remove it for {DEFA
 """What to do about a wrong value, by its kind, where that is not obvious."""
 _RUN_COMMAND = "python timellm/run_main.py, with PyTorch's launcher before it or without"
 _INTERPRETER = "the path of a Python interpreter"
-_PYTHON = re.compile(r"(.*[/\\])?(python|pypy)[0-9.]*t?(\.exe)?|", re.DOTALL)
+_PYTHON = re.compile(r"(.*[/\\])?(python|pypy)[\w.+-]*|", re.DOTALL | re.IGNORECASE)
 _LAUNCHED = re.compile(
     r"python (-m torch\.distributed\.run --standalone --nproc_per_node [0-9]{1,4} )?timellm/run_main\.py"
 )

@@ -144,4 +144,4 @@ class Proposals:
 
     def _is_bounded(self, plan: Plan) -> bool:
         """Whether trials may have been refused because they do not fit the time."""
-        return self.limits.deadline is not None and plan.clocks == "apart" and self.costs.is_measured
+        return self.limits.deadline is not None and plan.clocks == "apart"
