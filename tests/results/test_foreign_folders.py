@@ -95,7 +95,10 @@ def test_what_is_no_interpreter_runs_nothing(folder, capsys, interpreter):
     assert not folder.recommended.exists()
 
 
-@pytest.mark.parametrize("interpreter", ["python", "/opt/my env/bin/python3.13t", "C:\\py\\python.exe", "pypy3"])
+@pytest.mark.parametrize(
+    "interpreter",
+    ["python", "/opt/my env/bin/python3.13t", "C:\\py\\python.exe", "pypy3", "/usr/bin/python3-dbg", "/a/MacOS/Python"],
+)
 def test_an_interpreter_by_any_of_its_names_is_one(folder, interpreter):
     edit_manifest(folder, python=interpreter)
     assert main(["report", str(folder.path)]) == 0
