@@ -1,7 +1,7 @@
 """Which new trial is begun next, and whether one is begun at all."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from search.decide.clocks.confirmation import Confirmation
 from search.decide.clocks.trial import Trial
@@ -17,6 +17,7 @@ from search.decide.spend.spending import SAMPLED_TOO_LONG, TOO_LONG, too_long
 from timellm.contract.columns import BASELINE, CONFIRM, SAMPLER
 from timellm.contract.config import RunConfig
 
+ALL_TRIED = "every configuration of the space has been tried"
 NOTHING_LEFT = "nothing is left to try that is new and fits the time"
 
 
@@ -57,6 +58,7 @@ class Proposals:
     is_trained: Callable[[RunConfig], bool]
     is_timed: Callable[[RunConfig], bool]
     ended_because: str = ""
+    _is_untried: bool = field(default=False, init=False)  # whether the last call of _propose refused something
 
     def next(self, plan: Plan, running: Sequence[Trial]) -> Proposal | None:
         """The next new trial; None at the end.
@@ -71,9 +73,7 @@ class Proposals:
             return None
         proposal = self._propose(plan)
         if proposal is None:
-            self.ended_because = (
-                NOTHING_LEFT if self._is_bounded(plan) else "every configuration of the space has been tried"
-            )
+            self.ended_because = NOTHING_LEFT if self._is_untried else ALL_TRIED
         return proposal
 
     def reserve(self, plan: Plan) -> float:
@@ -84,8 +84,12 @@ class Proposals:
         return kept + max(0.0, plan.spending.seconds.get("seeds", 0.0) - self.time_spent["seeds"])
 
     def _propose(self, plan: Plan) -> Proposal | None:
+        self._is_untried = False
+
         def refusal(settings: Settings, source: str) -> str | None:
-            return self._refusal(plan, settings, source)
+            reason = self._refusal(plan, settings, source)
+            self._is_untried |= reason is not None
+            return reason
 
         if plan.clocks == "together":
             return self.study.propose(refusal=refusal)
@@ -141,7 +145,3 @@ class Proposals:
         if not self.is_trained(at_fidelity):
             seconds += self.costs.error_seconds(at_fidelity, plan.fidelity)
         return "it does not fit the time that is left" if seconds > left - self.reserve(plan) else None
-
-    def _is_bounded(self, plan: Plan) -> bool:
-        """Whether trials may have been refused because they do not fit the time."""
-        return self.limits.deadline is not None and plan.clocks == "apart"
