@@ -5,8 +5,9 @@ import os
 import sys
 import warnings
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal
 
 import pandas as pd
 
@@ -18,13 +19,45 @@ from results.analysis.table import csv_text, load_trials, rows_of, write_trials
 from results.document.page import build_report
 from results.schema import to_parquet
 from timellm.contract.columns import RUN_COLUMN, SECONDS_PER_EPOCH, VAL_MSE, Status, knob_columns, knob_name
+from timellm.contract.declarations import Shown
 from timellm.contract.errors import ExitStatus, InputError, one_line, printable, refuse
-from timellm.contract.flags import StrictParser
+from timellm.contract.flags import CommandOptions, StrictParser, add_flags
 from timellm.contract.layout import RunFolder
 from timellm.contract.words import MISSING
 
 SHOWN = ("trial_id", "source", "state", SECONDS_PER_EPOCH, VAL_MSE, "speedup_vs_baseline", "peak_memory_gib")
 """Columns of the tables on a terminal, beside the knobs that vary."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TableOptions(CommandOptions):
+    """What `table` prints."""
+
+    # what is shown
+    sort: Annotated[str, Shown("COLUMN")] = "trial_id"
+    """Sort by a column."""
+    state: Annotated[str | None, Shown("STATE", default="all")] = None
+    """Only trials in this state."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ImportanceOptions(CommandOptions):
+    """How `importance` is computed."""
+
+    # how
+    evaluator: Literal["fanova", "ped-anova"] = "fanova"
+    """Optuna's evaluator of importances."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ExportOptions(CommandOptions):
+    """What `export` writes."""
+
+    # the file
+    format: Literal["csv", "parquet", "json"] = "csv"
+    """Its format."""
+    output: Annotated[str | None, Shown("FILE", default="standard output; parquet needs a file")] = None
+    """Its name."""
 
 
 def run(arguments: Sequence[str]) -> int:
@@ -36,11 +69,11 @@ def run(arguments: Sequence[str]) -> int:
     Returns:
         The exit status: 0 done, 1 nothing usable came out, 2 wrong usage or input.
     """
-    options = argparse.Namespace()
+    parsed = argparse.Namespace()
     try:
-        options = _parser().parse_args(arguments)
+        parsed = _parser().parse_args(arguments)
         with warnings.catch_warnings(record=True) as caught:
-            status: int = options.command(options)
+            status: int = parsed.command(parsed)
         for message in dict.fromkeys(str(warning.message) for warning in caught):
             print(printable(f"warning: {message}"), file=sys.stderr)
         return status
@@ -50,7 +83,7 @@ def run(arguments: Sequence[str]) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except OSError as error:
-        place = error.filename or getattr(options, "output", None) or "output"
+        place = error.filename or getattr(parsed, "output", None) or "output"
         reason = error.strerror or one_line(error).rstrip(".")
         return refuse(InputError(f"{place} cannot be written or read: {reason}."), "error")
 
@@ -61,28 +94,24 @@ def _parser() -> argparse.ArgumentParser:
     )
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
-    def add(name: str, command: Any, words: str, runs: str | int | None) -> argparse.ArgumentParser:
+    def add(name: str, command: Any, words: str, runs: str | int | None, options: type | None = None) -> None:
         child = commands.add_parser(name, help=words, description=words)
         child.add_argument("runs", nargs=runs, metavar="RUN", help="a run folder, such as runs/NAME")
         child.set_defaults(command=command)
-        return child
+        if options is not None:
+            add_flags(child, options)
 
     add("report", _report, "Rebuild scores, recommended/, plots/ and report.html of a run.", 1)
-    table = add("table", _table, "Print the trials of one or several runs.", "+")
-    table.add_argument("--sort", metavar="COLUMN", default="trial_id", help="sort by a column (trial_id)")
-    table.add_argument("--state", metavar="STATE", help="only trials in this state (all)")
+    add("table", _table, "Print the trials of one or several runs.", "+", TableOptions)
     add("front", _front, "Print the Pareto front of one or several runs.", "+")
-    importance = add("importance", _importance, "Print how much each knob matters for both objectives.", "+")
-    importance.add_argument("--evaluator", choices=["fanova", "ped-anova"], default="fanova", help="(fanova)")
+    add("importance", _importance, "Print how much each knob matters for both objectives.", "+", ImportanceOptions)
     add("compare", _compare, "Print what two runs found, side by side.", 2)
-    export = add("export", _export, "Write the trials of one or several runs to a file.", "+")
-    export.add_argument("--format", choices=["csv", "parquet", "json"], default="csv", help="(csv)")
-    export.add_argument("--output", metavar="FILE", help="the file (standard output; parquet needs a file)")
+    add("export", _export, "Write the trials of one or several runs to a file.", "+", ExportOptions)
     return parser
 
 
-def _report(options: argparse.Namespace) -> int:
-    folder = RunFolder(options.runs[0])
+def _report(arguments: argparse.Namespace) -> int:
+    folder = RunFolder(arguments.runs[0])
     manifest = folder.read_manifest()
     if manifest.status != Status.RUNNING:
         _rebuild_scores(folder, manifest.time_weight)
@@ -95,8 +124,8 @@ def _rebuild_scores(folder: RunFolder, weight: float) -> None:
     write_trials(folder, add_scores(rows_of(load_trials(folder.path)), weight))
 
 
-def _table(options: argparse.Namespace) -> int:
-    frame = load_trials(options.runs)
+def _table(arguments: argparse.Namespace) -> int:
+    frame, options = load_trials(arguments.runs), TableOptions.of(vars(arguments))
     notes = reference_notes(frame)
     if options.sort not in frame:
         raise InputError(f"--sort must name a column, got {options.sort}. Columns: {', '.join(map(str, frame))}.")
@@ -110,8 +139,8 @@ def _table(options: argparse.Namespace) -> int:
     return 0 if len(frame) else ExitStatus.NOTHING
 
 
-def _front(options: argparse.Namespace) -> int:
-    frame = load_trials(options.runs)
+def _front(arguments: argparse.Namespace) -> int:
+    frame = load_trials(arguments.runs)
     front = pareto_front(frame)
     if front.empty:
         print("No complete trial, so there is no front.", file=sys.stderr)
@@ -121,8 +150,9 @@ def _front(options: argparse.Namespace) -> int:
     return 0
 
 
-def _importance(options: argparse.Namespace) -> int:
-    importance = knob_importance(load_trials(options.runs), options.evaluator)
+def _importance(arguments: argparse.Namespace) -> int:
+    evaluator = ImportanceOptions.of(vars(arguments)).evaluator
+    importance = knob_importance(load_trials(arguments.runs), evaluator)
     print(importance.attrs["note"], file=sys.stderr)
     if importance.empty:
         return ExitStatus.NOTHING
@@ -130,8 +160,8 @@ def _importance(options: argparse.Namespace) -> int:
     return 0
 
 
-def _compare(options: argparse.Namespace) -> int:
-    table = compare(*options.runs)
+def _compare(arguments: argparse.Namespace) -> int:
+    table = compare(*arguments.runs)
     for side, path in table.attrs["runs"].items():
         print(f"{side}: {path}")
     print(table.attrs["note"])
@@ -139,8 +169,8 @@ def _compare(options: argparse.Namespace) -> int:
     return 0
 
 
-def _export(options: argparse.Namespace) -> int:
-    frame = load_trials(options.runs)
+def _export(arguments: argparse.Namespace) -> int:
+    frame, options = load_trials(arguments.runs), ExportOptions.of(vars(arguments))
     _write_table(frame, options.format, options.output)
     _print_notes(reference_notes(frame))
     return 0

@@ -197,7 +197,7 @@ def test_the_results_take_the_names_of_settings_but_no_default_and_no_limit_of_a
     taken = {name for path in modules_of("results") for name in imported(path)}
     declared = {name for name in taken if any(is_in(name, f"{CONTRACT}.{module}") for module in DECLARING)}
 
-    assert declared == {f"{CONTRACT}.config.SETTING_NAMES"}
+    assert declared == {f"{CONTRACT}.config.SETTING_NAMES", f"{CONTRACT}.declarations.Shown"}
 
 
 def test_a_room_that_reaches_up_is_found():

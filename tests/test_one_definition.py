@@ -402,8 +402,12 @@ DECISIONS = (
 )
 
 
-ALSO_AT_HOME = {"limits of a setting": ("search/setup/options.py", "timellm/contract/declarations.py")}
-"""The options of a search are declared as settings are; a command's own numbers are held to the same limits."""
+OPTIONS = ("search/setup/options.py", "timellm/estimate_training_time.py", "timellm/forecast.py", "timellm/run_main.py")
+ALSO_AT_HOME = {"limits of a setting": (*OPTIONS, "timellm/contract/declarations.py")}
+"""A command's options are declared as settings are, where the command stands."""
+
+FOREIGN = {"timellm/arguments.py", "timellm/published.py"}
+"""Have the flags of published scripts and of launchers, which are no options of the project's."""
 
 
 @pytest.fixture(scope="module")
@@ -424,3 +428,17 @@ def test_what_is_decided_stands_in_one_module(once, sources):
 def test_a_second_definition_is_found(once):
     assert (ROOT / once.home).is_file()
     assert once.gives_away(Source(once.example))
+
+
+def test_every_flag_is_made_from_a_declared_option(sources):
+    by_hand = {
+        path: [word for name, call in source.calls if name.endswith(".add_argument") for word in names_of_flags(call)]
+        for path, source in sources.items()
+        if not path.startswith("benchmarks") and path not in FOREIGN
+    }
+    unused = "timellm/estimate_training_time.py"  # the flags of run_main.py that have no effect there
+    assert {path for path, flags in by_hand.items() if flags} == {"timellm/contract/flags.py", unused}
+
+
+def names_of_flags(call: ast.Call) -> list[str]:
+    return [text for argument in call.args if (text := ast.unparse(argument)).lstrip("f")[1:2] == "-"]

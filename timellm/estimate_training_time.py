@@ -1,17 +1,23 @@
 """What a training run would take, before anything is trained: `python timellm/estimate_training_time.py --help`."""
 
+import argparse
 import copy
 import json
 import shlex
 import sys
+from dataclasses import dataclass
 from pathlib import Path
-from typing import NoReturn
+from typing import Annotated, NoReturn
 
 if __name__ == "__main__":
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
 from timellm.contract.columns import State
+from timellm.contract.config import RunConfig
+from timellm.contract.declarations import AtLeast, AtMost, Shown
 from timellm.contract.errors import InputError
+from timellm.contract.flags import CommandOptions, add_flags
+from timellm.machine.cores import MOST_THREADS
 
 PROG = "estimate_training_time.py"
 DESCRIPTION = (
@@ -24,19 +30,42 @@ UNUSED = ("model_id", "des", "itr")
 """Flags of run_main.py that an estimate has no use for: read, and without effect."""
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Measurement(CommandOptions):
+    """How a run is estimated; the run itself is a `RunConfig`."""
+
+    # Measurement
+    measure_batches: Annotated[int, AtLeast(1), Shown("N")] = 100
+    """Training batches to time."""
+    warmup_batches: Annotated[int, AtLeast(0), Shown("N")] = 10
+    """Training batches before them."""
+    compare: Annotated[tuple[str, ...], Shown('"FLAGS"')] = ()
+    """Also time the run with these flags changed, in turns with the first; may be repeated."""
+    profile: bool = False
+    """Also record some steps: shares, operations, a trace."""
+    checkpoints: Annotated[str, Shown("DIR")] = "checkpoints"
+    """Profiles go to its folder estimate."""
+    num_threads: Annotated[int | None, AtLeast(1), AtMost(MOST_THREADS), Shown("N", default="all cores")] = None
+    """CPU threads."""
+    json: bool = False
+    """Print one JSON object and nothing else on stdout."""
+
+
 def main() -> int:
     """Parse the flags, measure, print what a run takes."""
     from timellm.arguments import config_from, ignored_flags, launcher_notes
 
     parser, run_parser = _parsers()
     arguments = parser.parse_args(_joined(sys.argv[1:]))
-    texts = ["first", *arguments.compare]
-    parsed = [arguments, *(_with_flags(run_parser, arguments, text) for text in arguments.compare)]
+    measurement, problems = _measurement(arguments)
+    changes = vars(arguments).get("compare", [])
+    texts = ["first", *changes]
+    parsed = [arguments, *(_with_flags(run_parser, arguments, text) for text in changes)]
     if ignored := [*ignored_flags(arguments), *(f"--{name}" for name in UNUSED if name in vars(arguments))]:
         print(f"No effect on an estimate: {', '.join(ignored)}.", file=sys.stderr)
     for note in launcher_notes(arguments):
         print(note, file=sys.stderr)
-    settings, problems = [], _counts_problems(arguments)
+    settings = []
     for text, namespace in zip(texts, parsed, strict=True):
         try:
             settings.append(config_from(namespace))
@@ -44,37 +73,34 @@ def main() -> int:
             problems += _of_setting(text, error)
     if problems:
         raise InputError(problems)
-    return _estimate(arguments, texts, settings)
+    return _estimate(measurement, texts, settings)
 
 
-def _parsers():  # type: ignore[no-untyped-def]
+def _parsers() -> tuple[argparse.ArgumentParser, argparse.ArgumentParser]:
     """A parser of every flag, and one of those that `--compare` may change."""
-    import argparse
-
     from timellm.arguments import build_parser
-    from timellm.contract.flags import boolean_flag
 
     run_parser, parser = build_parser(PROG, DESCRIPTION), build_parser(PROG, DESCRIPTION)
-    group = parser.add_argument_group("Measurement")
-    group.add_argument("--measure_batches", type=int, default=100, help="training batches to time (100)")
-    group.add_argument("--warmup_batches", type=int, default=10, help="training batches before them (10)")
-    group.add_argument(
-        "--compare", action="append", default=[], metavar='"FLAGS"',
-        help="also time the run with these flags changed, in turns with the first; may be repeated",
-    )  # fmt: skip
-    group.add_argument(
-        "--profile", **boolean_flag(default=False),
-        help="also record some steps: shares, operations, a trace",
-    )  # fmt: skip
-    group.add_argument("--checkpoints", default="checkpoints", help="profiles go to its folder estimate (checkpoints)")
-    group.add_argument("--num_threads", type=int, default=None, help="CPU threads (default: all cores)")
-    group.add_argument(
-        "--json", **boolean_flag(default=False),
-        help="print one JSON object and nothing else on stdout",
-    )  # fmt: skip
+    add_flags(parser, Measurement)
     for name in UNUSED:
         parser.add_argument(f"--{name}", default=argparse.SUPPRESS, help=argparse.SUPPRESS)
     return parser, run_parser
+
+
+def _measurement(arguments: argparse.Namespace) -> tuple[Measurement, list[str]]:
+    """How to measure, and what is wrong with what was asked; the defaults where something is."""
+    from timellm.machine.process import world_size
+
+    problems: list[str] = []
+    try:
+        measurement = Measurement.of(vars(arguments))
+    except InputError as error:
+        measurement, problems = Measurement(), list(error.problems)
+    if (processes := world_size()) > 1:
+        problems.append(
+            f"An estimate measures a run of one process, got a launcher's {processes}. Start it with python."
+        )
+    return measurement, problems
 
 
 def _joined(words: list[str]) -> list[str]:
@@ -88,7 +114,7 @@ def _joined(words: list[str]) -> list[str]:
     return joined
 
 
-def _with_flags(run_parser, arguments, text: str):  # type: ignore[no-untyped-def]
+def _with_flags(run_parser: argparse.ArgumentParser, arguments: argparse.Namespace, text: str) -> argparse.Namespace:
     """The flags of the command line, some of them changed."""
     try:
         words = shlex.split(text)
@@ -102,25 +128,11 @@ def _with_flags(run_parser, arguments, text: str):  # type: ignore[no-untyped-de
         raise InputError(f"--compare: {error}") from error
 
 
-def _counts_problems(arguments) -> list[str]:  # type: ignore[no-untyped-def]
-    from timellm.contract.declarations import MOST, count_problems
-    from timellm.machine.cores import MOST_THREADS
-    from timellm.machine.process import world_size
-
-    ranges = {"measure_batches": (1, MOST), "warmup_batches": (0, MOST), "num_threads": (1, MOST_THREADS)}
-    problems = count_problems(vars(arguments), ranges)
-    if (processes := world_size()) > 1:
-        problems.append(
-            f"An estimate measures a run of one process, got a launcher's {processes}. Start it with python."
-        )
-    return problems
-
-
 def _of_setting(text: str, error: InputError) -> list[str]:
     return [problem if text == "first" else f"--compare {text!r}: {problem}" for problem in error.problems]
 
 
-def _estimate(arguments, texts, settings) -> int:  # type: ignore[no-untyped-def]
+def _estimate(measurement: Measurement, texts: list[str], settings: list[RunConfig]) -> int:
     from timellm.estimate.interleaved import measure_interleaved
     from timellm.estimate.measurement import MeasurePlan
     from timellm.estimate.projection import estimates
@@ -128,19 +140,19 @@ def _estimate(arguments, texts, settings) -> int:  # type: ignore[no-untyped-def
     from timellm.machine.environment import describe_machine
 
     check_settings(texts, settings)
-    profiles = Path(arguments.checkpoints).absolute() / "estimate" if arguments.profile else None
-    plan = MeasurePlan.of(arguments.measure_batches, arguments.warmup_batches, settings, profiles)
-    threads = arguments.num_threads or describe_machine()["cores"]
+    profiles = Path(measurement.checkpoints).absolute() / "estimate" if measurement.profile else None
+    plan = MeasurePlan.of(measurement.measure_batches, measurement.warmup_batches, settings, profiles)
+    threads = measurement.num_threads or describe_machine()["cores"]
     measured = measure_interleaved(settings, plan, threads, lambda line: print(line, file=sys.stderr, flush=True))
     results = estimates(settings, measured)
-    if arguments.json:
+    if measurement.json:
         first, *others = [{"setting": text, **result.to_dict()} for text, result in zip(texts, results, strict=True)]
         print(json.dumps({**first, "compare": others} if others else first, indent=2))
     elif len(results) > 1:
         print_comparison(texts, results)
     elif results[0].state == State.COMPLETE:
         print_estimate(settings[0], results[0])
-    if not arguments.json:
+    if not measurement.json:
         for number, part in enumerate(measured, 1):
             if profile := getattr(part, "profile", None):
                 print("\n".join(["", *([f"setting {number}"] if len(measured) > 1 else []), *profile.lines()]))
@@ -151,7 +163,7 @@ def _estimate(arguments, texts, settings) -> int:  # type: ignore[no-untyped-def
     return 0 if any(result.state == State.COMPLETE for result in results) else 1
 
 
-def check_settings(texts, settings) -> None:  # type: ignore[no-untyped-def]
+def check_settings(texts: list[str], settings: list[RunConfig]) -> None:
     """Hold every setting against the data, the language model and the device, and say what the first's prompts take."""
     from timellm.check import check_run
 

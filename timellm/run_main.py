@@ -1,5 +1,6 @@
 """One training run: `python timellm/run_main.py --help`."""
 
+import argparse
 import json
 import os
 import re
@@ -7,97 +8,126 @@ import signal
 import statistics
 import sys
 import threading
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import NoReturn
+from typing import Annotated, Any, NoReturn
 
 if __name__ == "__main__":
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
 from timellm.contract.columns import State
-from timellm.contract.declarations import count_problems
+from timellm.contract.config import RunConfig
+from timellm.contract.declarations import AtLeast, AtMost, ReadBy, Shown
 from timellm.contract.errors import ExitStatus, InputError
+from timellm.contract.flags import CommandOptions, add_flags, text_or_none
 from timellm.contract.layout import TrialFolder
+from timellm.contract.result import RunResult
 from timellm.machine.cores import MOST_THREADS
 
 PROG = "run_main.py"
 
 _LONGEST_NAME = 100
 
+Listener = Callable[[dict[str, Any]], None]
+"""Hears the events of a run."""
+
 OF_THE_DATA = ("data", "root_path", "data_path", "features", "target", "percent", "train_samples", "val_samples")
 """Settings that a training does not take from the checkpoint it starts from."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Output(CommandOptions):
+    """What is made of a run beside its training; the run itself is a `RunConfig`."""
+
+    # Output
+    model_id: Annotated[str | None, ReadBy(text_or_none)] = "run"
+    """First part of the run's folder name."""
+    des: Annotated[str | None, ReadBy(text_or_none)] = None
+    """Last part of the run's folder name."""
+    checkpoints: Annotated[str, Shown("DIR")] = "checkpoints"
+    """Folder of the runs' folders."""
+    checkpoint: Annotated[str | None, Shown("FILE", default="in the run's folder")] = None
+    """What forecasts are made with; with --itr the first run's."""
+    init_from: Annotated[str | None, Shown("FILE")] = None
+    """Checkpoint to go on training from, with its settings."""
+    save_forecasts: bool = False
+    """Leave the test split's forecasts in the run's folder."""
+    itr: Annotated[int, AtLeast(1), AtMost(10**6), Shown("N")] = 1
+    """Runs, each with the next seed."""
+    num_threads: Annotated[int | None, AtLeast(1), AtMost(MOST_THREADS), Shown("N", default="all cores")] = None
+    """CPU threads."""
+    profile: bool = False
+    """Record some steps: shares, operations, a trace."""
+
+    def __post_init__(self) -> None:
+        """Refuse values of another type, numbers beyond their limits, and what cannot name a file or a folder.
+
+        Raises:
+            InputError: With every problem found, at once.
+        """
+        problems: list[str] = []
+        try:
+            CommandOptions.__post_init__(self)
+        except InputError as error:
+            problems += error.problems
+        for name in ("model_id", "des"):
+            if (length := len(getattr(self, name) or "")) > _LONGEST_NAME:
+                problems.append(
+                    f"{name} must have at most {_LONGEST_NAME} characters, got {length}: it names a folder."
+                )
+        if self.checkpoint is not None and Path(self.checkpoint).is_dir():
+            problems.append(f"checkpoint must be a file, got the folder {self.checkpoint}.")
+        if problems:
+            raise InputError(problems)
 
 
 def main() -> int:
     """Parse the flags, train `--itr` times, print the test errors on the last line."""
     from timellm.arguments import build_parser, config_from, ignored_flags, launcher_notes
-    from timellm.contract.flags import boolean_flag
     from timellm.machine.process import leave_process_group, world_size
 
     parser = build_parser(PROG, "Trains Time-LLM once, or --itr times with different seeds.")
-    group = parser.add_argument_group("Output")
-    group.add_argument("--model_id", default="run", help="first part of the run's folder name")
-    group.add_argument("--des", default="", help="last part of the run's folder name")
-    group.add_argument("--checkpoints", default="checkpoints", help="folder of the runs' folders")
-    group.add_argument(
-        "--checkpoint",
-        metavar="FILE",
-        help="what forecasts are made with (in the run's folder); with --itr the first run's",
-    )
-    group.add_argument("--init_from", metavar="FILE", help="checkpoint to go on training from, with its settings")
-    group.add_argument(
-        "--save_forecasts", **boolean_flag(default=False),
-        help="leave the test split's forecasts in the run's folder",
-    )  # fmt: skip
-    group.add_argument("--itr", type=int, default=1, help="runs, each with the next seed (1)")
-    group.add_argument("--num_threads", type=int, default=None, help="CPU threads (default: all cores)")
-    group.add_argument(
-        "--profile", **boolean_flag(default=False),
-        help="record some steps: shares, operations, a trace",
-    )  # fmt: skip
+    add_flags(parser, Output)
     arguments = parser.parse_args()
-    config = config_from(_with_settings_of_start(arguments))
-    _check_output(arguments, config)
+    output = Output.of(vars(arguments))
+    config = config_from(_with_settings_of_start(arguments, output.init_from))
+    _check_forecasts(output, config)
     if ignored := ignored_flags(arguments):
         print(f"No effect in Time-LLM's forecasting: {', '.join(ignored)}.", file=sys.stderr)
     for note in launcher_notes(arguments):
         print(note, file=sys.stderr)
-    status = _train(config, arguments)
+    status = _train(config, output)
     if status == 0 and world_size() > 1:
         leave_process_group()
     return status
 
 
-def _with_settings_of_start(arguments):  # type: ignore[no-untyped-def]
+def _with_settings_of_start(arguments: argparse.Namespace, init_from: str | None) -> argparse.Namespace:
     """The flags, and for those not given the settings of the checkpoint that the training starts from."""
-    import argparse
-
     from timellm.run.checkpoint import read_checkpoint
 
-    if arguments.init_from is None:
+    if init_from is None:
         return arguments
-    config = read_checkpoint(Path(arguments.init_from)).config
+    config = read_checkpoint(Path(init_from)).config
     kept = {name: value for name, value in config.to_dict().items() if name not in OF_THE_DATA and value is not None}
     return argparse.Namespace(**{**kept, **vars(arguments)})
 
 
-def _check_output(arguments, config) -> None:  # type: ignore[no-untyped-def]
+def _check_forecasts(output: Output, config: RunConfig) -> None:
+    """Refuse forecasts of a test pass that the run does not make."""
     from timellm.machine.process import world_size
 
-    problems = count_problems(vars(arguments), {"itr": (1, 10**6), "num_threads": (1, MOST_THREADS)})
-    for name in ("model_id", "des"):
-        if len(text := getattr(arguments, name)) > _LONGEST_NAME:
-            problems.append(f"{name} must have at most {_LONGEST_NAME} characters, got {len(text)}. It names a folder.")
-    if arguments.checkpoint is not None and Path(arguments.checkpoint).is_dir():
-        problems.append(f"checkpoint must be a file, got the folder {arguments.checkpoint}.")
-    if arguments.save_forecasts and config.train_samples is not None:
+    problems = []
+    if output.save_forecasts and config.train_samples is not None:
         problems.append("save_forecasts needs a test pass, which a run on train_samples does not make. Drop one.")
-    if arguments.save_forecasts and world_size() > 1:
+    if output.save_forecasts and world_size() > 1:
         problems.append("save_forecasts needs one process. Use timellm/forecast.py CHECKPOINT --backtest test instead.")
     if problems:
         raise InputError(problems)
 
 
-def _train(config, arguments) -> int:  # type: ignore[no-untyped-def]
+def _train(config: RunConfig, output: Output) -> int:
     import torch
 
     from timellm.check import check_run
@@ -106,7 +136,7 @@ def _train(config, arguments) -> int:  # type: ignore[no-untyped-def]
 
     world, is_first = world_size(), process_rank() == 0
     here = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
-    torch.set_num_threads(arguments.num_threads or max(1, describe_machine()["cores"] // here))
+    torch.set_num_threads(output.num_threads or max(1, describe_machine()["cores"] // here))
     facts = check_run(config)
     notes = facts.pop("prompts", {}).get("notes", ())
     if is_first:
@@ -118,13 +148,12 @@ def _train(config, arguments) -> int:  # type: ignore[no-untyped-def]
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: should_stop.set())
     results = []
-    for repeat in range(arguments.itr):
+    for repeat in range(output.itr):
         this = config.replace(seed=config.seed + repeat)
-        folder = TrialFolder(_folder(arguments, this)).rank(process_rank())
-        is_named = arguments.checkpoint is not None and repeat == 0
-        checkpoint = Path(arguments.checkpoint) if is_named else folder.checkpoint
+        folder = TrialFolder(_folder(output, this)).rank(process_rank())
+        checkpoint = Path(output.checkpoint) if output.checkpoint is not None and repeat == 0 else folder.checkpoint
         checkpoint.parent.mkdir(parents=True, exist_ok=True)  # what is wrong with it is said before the training
-        result = _run(arguments, this, facts, folder, checkpoint.absolute(), should_stop, is_profiled=repeat == 0)
+        result = _run(output, this, facts, folder, checkpoint.absolute(), should_stop, is_profiled=repeat == 0)
         results.append(result)
         if result.state != State.COMPLETE:
             print(f"{PROG}: {result.state}: {result.error}", file=sys.stderr)
@@ -137,7 +166,16 @@ def _train(config, arguments) -> int:  # type: ignore[no-untyped-def]
     return 0
 
 
-def _run(arguments, config, facts, folder, checkpoint, should_stop, *, is_profiled):  # type: ignore[no-untyped-def]
+def _run(
+    output: Output,
+    config: RunConfig,
+    facts: Mapping[str, Any],
+    folder: TrialFolder,
+    checkpoint: Path,
+    should_stop: threading.Event,
+    *,
+    is_profiled: bool,
+) -> RunResult:
     """One of the runs that the flags ask for, and what it leaves in its folder."""
     from timellm.machine.environment import describe_machine, git_revision, package_versions
     from timellm.machine.process import process_rank
@@ -146,16 +184,16 @@ def _run(arguments, config, facts, folder, checkpoint, should_stop, *, is_profil
     from timellm.run.training import RunOptions, TrainingRun
 
     folder.path.mkdir(parents=True, exist_ok=True)
-    saved = {"config": config.to_dict(), "versions": package_versions(), "machine": describe_machine()}
+    saved: dict[str, Any] = {"config": config.to_dict(), "versions": package_versions(), "machine": describe_machine()}
     saved |= {"git_revision": git_revision(), **facts}
     (folder.path / "config.json").write_text(json.dumps(saved, indent=2) + "\n")
     history, progress = History(folder.path) if process_rank() == 0 else None, ProgressPrinter()
     options = RunOptions(
         folder=folder.path,
         checkpoint=checkpoint,
-        init_from=Path(arguments.init_from) if arguments.init_from else None,
-        saves_forecasts=arguments.save_forecasts,
-        is_profiled=arguments.profile and is_profiled,
+        init_from=Path(output.init_from) if output.init_from else None,
+        saves_forecasts=output.save_forecasts,
+        is_profiled=output.profile and is_profiled,
         on_event=_told(progress, history) if history is not None else lambda event: None,
         should_stop=should_stop,
     )
@@ -169,30 +207,30 @@ def _run(arguments, config, facts, folder, checkpoint, should_stop, *, is_profil
     return result
 
 
-def _told(*listeners):  # type: ignore[no-untyped-def]
+def _told(*listeners: Listener) -> Listener:
     """One listener that tells several."""
 
-    def tell(event) -> None:  # type: ignore[no-untyped-def]
+    def tell(event: dict[str, Any]) -> None:
         for listener in listeners:
             listener(event)
 
     return tell
 
 
-def _folder(arguments, config) -> Path:  # type: ignore[no-untyped-def]
+def _folder(output: Output, config: RunConfig) -> Path:
     parts = (
-        arguments.model_id,
+        output.model_id,
         config.data,
         f"sl{config.seq_len}",
         f"pl{config.pred_len}",
-        arguments.des,
+        output.des,
         f"s{config.seed}",
     )
     name = "_".join(re.sub(r"[^A-Za-z0-9.-]+", "-", part) for part in parts if part)
-    return Path(arguments.checkpoints) / name
+    return Path(output.checkpoints) / name
 
 
-def _summary(result, folder: Path) -> str:  # type: ignore[no-untyped-def]
+def _summary(result: RunResult, folder: Path) -> str:
     spread = ""
     if result.seconds_per_epoch_high is not None:
         spread = f" (95 % {result.seconds_per_epoch_low:.1f} to {result.seconds_per_epoch_high:.1f})"
@@ -205,7 +243,7 @@ def _summary(result, folder: Path) -> str:  # type: ignore[no-untyped-def]
     )
 
 
-def _device_line(result) -> str:  # type: ignore[no-untyped-def]
+def _device_line(result: RunResult) -> str:
     """What was sampled of the device and the processor during training, as far as it is known."""
     figures = (
         ("{mean:.0f} % busy (at most {max:.0f} %)", "device_utilisation_percent"),
@@ -224,10 +262,11 @@ def _device_line(result) -> str:  # type: ignore[no-untyped-def]
     return ", ".join([f"{result.device}: {parts[0]}", *parts[1:], waited]) if parts else f"{result.device}: {waited}"
 
 
-def _last_line(results) -> str:  # type: ignore[no-untyped-def]
-    if results[0].test_mse is None:
+def _last_line(results: Sequence[RunResult]) -> str:
+    mse = [result.test_mse for result in results if result.test_mse is not None]
+    mae = [result.test_mae for result in results if result.test_mae is not None]
+    if not mse:
         return f"val mse {results[-1].val_mse:.6f}, no test mse, because a run on train_samples makes no test pass"
-    mse, mae = [result.test_mse for result in results], [result.test_mae for result in results]
     line = f"test mse {statistics.fmean(mse):.6f}, mae {statistics.fmean(mae):.6f}"
     if len(results) > 1:
         line += f" (mean of {len(results)} seeds, standard deviation {statistics.stdev(mse):.6f})"

@@ -21,11 +21,8 @@ from timellm.contract.declarations import (
     Shown,
     Switch,
     declarations_of,
-    limit_problems,
-    type_problems,
 )
-from timellm.contract.errors import InputError
-from timellm.contract.flags import StrictParser, add_flags
+from timellm.contract.flags import CommandOptions, StrictParser, add_flags
 from timellm.contract.words import shortened
 
 _UNITS = {"": 1.0, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
@@ -66,7 +63,7 @@ _RUN = RunConfig()
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Options:
+class Options(CommandOptions):
     """What the user asks of a search; None where a flag was left out and has no fixed default."""
 
     # what is searched
@@ -149,16 +146,6 @@ class Options:
     dry_run: Annotated[bool, Switch()] = False
     """Print the plan and train nothing."""
 
-    def __post_init__(self) -> None:
-        """Refuse values of another type, and numbers beyond their limits.
-
-        Raises:
-            InputError: With every problem found, at once.
-        """
-        problems = type_problems(self, OPTIONS) or limit_problems(self, OPTIONS)
-        if problems:
-            raise InputError(f"--{name} {problem}." for name, problem in problems.items())
-
     def to_dict(self) -> dict[str, Any]:
         """The options as JSON types."""
         return {**dataclasses.asdict(self), "set": list(self.set)}
@@ -170,10 +157,7 @@ class Options:
         Raises:
             InputError: For a value that the flag does not take, with all such values.
         """
-        known = {name: value for name, value in values.items() if name in OPTIONS}
-        if isinstance(several := known.get("set"), list):
-            known["set"] = tuple(several)
-        return cls(**known)
+        return cls.of(values)
 
 
 OPTIONS: Mapping[str, Declaration] = declarations_of(Options)

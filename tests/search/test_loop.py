@@ -286,19 +286,13 @@ def test_a_hopeless_plan_is_not_begun_and_says_why(tmp_path):
     assert "more than a tenth of the time budget (600 s)" in note
 
 
-@pytest.mark.parametrize(
-    ("batches", "reason"),
-    [
-        ((32, 64), "every configuration of the space has been tried"),
-        ((32, 4096), "nothing is left to try that is new and fits the time"),
-    ],
-)
-def test_the_end_says_whether_anything_is_left_that_does_not_fit_the_time(tmp_path, batches, reason):
-    baseline = {"batch_size": 32}
-    space = Space(name="s", knobs=(Knob(name="batch_size", values=batches),), baseline=baseline, plans={})
+@pytest.mark.parametrize(("other", "reason", "rows"), [(64, "every configuration", 2), (4096, "nothing is left", 1)])
+def test_the_end_says_whether_anything_is_left_that_does_not_fit_the_time(tmp_path, other, reason, rows):
+    knobs = (Knob(name="batch_size", values=(32, other)),)
+    space = Space(name="s", knobs=knobs, baseline={"batch_size": 32}, plans={})
     search = Search(tmp_path, space=space, asked=8192, budget=6000.0).run()
-    assert search.loop.ended_because == reason
-    assert len(search.ledger.rows) == (2 if reason.startswith("every") else 1)
+    assert search.loop.ended_because.startswith(reason)
+    assert len(search.ledger.rows) == rows
 
 
 def test_a_slow_baseline_is_timed_with_fewer_steps_and_says_so(tmp_path):

@@ -215,19 +215,6 @@ def limit_problems(settings: Any, declared: Mapping[str, Declaration]) -> dict[s
     return {name: problem for name, problem in found.items() if problem}
 
 
-def count_problems(values: Mapping[str, Any], ranges: Mapping[str, tuple[int, int]]) -> list[str]:
-    """What is wrong with a command's own whole numbers, a sentence each; one that was not given is right.
-
-    Args:
-        values: Values of flags, by name.
-        ranges: The least and the most of each.
-    """
-    given = {name: values[name] for name in ranges if values[name] is not None}
-    limits = {name: (AtLeast(low), AtMost(high)) for name, (low, high) in ranges.items()}
-    found = [(name, limit.problem(value)) for name, value in given.items() for limit in limits[name]]
-    return [f"{name} {problem}." for name, problem in found if problem]
-
-
 def is_number(value: object) -> bool:
     """Whether a value is a number, which a truth value is not."""
     return isinstance(value, int | float) and not isinstance(value, bool)

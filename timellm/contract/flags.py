@@ -1,4 +1,4 @@
-"""What every command line of the project is read with: one parser, and flags that are made from a dataclass."""
+"""What every command line of the project is read with: one parser, and options whose flags their dataclass makes."""
 
 import argparse
 import ast
@@ -6,10 +6,11 @@ import dataclasses
 import inspect
 import sys
 import textwrap
-from collections.abc import Callable, Sequence
-from typing import Any, NoReturn
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, NoReturn, Self
 
-from timellm.contract.declarations import KIND_WORDS, Declaration, declarations_of
+from timellm.contract.declarations import KIND_WORDS, Declaration, declarations_of, limit_problems, type_problems
 from timellm.contract.errors import InputError
 from timellm.contract.words import shortened
 
@@ -54,6 +55,35 @@ class StrictParser(argparse.ArgumentParser):
         return super()._get_values(action, arg_strings)  # type: ignore[misc]
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class CommandOptions:
+    """The base of a command's options: each is declared once, as a field, and `add_flags` makes its flag."""
+
+    def __post_init__(self) -> None:
+        """Refuse values of another type, and numbers beyond their limits.
+
+        Raises:
+            InputError: With every problem found, at once.
+        """
+        declared = declarations_of(type(self))
+        problems = type_problems(self, declared) or limit_problems(self, declared)
+        if problems:
+            raise InputError(f"--{name} {problem}." for name, problem in problems.items())
+
+    @classmethod
+    def of(cls, given: Mapping[str, Any]) -> Self:
+        """Options of the flags that were given.
+
+        Args:
+            given: Values by name; those that are no option of this command are dropped.
+
+        Raises:
+            InputError: For a value that the flag does not take, with all such values.
+        """
+        known = {name: value for name, value in given.items() if name in declarations_of(cls)}
+        return cls(**{name: tuple(value) if isinstance(value, list) else value for name, value in known.items()})
+
+
 def add_flags(parser: argparse.ArgumentParser, settings: type) -> None:
     """Add a flag for every field of a dataclass, in groups under the comments that head its fields.
 
@@ -75,6 +105,11 @@ def add_flags(parser: argparse.ArgumentParser, settings: type) -> None:
 def boolean_flag(default: Any = argparse.SUPPRESS) -> dict[str, Any]:
     """How a flag is added that takes true or false, or no value for true; without a default it leaves no trace."""
     return {"type": _boolean, "nargs": "?", "const": True, "default": default, "metavar": "true|false"}
+
+
+def text_or_none(text: str) -> str | None:
+    """What a flag's text says: an empty one, as `--des "$comment"` passes, says what leaving the flag out does."""
+    return text or None
 
 
 def _boolean(text: str) -> bool:
