@@ -26,6 +26,8 @@ class Evidence:
     """The table and the views of it."""
     errors: tuple[ErrorTraining, ...]
     """Every training that measured an error, where errors were measured apart."""
+    varied: list[str]
+    """Columns of the knobs that differ between trials, of every state."""
     recommendation: Recommendation
     importance: pd.DataFrame
     effects: pd.DataFrame
@@ -66,11 +68,6 @@ class Evidence:
     def fidelity(self) -> str:
         """The main fidelity in words."""
         return fidelity_words(self.main)
-
-    @property
-    def varied(self) -> list[str]:
-        """Columns of the knobs that differ between trials, of every state."""
-        return varied_knobs(self.trials)
 
     @property
     def fixed(self) -> dict[str, str]:
@@ -140,6 +137,7 @@ def gather(folder: RunFolder) -> Evidence:
         manifest=manifest,
         table=table,
         errors=errors,
+        varied=varied_knobs(table.trials),
         recommendation=recommend(table, manifest, errors),
         importance=knob_importance(table),
         effects=main_effects(table),

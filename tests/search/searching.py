@@ -64,6 +64,8 @@ def start(
     }
     program = _FORKING_PROGRAM if is_forking else _PROGRAM
     command = [sys.executable, "-c", program, "--space", "smoke", "--runs_dir", str(runs), "--no-dashboard"]
+    if not {"--sampler", "--resume"} & set(arguments):
+        command += ["--sampler", "random"]  # what a proposal costs is not what these searches are about
     return subprocess.Popen(
         [*command, *arguments],
         env=environment,

@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -314,7 +315,7 @@ class RunConfig:
         return cls.from_dict(json.loads(path.read_text()))
 
 
-SETTINGS: dict[str, Declaration] = declarations_of(RunConfig)
+SETTINGS: Mapping[str, Declaration] = declarations_of(RunConfig)
 """What each setting declares, by name."""
 
 SETTING_NAMES = frozenset(SETTINGS)

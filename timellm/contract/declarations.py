@@ -197,7 +197,7 @@ class Declaration:
         return None if is_bounded else AtMost(MOST).problem(value)
 
 
-def declarations_of(settings: type) -> dict[str, Declaration]:
+def declarations_of(settings: type) -> Mapping[str, Declaration]:
     """What each field of a dataclass declares, in the order of the fields."""
     return {name: _declaration(hint) for name, hint in typing.get_type_hints(settings, include_extras=True).items()}
 

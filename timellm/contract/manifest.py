@@ -48,8 +48,9 @@ class Record:
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Self:
         """A record of JSON whose types are right; a key that is missing or null takes its default."""
-        known = {name: _read(hint, values[name]) for name, hint in _hints(cls).items() if _has(values, name)}
-        return cls(**known, other={name: value for name, value in values.items() if name not in _hints(cls)})
+        hints = _hints(cls)
+        known = {name: _read(hint, values[name]) for name, hint in hints.items() if _has(values, name)}
+        return cls(**known, other={name: value for name, value in values.items() if name not in hints})
 
     def to_dict(self) -> dict[str, Any]:
         """Every key, as JSON types."""
@@ -292,7 +293,7 @@ def kinds_of(record: type[Record]) -> dict[str, str]:
     return {name: _kind(hint) for name, hint in _hints(record).items()}
 
 
-def _hints(record: type) -> dict[str, Any]:
+def _hints(record: type) -> Mapping[str, Any]:
     hints = typing.get_type_hints(record, include_extras=True)
     return {one.name: hints[one.name] for one in dataclasses.fields(record) if one.name != "other"}
 
