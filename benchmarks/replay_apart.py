@@ -182,7 +182,7 @@ class ReplayApart:
         enough: Share of the hypervolume at which a search ends.
     """
 
-    def __init__(self, tables: Tables, enough: float = 0.97) -> None:
+    def __init__(self, tables: Tables, enough: float = 0.95) -> None:
         self._tables, self._enough = tables, enough
         self._whole = tables.whole_trials(tables.conditions.startup_seconds)
 

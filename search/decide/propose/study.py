@@ -140,6 +140,8 @@ class SearchStudy:
         Returns:
             The proposal; None if every configuration with these values has been tried or is refused.
         """
+        if fixed and not self._has_waiting() and self._untried(fixed, refusal) is None:
+            return None  # the sampler would be asked in vain, and learn what it knows once more
         patience = _PATIENCE if not fixed else _PATIENCE_WITHIN
         self.study.sampler = self._sampler_within(fixed or {})
         for attempt in itertools.count(1):
@@ -324,6 +326,10 @@ class SearchStudy:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
             return optuna.samplers.PartialFixedSampler(encoded, sampler)
+
+    def _has_waiting(self) -> bool:
+        """Whether a configuration waits to be tried, such as the baseline's: it comes before the sampler's."""
+        return bool(self.study.get_trials(deepcopy=False, states=(TrialState.WAITING,)))
 
     def _untried(self, fixed: Settings, refusal: Refusal) -> Settings | None:
         """Settings that were neither tried nor refused, drawn at random, or None."""
