@@ -75,6 +75,20 @@ def test_a_finite_space_is_tried_out_without_a_repeat(sampler):
     assert {trial.state for trial in study.study.trials} <= {TrialState.COMPLETE, TrialState.FAIL}
 
 
+def test_the_sampler_is_not_asked_where_nothing_is_left():
+    study = make()
+    rows = run_all(study)
+    fixed = {"batch_size": 8, "llm_layers": 1}
+    asked = len(study.study.trials)
+    assert (len(rows), study.propose(fixed)) == (24, None)
+    assert len(study.study.trials) == asked
+
+
+def test_the_first_trials_come_before_knobs_that_are_fixed():
+    study = make()
+    assert study.propose({"batch_size": 8, "llm_layers": 1}).source == "baseline"
+
+
 def test_the_gp_sampler_takes_failures_and_constraints():
     study = make(sampler="gp")
     rows = run_all(study, end=lambda p: row_of(p, "failed" if p.settings["llm_layers"] == 2 else "complete"), most=10)
