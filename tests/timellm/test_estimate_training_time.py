@@ -115,7 +115,7 @@ def test_what_tokenising_takes_before_the_run_is_said(
     config = tiny_config(tmp_path)
     estimate_training_time.check_settings(["first", "--stride 4"], [config, config.replace(stride=4)])
     out, err = capsys.readouterr()
-    assert out == ""
+    assert "tokenises" not in out
     assert err.count("A run on all windows tokenises") == 1
 
 
@@ -145,7 +145,10 @@ def test_flags_without_effect_are_named(monkeypatch: pytest.MonkeyPatch, capsys:
 
 def test_ctrl_c_exits_130_and_leaves_no_process(tmp_path: Path) -> None:
     words = [*flags(tiny_config(tmp_path)), *QUICK, "--measure_batches", "2000", "--compare", "--batch_size 4"]
-    command = subprocess.Popen([sys.executable, str(COMMAND), *words], stderr=subprocess.PIPE, text=True, cwd=tmp_path)
+    command = subprocess.Popen(
+        [sys.executable, str(COMMAND), *words], stderr=subprocess.PIPE, text=True, cwd=tmp_path,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),  # a background job ignores Ctrl-C
+    )  # fmt: skip
     assert command.stderr is not None
     next(line for line in command.stderr if line.startswith("round 1 of"))
     children = psutil.Process(command.pid).children(recursive=True)

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from filelock import FileLock, Timeout
 
-from timellm.optimize.extensions import VARIABLE, load_extensions
+from timellm.optimize.extensions import VARIABLE, keep_compiled_code_apart, load_extensions
 
 
 class Builder:
@@ -66,3 +66,27 @@ def test_what_cannot_be_compiled_here_is_left_to_whoever_needs_it(own):
     builder = Builder(compatible=False)
     load_extensions([builder])
     assert builder.found is None
+
+
+@pytest.mark.parametrize(
+    ("capability", "named", "folder"),
+    [
+        ("avx2", None, "avx2"),
+        (None, None, None),
+        ("", None, None),
+        ("../x", None, None),
+        ("avx2", "/own", "own"),
+        ("avx2", "/tmp/torchinductor_me", "avx2"),
+    ],
+)
+def test_compiled_code_lies_apart_where_a_cpu_is_held_to_less_than_it_has(
+    tmp_path, monkeypatch, capability, named, folder
+):
+    monkeypatch.setenv("TIMELLM_CACHE_DIR", str(tmp_path))
+    for name, value in (("ATEN_CPU_CAPABILITY", capability), ("TORCHINDUCTOR_CACHE_DIR", named)):
+        monkeypatch.setenv(name, value or "")
+        if value is None:
+            monkeypatch.delenv(name)
+    keep_compiled_code_apart()
+    found = os.environ.get("TORCHINDUCTOR_CACHE_DIR")
+    assert (found and found.rsplit("/", 1)[1]) == folder

@@ -1,4 +1,4 @@
-"""DeepSpeed's extensions, which are compiled when they are first loaded.
+"""What is compiled on this machine: DeepSpeed's extensions, when they are first loaded, and torch.compile's code.
 
 torch marks a folder that it compiles into with a file named `lock`, and waits for ever for one that a killed process
 left there. So extensions have a folder of this project's own, used by one process at a time.
@@ -16,6 +16,9 @@ from filelock import FileLock
 from timellm.cache import cache_dir
 
 VARIABLE = "TORCH_EXTENSIONS_DIR"
+COMPILED = "TORCHINDUCTOR_CACHE_DIR"
+_TORCHS_OWN = "torchinductor_"
+"""Name, before the user's, of the folder that torch chooses as soon as its compiler is imported."""
 
 
 def load_extensions(builders: Iterable[Any]) -> None:
@@ -33,6 +36,18 @@ def load_extensions(builders: Iterable[Any]) -> None:
         for builder in builders:
             if builder.is_compatible():
                 builder.load(verbose=False)
+
+
+def keep_compiled_code_apart() -> None:
+    """Give torch.compile a folder of its own where `ATEN_CPU_CAPABILITY` holds a CPU to fewer instructions than it has.
+
+    torch's keys of compiled code do not hold that variable. A process that was held to AVX2 took up the code of one
+    that was not (torch 2.13): its losses were not finite, or it was ended by SIGSEGV.
+    """
+    capability = os.environ.get("ATEN_CPU_CAPABILITY", "")
+    named = os.environ.get(COMPILED)
+    if capability.isalnum() and (named is None or Path(named).name.startswith(_TORCHS_OWN)):
+        os.environ[COMPILED] = str(cache_dir() / "compiled" / capability)
 
 
 def _own_folder() -> Path:

@@ -25,6 +25,7 @@ from timellm.model.control import PatchAttention
 from timellm.model.rounding import product_dtype, round_parameters
 from timellm.model.timellm import DTYPES, TimeLLM
 from timellm.optimize.deepspeed_config import keeps_checkpoints_on_host
+from timellm.optimize.extensions import keep_compiled_code_apart
 from timellm.prompts import PromptsAsNeeded, PromptTokens, prompts_as_needed, tokenized_prompts
 from timellm.prompts.as_needed import made_as_needed
 from timellm.prompts.tokens import fixed_prefix, tokenizer_fingerprint
@@ -152,6 +153,7 @@ def prepare(
         network = _with_backbone(config, data, windows, device, prompt_memory_gib)
     model, kept, longest = network.model, len(network.prefix), network.longest
     if config.compile_mode != "off":
+        keep_compiled_code_apart()
         model.compile_forward()
     cutters: list[Batches] = [
         _cutter(config, name, split, network.prompts.get(name), kept, longest, device)
