@@ -403,7 +403,7 @@ DECISIONS = (
 
 
 OPTIONS = ("search/setup/options.py", "timellm/estimate_training_time.py", "timellm/forecast.py", "timellm/run_main.py")
-ALSO_AT_HOME = {"limits of a setting": (*OPTIONS, "timellm/contract/declarations.py")}
+ALSO_AT_HOME = {"limits of a setting": (*OPTIONS, "timellm/machine/cores.py", "timellm/contract/declarations.py")}
 """A command's options are declared as settings are, where the command stands."""
 
 FOREIGN = {"timellm/arguments.py", "timellm/published.py"}

@@ -14,10 +14,10 @@ if __name__ == "__main__":
 
 from timellm.contract.columns import State
 from timellm.contract.config import RunConfig
-from timellm.contract.declarations import AtLeast, AtMost, Shown
+from timellm.contract.declarations import AtLeast, Shown
 from timellm.contract.errors import InputError
 from timellm.contract.flags import CommandOptions, add_flags
-from timellm.machine.cores import MOST_THREADS
+from timellm.machine.cores import Threads
 
 PROG = "estimate_training_time.py"
 DESCRIPTION = (
@@ -45,7 +45,7 @@ class Measurement(CommandOptions):
     """Also record some steps: shares, operations, a trace."""
     checkpoints: Annotated[str, Shown("DIR")] = "checkpoints"
     """Profiles go to its folder estimate."""
-    num_threads: Annotated[int | None, AtLeast(1), AtMost(MOST_THREADS), Shown("N", default="all cores")] = None
+    num_threads: Threads = None
     """CPU threads."""
     json: bool = False
     """Print one JSON object and nothing else on stdout."""

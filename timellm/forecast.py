@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, NoReturn
 if __name__ == "__main__":
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
-from timellm.contract.declarations import AtLeast, AtMost, ReadBy, Shown, Switch
+from timellm.contract.declarations import AtLeast, ReadBy, Shown, Switch
 from timellm.contract.errors import InputError
 from timellm.contract.flags import CommandOptions, StrictParser, add_flags
 from timellm.contract.words import shortened
-from timellm.machine.cores import MOST_THREADS
+from timellm.machine.cores import Threads
 
 if TYPE_CHECKING:
     from timellm.forecasting.forecaster import Forecaster
@@ -73,7 +73,7 @@ class Asked(CommandOptions):
     """Transformers folder of the language model."""
     device: Annotated[str | None, Shown(default="as trained")] = None
     """auto, cpu, cuda or cuda:N."""
-    num_threads: Annotated[int | None, AtLeast(1), AtMost(MOST_THREADS), Shown("N", default="all cores")] = None
+    num_threads: Threads = None
     """CPU threads."""
 
     @property

@@ -23,7 +23,7 @@ from timellm.contract.errors import ExitStatus, InputError
 from timellm.contract.flags import CommandOptions, add_flags, text_or_none
 from timellm.contract.layout import TrialFolder
 from timellm.contract.result import RunResult
-from timellm.machine.cores import MOST_THREADS
+from timellm.machine.cores import Threads
 
 PROG = "run_main.py"
 
@@ -55,7 +55,7 @@ class Output(CommandOptions):
     """Leave the test split's forecasts in the run's folder."""
     itr: Annotated[int, AtLeast(1), AtMost(10**6), Shown("N")] = 1
     """Runs, each with the next seed."""
-    num_threads: Annotated[int | None, AtLeast(1), AtMost(MOST_THREADS), Shown("N", default="all cores")] = None
+    num_threads: Threads = None
     """CPU threads."""
     profile: bool = False
     """Record some steps: shares, operations, a trace."""

@@ -3,11 +3,16 @@
 import math
 import os
 from pathlib import Path
+from typing import Annotated
 
 import psutil
 
+from timellm.contract.declarations import AtLeast, AtMost, Shown
+
 MOST_THREADS = 1024
 """Threads of a process at most: beyond what any machine has, OpenMP ends the process that asks for them."""
+Threads = Annotated[int | None, AtLeast(1), AtMost(MOST_THREADS), Shown("N", default="all cores")]
+"""The option of a command that trains or forecasts."""
 
 CONTROL_GROUP = Path("/sys/fs/cgroup")
 """Where Linux shows the limits of this process's control group."""

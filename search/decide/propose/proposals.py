@@ -18,7 +18,7 @@ from timellm.contract.columns import BASELINE, CONFIRM, SAMPLER
 from timellm.contract.config import RunConfig
 
 ALL_TRIED = "every configuration of the space has been tried"
-NOTHING_LEFT = "nothing is left to try that is new and fits the time"
+NOTHING_LEFT = "nothing is left to try that is new and fits the time and the fidelity"
 
 
 @dataclass(kw_only=True)
@@ -58,7 +58,7 @@ class Proposals:
     is_trained: Callable[[RunConfig], bool]
     is_timed: Callable[[RunConfig], bool]
     ended_because: str = ""
-    _is_untried: bool = field(default=False, init=False)  # whether the last call of _propose refused something
+    _has_refused: bool = field(default=False, init=False)  # whether the last call of _propose did
 
     def next(self, plan: Plan, running: Sequence[Trial]) -> Proposal | None:
         """The next new trial; None at the end.
@@ -73,7 +73,7 @@ class Proposals:
             return None
         proposal = self._propose(plan)
         if proposal is None:
-            self.ended_because = NOTHING_LEFT if self._is_untried else ALL_TRIED
+            self.ended_because = NOTHING_LEFT if self._has_refused else ALL_TRIED
         return proposal
 
     def reserve(self, plan: Plan) -> float:
@@ -84,11 +84,11 @@ class Proposals:
         return kept + max(0.0, plan.spending.seconds.get("seeds", 0.0) - self.time_spent["seeds"])
 
     def _propose(self, plan: Plan) -> Proposal | None:
-        self._is_untried = False
+        self._has_refused = False
 
         def refusal(settings: Settings, source: str) -> str | None:
             reason = self._refusal(plan, settings, source)
-            self._is_untried |= reason is not None
+            self._has_refused |= reason is not None
             return reason
 
         if plan.clocks == "together":

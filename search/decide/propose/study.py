@@ -140,7 +140,7 @@ class SearchStudy:
         Returns:
             The proposal; None if every configuration with these values has been tried or is refused.
         """
-        if fixed and not self._has_waiting() and self._untried(fixed, refusal) is None:
+        if fixed and self._untried(fixed, refusal) is None and not self._has_waiting():
             return None  # the sampler would be asked in vain, and learn what it knows once more
         patience = _PATIENCE if not fixed else _PATIENCE_WITHIN
         self.study.sampler = self._sampler_within(fixed or {})
