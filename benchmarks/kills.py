@@ -9,7 +9,8 @@ import psutil
 
 from benchmarks.record import Table, table
 from results import RunFolder, load_trials
-from tests.search.searching import kill_tree, processes, search, start, wait_for, workers
+from tests.search.searching import kill_tree, processes, search, start, workers
+from tests.waiting import wait_for
 from timellm.contract.columns import State
 
 HEADING = "Killed processes"

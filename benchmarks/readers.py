@@ -14,7 +14,8 @@ from pathlib import Path
 
 from benchmarks.record import Table, table
 from results import RunFolder, load_trials
-from tests.search.searching import kill_tree, start, wait_for
+from tests.search.searching import kill_tree, start
+from tests.waiting import wait_for
 from timellm.contract.columns import Status
 
 HEADING = "A second reader of the study"

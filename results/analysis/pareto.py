@@ -136,11 +136,17 @@ def add_scores(rows: Sequence[Mapping[str, Any]], weight: float = DEFAULT_TIME_W
         Copies of the rows; both scores are None where a row or its fidelity has nothing to compare.
     """
     frame = typed_table(rows)
-    scores = joint_score(frame, weight).astype(object).where(lambda values: values.notna(), None)
-    speedups = speedup(frame).astype(object).where(lambda values: values.notna(), None)
+    averaged = average_repeats(frame)
+    front, references = set(front_of(averaged)["trial_id"]), references_of(averaged)
+    scores, speedups = score_against(frame, references, weight), speedup_against(frame, references)
     return [
-        {**row, "joint_score": score, "speedup_vs_baseline": ratio}
-        for row, score, ratio in zip(mark_pareto(rows), scores, speedups, strict=True)
+        {
+            **row,
+            "is_pareto": row["trial_id"] in front,
+            "joint_score": None if pd.isna(score) else score,
+            "speedup_vs_baseline": None if pd.isna(ratio) else ratio,
+        }
+        for row, score, ratio in zip(rows, scores, speedups, strict=True)
     ]
 
 
@@ -193,7 +199,17 @@ def score_against(df: pd.DataFrame, references: pd.DataFrame, weight: float) -> 
 
 def speedup(df: pd.DataFrame) -> pd.Series:
     """The baseline's seconds_per_epoch over each row's; missing as in `joint_score`."""
-    return np.exp(-_log_ratio(df, SECONDS_PER_EPOCH, reference_rows(df))).rename("speedup_vs_baseline")
+    return speedup_against(df, reference_rows(df))
+
+
+def speedup_against(df: pd.DataFrame, references: pd.DataFrame) -> pd.Series:
+    """`speedup` against references that are known.
+
+    Args:
+        df: A trials table.
+        references: Rows of `reference_rows`.
+    """
+    return np.exp(-_log_ratio(df, SECONDS_PER_EPOCH, references)).rename("speedup_vs_baseline")
 
 
 def hypervolume(df: pd.DataFrame, reference: Mapping[str, float] | None = None) -> float:

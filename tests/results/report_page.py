@@ -30,7 +30,7 @@ def hover_over_front(page: Page, number: int) -> str:
     )
     for offset in (3, 0):
         page.send("Input.dispatchMouseEvent", type="mouseMoved", x=x + offset, y=y)
-    ends = time.monotonic() + 20
+    ends = time.monotonic() + 60
     while not (text := page.evaluate(f"{_PLOT}.querySelector('.hoverlayer').textContent")):
         assert time.monotonic() < ends, "Hovering shows nothing."
         time.sleep(0.1)

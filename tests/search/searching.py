@@ -7,8 +7,7 @@ import signal
 import subprocess
 import sys
 import tempfile
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import psutil
@@ -94,14 +93,6 @@ def kill_tree(pid: int) -> None:
         for process in tree:
             with contextlib.suppress(psutil.NoSuchProcess):
                 process.send_signal(signal.SIGKILL)
-
-
-def wait_for(condition: Callable[[], object], seconds: float = 120) -> None:
-    """Wait until something is true."""
-    ends = time.time() + seconds
-    while not condition():
-        assert time.time() < ends, "waited too long"
-        time.sleep(0.05)
 
 
 def processes(runs: Path) -> Iterator[psutil.Process]:

@@ -5,7 +5,7 @@ import time
 import psutil
 import pytest
 
-from tests.search.searching import wait_for
+from tests.waiting import wait_for
 from timellm.machine import contention
 from timellm.machine.contention import CpuWatch, LoadWatch, own_seconds
 

@@ -15,8 +15,9 @@ from search.setup.resources import plan_resources, share_cluster
 from search.tune.train_launcher import conclude
 from search.tune.worker_process import WorkerProcess, WorkerSettings
 from spaces import InputError
-from tests.search.searching import FAKE_WORKER, ROOT, kill_tree, search, wait_for
+from tests.search.searching import FAKE_WORKER, ROOT, kill_tree, search
 from tests.timellm.tiny_runs import tiny_config
+from tests.waiting import wait_for
 from timellm.contract.config import RunConfig
 from timellm.contract.job import Job, Launch
 from timellm.contract.layout import TrialFolder

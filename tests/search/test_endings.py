@@ -14,7 +14,8 @@ from search.screen.terminal import Terminal
 from search.session import SearchEnd, Session
 from search.setup import preparation
 from search.setup.options import parse
-from tests.search.searching import kill_tree, processes, search, start, wait_for, workers
+from tests.search.searching import kill_tree, processes, search, start, workers
+from tests.waiting import wait_for
 
 ARGUMENTS = ("--space", "smoke", "--name", "n", "--fidelity", "64")
 

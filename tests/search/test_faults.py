@@ -18,7 +18,8 @@ from optuna.trial import TrialState
 from benchmarks.kills import kill_table
 from benchmarks.readers import TRIALS, watched_search
 from results import RunFolder, load_trials
-from tests.search.searching import kill_tree, ports, processes, search, start, wait_for, workers
+from tests.search.searching import kill_tree, ports, processes, search, start, workers
+from tests.waiting import wait_for
 
 
 def shared_memory() -> set[str]:

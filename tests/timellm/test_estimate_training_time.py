@@ -157,4 +157,4 @@ def test_ctrl_c_exits_130_and_leaves_no_process(tmp_path: Path) -> None:
     rest = command.stderr.read()
     assert command.wait(60) == 130
     assert "Traceback" not in rest
-    assert psutil.wait_procs(children, timeout=10)[1] == []
+    assert psutil.wait_procs(children, timeout=60)[1] == []

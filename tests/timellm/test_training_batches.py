@@ -22,34 +22,45 @@ def folder(tmp_path_factory):
 
 
 @pytest.fixture
-def slow_source(monkeypatch):
-    """Windows that take 0.4 s a batch to cut."""
-    cut = module.WindowSource.__getitem__
-    monkeypatch.setattr(module.WindowSource, "__getitem__", lambda *given: (time.sleep(0.4), cut(*given))[1])
+def taking(monkeypatch):
+    """Lets a method take seconds of a clock that otherwise stands still."""
+    now = [0.0]
+    monkeypatch.setattr("timellm.measure.timing.time.perf_counter", lambda: now[0])
+
+    def take(owner, name, seconds):
+        method = getattr(owner, name)
+        monkeypatch.setattr(owner, name, lambda *given: (now.append(now.pop() + seconds), method(*given))[1])
+
+    return take
 
 
-def test_a_loader_that_starves_the_device_is_said_with_a_remedy(folder, tmp_path, slow_source):
+def test_a_loader_that_starves_the_device_is_said_with_a_remedy(folder, tmp_path, taking):
+    taking(module.WindowSource, "__getitem__", 2.0)
+    taking(Stepper, "take_step", 1.0)
     result = TrainingRun(tiny_config(folder, train_samples=32, val_samples=8), options(tmp_path)).run()
-    assert 20 < result.data_wait_percent < 100
+    assert result.data_wait_percent == pytest.approx(200 / 3)
     (note,) = [note for note in result.notes if "waited for its batches" in note]
     assert f"in {result.data_wait_percent:.0f} % of the step time" in note
     assert "--num_workers 2" in note
 
 
-def test_waiting_for_loader_workers_counts(folder, slow_source):
+def test_waiting_for_loader_workers_counts(folder, monkeypatch):
+    cut = module.WindowSource.__getitem__
+    monkeypatch.setattr(module.WindowSource, "__getitem__", lambda *given: (time.sleep(0.4), cut(*given))[1])
     config = tiny_config(folder, train_samples=32, num_workers=1)
     prepared, stepper, _ = set_up(config)
     stepper.take_step = lambda *_: torch.zeros(())
     stepper.train(prepared.windows.passes[0])
-    assert 80 < stepper.data_wait_percent() <= 100
+    assert 50 < stepper.data_wait_percent() <= 100
     note = starvation_note(config, stepper.data_wait_percent())
     for remedy in ("more --num_workers (now 1", "larger --prefetch_factor (now 2)", "--num_workers 0"):
         assert remedy in note
 
 
-def test_windows_held_on_the_device_do_not_starve_it(folder, tmp_path):
+def test_windows_held_on_the_device_do_not_starve_it(folder, tmp_path, taking):
+    taking(Stepper, "take_step", 1.0)
     result = TrainingRun(tiny_config(folder, train_samples=48, val_samples=8), options(tmp_path)).run()
-    assert 0 < result.data_wait_percent < 20
+    assert result.data_wait_percent == 0
     assert not [note for note in result.notes if "waited" in note]
 
 

@@ -7,6 +7,7 @@ import psutil
 import pytest
 import torch
 
+from tests.waiting import wait_for
 from timellm.machine import memory
 from timellm.machine.memory import GIB, MemoryWatch, ResidentMemory, is_out_of_memory
 
@@ -18,7 +19,7 @@ def test_the_peak_outlives_the_memory():
         before = watch.peak_gib
         with mmap.mmap(-1, GIB // 4) as block:  # pages of its own, whatever the process has freed before
             block.write(b"\1" * len(block))
-            time.sleep(0.5)
+            wait_for(lambda: watch.peak_gib - before > 0.2)
         time.sleep(0.3)
     assert 0.2 < watch.peak_gib - before < 0.5
 
@@ -26,7 +27,8 @@ def test_the_peak_outlives_the_memory():
 def test_passing_the_limit_is_told_once():
     told = []
     with MemoryWatch(CPU, limit_gib=0.01, on_exceeded=told.append):
-        time.sleep(0.6)
+        wait_for(lambda: told)
+        time.sleep(0.3)
     assert len(told) == 1
     assert told[0] > 0.01
 

@@ -12,6 +12,7 @@ import pytest
 import torch
 
 from tests.timellm.tiny_runs import options, tiny_config
+from tests.waiting import wait_for
 from timellm.machine import monitor as module
 from timellm.machine.memory import GIB
 from timellm.machine.monitor import FIGURES, DeviceMonitor
@@ -114,8 +115,7 @@ def test_samples_come_by_themselves_and_what_is_short_gets_one(monkeypatch):
     taken = []
     monkeypatch.setattr(module.DeviceMonitor, "sample", lambda self: taken.append(1) is None)
     with DeviceMonitor(CPU, seconds=0.05):
-        time.sleep(0.5)
-    assert len(taken) >= 2
+        wait_for(lambda: len(taken) >= 2)
     monitor = DeviceMonitor(CPU)
     monkeypatch.undo()
     with monitor:
