@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import os
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -187,6 +188,7 @@ class Session:
             environment=self._prepared.facts["environments"][str(threads)],
             trial_timeout=self._prepared.options.trial_timeout,
             server=SERVER_COMMAND if self._command == WORKER_COMMAND else None,
+            search=os.getpid() if self._prepared.options.address is None else None,
         )
 
     def _launch(self, config: RunConfig) -> Launch | None:

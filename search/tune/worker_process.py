@@ -53,6 +53,8 @@ class WorkerSettings:
     """Seconds after which a worker counts as hung; None for never."""
     server: tuple[str, ...] | None = None
     """Program that forks workers on one device; if None, each is started by `command`."""
+    search: int | None = None
+    """Process id of the search, if it has started Ray on this machine itself."""
 
     def to_dict(self) -> dict[str, Any]:
         """Every field, as JSON types."""
@@ -93,7 +95,7 @@ class WorkerProcess:
         self._oom_kills = oom_kills()
         environment = _environment(settings)
         gpus = gpus_of(str(job.config["device"]), environment)
-        self._load = LoadWatch(gpus, spare_cores=_spare_cores(settings, job, bool(gpus)))
+        self._load = LoadWatch(gpus, _spare_cores(settings, job, bool(gpus)), settings.search)
         self._process = _start(settings, job, folder, environment)
 
     @property

@@ -67,3 +67,26 @@ def test_load_before_the_timed_part_is_forgotten(readings):
 def test_a_quiet_machine_is_clean(readings):
     readings(busy=[100.0, 104.1], own=[10.0, 14.0], clock=[0.0, 2.0])
     assert LoadWatch().quality(NOBODY) == "clean"
+
+
+def test_what_ray_does_to_keep_itself_going_is_not_other_load(readings, monkeypatch):
+    upkeep = iter([1.0, 1.5, 2.5])
+    monkeypatch.setattr(contention, "upkeep_seconds", lambda search: next(upkeep))
+    readings(busy=[100.0, 101.0, 104.0], own=[10.0, 10.0, 12.0], clock=[0.0, 1.0, 3.0])
+    watch = CpuWatch(search=NOBODY)
+    watch.begin(NOBODY)
+    assert watch.other_share(NOBODY) == 0.0
+
+
+def test_upkeep_is_that_of_a_searchs_children_in_its_session():
+    spin = f"import subprocess, sys; subprocess.run([sys.executable, '-c', {SPIN!r}], start_new_session=LEADS); input()"
+    for leads in (False, True):
+        command = [sys.executable, "-c", spin.replace("LEADS", str(leads))]
+        with subprocess.Popen(command, stdin=subprocess.PIPE, start_new_session=True) as search:
+            wait_for(lambda: psutil.Process(search.pid).children(recursive=True))
+            seen = [0.0]
+            while psutil.Process(search.pid).children(recursive=True):
+                seen.append(contention.upkeep_seconds(search.pid))
+            search.communicate(b"\n")
+        assert (max(seen) > 0.2) is not leads
+    assert contention.upkeep_seconds(NOBODY) == 0.0

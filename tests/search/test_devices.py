@@ -21,6 +21,7 @@ from tests.waiting import wait_for
 from timellm.contract.config import RunConfig
 from timellm.contract.job import Job, Launch
 from timellm.contract.layout import TrialFolder
+from timellm.machine.cores import usable_cores
 
 CONFIG = RunConfig(batch_size=8, llm_layers=2).to_dict()
 
@@ -127,6 +128,7 @@ def test_nothing_is_left_of_a_killed_launcher_and_the_next_trial_has_its_cores(t
     assert outcome_of(start(tmp_path / "again", address, 0.2))["state"] == "complete"
 
 
+@pytest.mark.skipif(usable_cores() < 2, reason="a trial on two devices needs two cores")
 def test_a_search_runs_its_trials_on_two_devices(tmp_path):
     ended = search(tmp_path, "--name", "d", "--devices_per_trial", "2", "--num_trials", "2", seconds=0.1, timeout=800)
     assert ended.returncode == 0, ended.stderr
@@ -140,6 +142,7 @@ def test_a_search_runs_its_trials_on_two_devices(tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.skipif(usable_cores() < 2, reason="a trial on two devices needs two cores")
 def test_real_trials_train_on_two_devices(tmp_path):
     tiny_config(tmp_path)  # makes the backbone and the series
     task = {"--data": "custom", "--root_path": tmp_path, "--data_path": "series.csv", "--llm_path": tmp_path / "gpt2"}

@@ -1,5 +1,6 @@
 """Notices other load on the CPU and the GPUs while a worker is timed: its clock cannot be trusted then."""
 
+import os
 import resource
 import time
 from collections.abc import Sequence
@@ -21,10 +22,11 @@ class LoadWatch:
     Args:
         gpus: Index or UUID of each GPU that the worker computes on.
         spare_cores: Cores that the worker does not use, so that others may.
+        search: Process id of the search that started Ray for it; None if somebody else did.
     """
 
-    def __init__(self, gpus: Sequence[str] = (), spare_cores: int = 0) -> None:
-        self._cpu, self._gpu = CpuWatch(spare_cores), GpuWatch(gpus)
+    def __init__(self, gpus: Sequence[str] = (), spare_cores: int = 0, search: int | None = None) -> None:
+        self._cpu, self._gpu = CpuWatch(spare_cores, search), GpuWatch(gpus)
 
     def begin(self, pid: int) -> None:
         """Forget what was before: the timed part of the worker with this process id begins."""
@@ -46,22 +48,29 @@ class CpuWatch:
 
     Args:
         spare_cores: Cores that the child does not use: as much load of others does not disturb it.
+        search: Process id of the search that started Ray. What Ray does to keep itself going, the same for every
+            trial, then counts as the child's own: it is a tenth of one core.
     """
 
-    def __init__(self, spare_cores: int = 0) -> None:
-        self._spare = spare_cores
-        self._began, self._busy, self._own = time.monotonic(), busy_seconds(), children_seconds()
+    def __init__(self, spare_cores: int = 0, search: int | None = None) -> None:
+        self._spare, self._search = spare_cores, search
+        self._began, self._busy = time.monotonic(), busy_seconds()
+        self._own = children_seconds() + self._upkeep()
 
     def begin(self, pid: int) -> None:
         """Count from now on."""
-        self._began, self._busy, self._own = time.monotonic(), busy_seconds(), own_seconds(pid)
+        self._began, self._busy = time.monotonic(), busy_seconds()
+        self._own = own_seconds(pid) + self._upkeep()
 
     def other_share(self, pid: int) -> float:
         """Share of the cores that others used beyond the spare ones, from 0."""
         seconds = max(time.monotonic() - self._began, 1e-9)
-        others = (busy_seconds() - self._busy) - (own_seconds(pid) - self._own)
+        others = (busy_seconds() - self._busy) - (own_seconds(pid) + self._upkeep() - self._own)
         beyond_quota = len(allowed_cores()) - usable_cores()
         return max(0.0, others / seconds - self._spare - beyond_quota) / usable_cores()
+
+    def _upkeep(self) -> float:
+        return 0.0 if self._search is None else upkeep_seconds(self._search)
 
 
 def busy_seconds() -> float:
@@ -77,6 +86,30 @@ def own_seconds(pid: int) -> float:
     It does not jump when the child ends: what a process used moves to its parent when it has been waited for.
     """
     return children_seconds() + _tree_seconds(pid)
+
+
+def upkeep_seconds(search: int) -> float:
+    """CPU time of the processes of Ray that a search has started, seconds.
+
+    They are the search's descendants in its own session; servers and workers lead sessions of their own.
+
+    Args:
+        search: Process id of the search; 0 is returned once it is gone.
+    """
+    total = 0.0
+    try:
+        session = os.getsid(search)
+        every = descendants(psutil.Process(search))
+    except (OSError, psutil.Error):
+        return 0.0
+    for process in every:
+        try:
+            if os.getsid(process.pid) == session:
+                times = process.cpu_times()
+                total += times.user + times.system
+        except (OSError, psutil.Error):
+            continue
+    return total
 
 
 def _tree_seconds(pid: int) -> float:
