@@ -54,23 +54,24 @@ class CpuWatch:
 
     def __init__(self, spare_cores: int = 0, search: int | None = None) -> None:
         self._spare, self._search = spare_cores, search
-        self._began, self._busy = time.monotonic(), busy_seconds()
-        self._own = children_seconds() + self._upkeep()
+        self._began, self._busy, self._own = time.monotonic(), busy_seconds(), children_seconds()
+        self._upkeep = self._upkeep_now()
 
     def begin(self, pid: int) -> None:
         """Count from now on."""
-        self._began, self._busy = time.monotonic(), busy_seconds()
-        self._own = own_seconds(pid) + self._upkeep()
+        self._began, self._busy, self._own = time.monotonic(), busy_seconds(), own_seconds(pid)
+        self._upkeep = self._upkeep_now()
 
     def other_share(self, pid: int) -> float:
         """Share of the cores that others used beyond the spare ones, from 0."""
         seconds = max(time.monotonic() - self._began, 1e-9)
-        others = (busy_seconds() - self._busy) - (own_seconds(pid) + self._upkeep() - self._own)
+        upkeep = sum(now - self._upkeep.get(process, 0.0) for process, now in self._upkeep_now().items())
+        others = (busy_seconds() - self._busy) - (own_seconds(pid) - self._own) - upkeep
         beyond_quota = len(allowed_cores()) - usable_cores()
         return max(0.0, others / seconds - self._spare - beyond_quota) / usable_cores()
 
-    def _upkeep(self) -> float:
-        return 0.0 if self._search is None else upkeep_seconds(self._search)
+    def _upkeep_now(self) -> dict[int, float]:
+        return {} if self._search is None else upkeep_seconds(self._search)
 
 
 def busy_seconds() -> float:
@@ -88,28 +89,28 @@ def own_seconds(pid: int) -> float:
     return children_seconds() + _tree_seconds(pid)
 
 
-def upkeep_seconds(search: int) -> float:
-    """CPU time of the processes of Ray that a search has started, seconds.
+def upkeep_seconds(search: int) -> dict[int, float]:
+    """CPU time of each process of Ray that a search has started, seconds by process id.
 
     They are the search's descendants in its own session; servers and workers lead sessions of their own.
 
     Args:
-        search: Process id of the search; 0 is returned once it is gone.
+        search: Process id of the search; there are none once it is gone.
     """
-    total = 0.0
+    found = {}
     try:
         session = os.getsid(search)
         every = descendants(psutil.Process(search))
     except (OSError, psutil.Error):
-        return 0.0
+        return {}
     for process in every:
         try:
             if os.getsid(process.pid) == session:
                 times = process.cpu_times()
-                total += times.user + times.system
+                found[process.pid] = times.user + times.system
         except (OSError, psutil.Error):
             continue
-    return total
+    return found
 
 
 def _tree_seconds(pid: int) -> float:
