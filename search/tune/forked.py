@@ -143,6 +143,11 @@ class ForkedProcess:
     def __init__(self, server: ForkServer, pid: int) -> None:
         self._server, self.pid = server, pid
 
+    @property
+    def parent(self) -> int:
+        """Process id of the server, which waits for it."""
+        return self._server.pid
+
     def poll(self) -> int | None:
         """Its exit status; None while it runs."""
         return self._server.status_of(self.pid, 0.0)

@@ -95,8 +95,9 @@ class WorkerProcess:
         self._oom_kills = oom_kills()
         environment = _environment(settings)
         gpus = gpus_of(str(job.config["device"]), environment)
-        self._load = LoadWatch(gpus, _spare_cores(settings, job, bool(gpus)), settings.search)
         self._process = _start(settings, job, folder, environment)
+        parent = self._process.parent if isinstance(self._process, ForkedProcess) else None
+        self._load = LoadWatch(gpus, _spare_cores(settings, job, bool(gpus)), settings.search, parent)
 
     @property
     def pid(self) -> int:

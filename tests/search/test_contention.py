@@ -33,13 +33,26 @@ def test_the_time_of_a_child_does_not_jump_when_it_ends():
     assert own_seconds(child.pid) == pytest.approx(ended, abs=0.05)
 
 
+def test_the_time_of_a_worker_goes_to_the_process_that_waits_for_it():
+    server = f"import subprocess, sys; subprocess.run([sys.executable, '-c', {SPIN!r}]); input()"
+    with subprocess.Popen([sys.executable, "-c", server], stdin=subprocess.PIPE) as process:
+        parent = psutil.Process(process.pid)
+        wait_for(parent.children)
+        (worker,) = parent.children()
+        wait_for(lambda: not parent.children())
+        assert own_seconds(worker.pid, process.pid) >= 1.0
+        process.communicate(b"\n")
+    assert own_seconds(worker.pid, process.pid) == 0.0
+
+
 @pytest.fixture
 def readings(monkeypatch):
     """Seconds that two cores were busy, those of the child, and the time, each reading the next one."""
 
     def use(busy, own, clock):
         monkeypatch.setattr(contention, "busy_seconds", iter(busy).__next__)
-        monkeypatch.setattr(contention, "children_seconds", iter(own).__next__)
+        taken = iter(own)
+        monkeypatch.setattr(contention, "children_seconds", lambda parent: next(taken))
         monkeypatch.setattr(contention, "allowed_cores", lambda: [0, 1])
         monkeypatch.setattr(contention, "usable_cores", lambda: 2)
         monkeypatch.setattr(time, "monotonic", iter(clock).__next__)

@@ -14,6 +14,7 @@ from tests.waiting import wait_for
 from timellm.contract.config import RunConfig
 from timellm.contract.job import Job
 from timellm.contract.layout import TrialFolder
+from timellm.machine import contention
 
 SERVER = (sys.executable, str(FAKE_WORKER.with_name("forking_fake.py")))
 CONFIG = RunConfig(batch_size=8, llm_layers=2).to_dict()
@@ -38,7 +39,7 @@ def start(folder, seconds=0.0, *, server=SERVER, faults="{}", **environment) -> 
 
 
 def outcome_of(worker) -> dict:
-    wait_for(lambda: not worker.is_running(), 60)
+    wait_for(lambda: (worker.new_events(), not worker.is_running())[1], 60)
     return worker.outcome()
 
 
@@ -111,7 +112,8 @@ def test_without_a_server_that_can_fork_workers_are_started(tmp_path, server):
     assert outcome_of(start(tmp_path / "2", server=server))["state"] == "complete"
 
 
-def test_the_real_server_imports_in_one_thread_and_its_worker_measures_the_same_error(tmp_path):
+def test_the_real_server_imports_in_one_thread_and_its_worker_measures_the_same(tmp_path, monkeypatch):
+    monkeypatch.setattr(contention, "busy_seconds", lambda: 0.0)  # nobody else uses the cores
     config = tiny_config(tmp_path, train_samples=16).to_dict()
     errors = {}
     for name, server in (("forked", SERVER_COMMAND), ("started", None)):
@@ -122,4 +124,5 @@ def test_the_real_server_imports_in_one_thread_and_its_worker_measures_the_same_
         assert outcome["state"] == "complete", (tmp_path / name / "run.log").read_text()
         errors[name] = outcome
     assert errors["forked"]["val_mse"] == errors["started"]["val_mse"]
+    assert [one["timing_quality"] for one in errors.values()] == ["clean", "clean"]
     assert errors["forked"]["peak_memory_gib"] == pytest.approx(errors["started"]["peak_memory_gib"], rel=0.1)

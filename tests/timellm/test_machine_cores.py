@@ -50,8 +50,8 @@ def test_load_beyond_the_quota_disturbs_nobody(eight_cores, monkeypatch):
     (eight_cores / "cpu.max").write_text("200000 100000")
     seconds = iter([0.0, 60.0, 0.0, 75.0])  # six of eight cores are busy with others for 10 s, then 7.5 of them
     monkeypatch.setattr(contention, "busy_seconds", lambda: next(seconds))
-    monkeypatch.setattr(contention, "own_seconds", lambda pid: 0.0)
-    monkeypatch.setattr(contention, "children_seconds", lambda: 0.0)
+    monkeypatch.setattr(contention, "own_seconds", lambda pid, parent: 0.0)
+    monkeypatch.setattr(contention, "children_seconds", lambda parent: 0.0)
     clock = iter([0.0, 10.0, 0.0, 10.0])
     monkeypatch.setattr(contention.time, "monotonic", lambda: next(clock))
 

@@ -23,10 +23,17 @@ class LoadWatch:
         gpus: Index or UUID of each GPU that the worker computes on.
         spare_cores: Cores that the worker does not use, so that others may.
         search: Process id of the search that started Ray for it; None if somebody else did.
+        parent: Process id of the worker's parent, as `CpuWatch` takes it.
     """
 
-    def __init__(self, gpus: Sequence[str] = (), spare_cores: int = 0, search: int | None = None) -> None:
-        self._cpu, self._gpu = CpuWatch(spare_cores, search), GpuWatch(gpus)
+    def __init__(
+        self,
+        gpus: Sequence[str] = (),
+        spare_cores: int = 0,
+        search: int | None = None,
+        parent: int | None = None,
+    ) -> None:
+        self._cpu, self._gpu = CpuWatch(spare_cores, search, parent), GpuWatch(gpus)
 
     def begin(self, pid: int) -> None:
         """Forget what was before: the timed part of the worker with this process id begins."""
@@ -44,29 +51,31 @@ class LoadWatch:
 
 
 class CpuWatch:
-    """Compares what the cores did with what one child process and its children used.
+    """Compares what the cores did with what one worker and its children used.
 
     Args:
-        spare_cores: Cores that the child does not use: as much load of others does not disturb it.
+        spare_cores: Cores that the worker does not use: as much load of others does not disturb it.
         search: Process id of the search that started Ray. What Ray does to keep itself going, the same for every
-            trial, then counts as the child's own: it is a tenth of one core.
+            trial, then counts as the worker's own: it is a tenth of one core.
+        parent: Process id of the worker's parent, to which goes what the worker used once it has ended: of the server
+            that forks workers, or None for this process.
     """
 
-    def __init__(self, spare_cores: int = 0, search: int | None = None) -> None:
-        self._spare, self._search = spare_cores, search
-        self._began, self._busy, self._own = time.monotonic(), busy_seconds(), children_seconds()
+    def __init__(self, spare_cores: int = 0, search: int | None = None, parent: int | None = None) -> None:
+        self._spare, self._search, self._parent = spare_cores, search, parent
+        self._began, self._busy, self._own = time.monotonic(), busy_seconds(), children_seconds(parent)
         self._upkeep = self._upkeep_now()
 
     def begin(self, pid: int) -> None:
         """Count from now on."""
-        self._began, self._busy, self._own = time.monotonic(), busy_seconds(), own_seconds(pid)
+        self._began, self._busy, self._own = time.monotonic(), busy_seconds(), own_seconds(pid, self._parent)
         self._upkeep = self._upkeep_now()
 
     def other_share(self, pid: int) -> float:
         """Share of the cores that others used beyond the spare ones, from 0."""
         seconds = max(time.monotonic() - self._began, 1e-9)
         upkeep = sum(now - self._upkeep.get(process, 0.0) for process, now in self._upkeep_now().items())
-        others = (busy_seconds() - self._busy) - (own_seconds(pid) - self._own) - upkeep
+        others = (busy_seconds() - self._busy) - (own_seconds(pid, self._parent) - self._own) - upkeep
         beyond_quota = len(allowed_cores()) - usable_cores()
         return max(0.0, others / seconds - self._spare - beyond_quota) / usable_cores()
 
@@ -81,12 +90,16 @@ def busy_seconds() -> float:
     return sum(getattr(every[core], name, 0.0) for core in allowed_cores() for name in names)
 
 
-def own_seconds(pid: int) -> float:
-    """CPU time of a child and its children, those of earlier children of this process included, seconds.
+def own_seconds(pid: int, parent: int | None = None) -> float:
+    """CPU time of a worker and its children, those of its parent's earlier children included, seconds.
 
-    It does not jump when the child ends: what a process used moves to its parent when it has been waited for.
+    It does not jump when the worker ends: what a process used moves to its parent when it has been waited for.
+
+    Args:
+        pid: Process id of the worker.
+        parent: That of its parent; None for this process.
     """
-    return children_seconds() + _tree_seconds(pid)
+    return children_seconds(parent) + _tree_seconds(pid)
 
 
 def upkeep_seconds(search: int) -> dict[int, float]:
@@ -130,7 +143,17 @@ def _tree_seconds(pid: int) -> float:
     return total
 
 
-def children_seconds() -> float:
-    """CPU time of children that have been waited for, and of theirs, seconds."""
-    usage = resource.getrusage(resource.RUSAGE_CHILDREN)
-    return usage.ru_utime + usage.ru_stime
+def children_seconds(parent: int | None = None) -> float:
+    """CPU time of children that have been waited for, and of theirs, seconds.
+
+    Args:
+        parent: Process id of their parent, 0 is returned once it is gone; None for this process.
+    """
+    if parent is None:
+        usage = resource.getrusage(resource.RUSAGE_CHILDREN)
+        return usage.ru_utime + usage.ru_stime
+    try:
+        times = psutil.Process(parent).cpu_times()
+    except psutil.Error:
+        return 0.0
+    return times.children_user + times.children_system
