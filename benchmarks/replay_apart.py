@@ -182,12 +182,19 @@ class ReplayApart:
         enough: Share of the hypervolume at which a search ends.
     """
 
-    def __init__(self, tables: Tables, enough: float = 0.95) -> None:
+    def __init__(self, tables: Tables, enough: float) -> None:
         self._tables, self._enough = tables, enough
         self._whole = tables.whole_trials(tables.conditions.startup_seconds)
 
     def run(
-        self, sharing: Sharing, sampler: str, scheduler: str, seed: int, *, most_seconds: float = math.inf
+        self,
+        sharing: Sharing,
+        sampler: str,
+        scheduler: str,
+        seed: int,
+        *,
+        needed: float = 0.0,
+        most_seconds: float = math.inf,
     ) -> Replayed:
         """One search.
 
@@ -196,6 +203,7 @@ class ReplayApart:
             sampler: Name of the sampler.
             scheduler: Name of the scheduler, which judges the training of errors.
             seed: Of the sampler.
+            needed: Share of the hypervolume without which a search is not worth going on, as `Replay.run` takes it.
             most_seconds: Simulated wall clock at which it ends.
 
         Returns:
@@ -203,7 +211,8 @@ class ReplayApart:
         """
         with tempfile.TemporaryDirectory() as folder:
             search = _Search(self._tables, self._whole, sharing, self._whole.scheduler(scheduler))
-            return search.run(search.loop(RunFolder(Path(folder)), sampler, seed), self._enough, most_seconds)
+            loop = search.loop(RunFolder(Path(folder)), sampler, seed)
+            return search.run(loop, self._enough, needed, most_seconds)
 
 
 class _Search:
@@ -252,10 +261,11 @@ class _Search:
             clock=lambda: self._seconds,
         )
 
-    def run(self, loop: Loop, enough: float, most_seconds: float) -> Replayed:
-        """Answer the loop's jobs until enough is found, the time is over, or nothing is left."""
+    def run(self, loop: Loop, enough: float, needed: float, most_seconds: float) -> Replayed:
+        """Answer the loop's jobs until enough is found, the needed is lost, the time is over, or nothing is left."""
         steps: list[Step] = []
         points: list[tuple[float, float]] = []
+        untried = {key: objectives(run.last) for key, run in self._whole.recorded.items() if is_complete(run)}
         begun = 0.0
         while True:
             job = loop.next()
@@ -265,11 +275,14 @@ class _Search:
                 self._told += 1
                 self._seconds += self._unshared(row)
                 is_whole = row["state"] == State.COMPLETE
+                untried.pop(self._key(row), None)
                 if is_whole:
                     points.append(objectives(self._whole.recorded[self._key(row)].last))
                 steps.append(Step(self._seconds - begun, self._whole.share(points), is_whole))
                 begun = self._seconds
-            if job is None or self._seconds >= most_seconds or (steps and steps[-1].share >= enough):
+            is_found = bool(steps) and steps[-1].share >= enough
+            is_lost = self._whole.share([*points, *untried.values()]) < needed
+            if job is None or self._seconds >= most_seconds or is_found or is_lost:
                 return Replayed(steps, 0.0)
 
     def _outcome(self, loop: Loop, job: Job) -> dict[str, Any]:

@@ -212,7 +212,7 @@ def _replay(task: Task) -> Replayed:
     if task.sharing is not None:
         space = load_space(str(task.space)) if task.space else recorded_space()
         tables = Tables.load(task.table, space)
-        return replayed_sharing(tables, task.sharing, task.method, task.seed, task.most_seconds)
+        return replayed_sharing(tables, task.sharing, task.method, task.seed, task.most_seconds, WANTED)
     return load_replay(task.table, task.space).run(
         *task.method, task.seed, needed=WANTED, most_seconds=task.most_seconds
     )

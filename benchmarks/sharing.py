@@ -24,7 +24,9 @@ Shared = Mapping[tuple[Sharing, Method], Sequence[Replayed]]
 """Replayed searches, one per seed, by what their trials share, sampler and scheduler."""
 
 
-def replayed_sharing(tables: Tables, sharing: Sharing, method: Method, seed: int, most_seconds: float) -> Replayed:
+def replayed_sharing(
+    tables: Tables, sharing: Sharing, method: Method, seed: int, most_seconds: float, wanted: float
+) -> Replayed:
     """One search.
 
     Args:
@@ -33,12 +35,13 @@ def replayed_sharing(tables: Tables, sharing: Sharing, method: Method, seed: int
         method: Its sampler and scheduler.
         seed: Of the sampler.
         most_seconds: Simulated wall clock at which it ends.
+        wanted: Share of the hypervolume that it is to reach.
 
     Returns:
         Its trials; their seconds hold every start.
     """
     if sharing.is_apart:
-        return ReplayApart(tables).run(sharing, *method, seed, most_seconds=most_seconds)
+        return ReplayApart(tables, wanted).run(sharing, *method, seed, needed=wanted, most_seconds=most_seconds)
     startup = tables.startup_seconds(sharing)
     return tables.whole_trials(startup).run(*method, seed, most_seconds=most_seconds).with_starts(startup)
 

@@ -100,6 +100,13 @@ def test_a_search_ends_when_it_has_found_enough_or_its_time_is_over(tables):
     assert len(ended.steps) < len(whole.steps)
 
 
+def test_a_search_ends_when_what_it_needs_is_out_of_reach(tables):
+    whole = replayed(tables, TODAY, "moasha").steps
+    search = ReplayApart(tables, enough=2)
+    assert search.run(TODAY, "random", "moasha", seed=0, needed=1.0).steps == whole  # nothing needed was stopped
+    assert search.run(TODAY, "random", "moasha", seed=0, needed=1.01).steps == []
+
+
 def test_whole_trials_find_the_errors_and_times_that_were_measured_apart(tables):
     for key, run in tables.whole_trials(5.0).recorded.items():
         assert run.last.val_mse == tables.runs["error"][key].last.val_mse
@@ -108,8 +115,8 @@ def test_whole_trials_find_the_errors_and_times_that_were_measured_apart(tables)
 
 
 def test_a_start_costs_less_where_workers_are_forked(tables):
-    whole = replayed_sharing(tables, WHOLE, ("random", "none"), 0, 1e9)
-    cheap = replayed_sharing(tables, CHEAP, ("random", "none"), 0, 1e9)
+    whole = replayed_sharing(tables, WHOLE, ("random", "none"), 0, 1e9, 0.95)
+    cheap = replayed_sharing(tables, CHEAP, ("random", "none"), 0, 1e9, 0.95)
     assert [step.share for step in cheap.steps] == [step.share for step in whole.steps]
     saved = [one.seconds - other.seconds for one, other in zip(whole.steps, cheap.steps, strict=True)]
     assert saved == pytest.approx([5.0 - 1.0] * len(saved))
