@@ -162,7 +162,8 @@ def _replayed(replay: Replay, samplers: list[str], arguments: argparse.Namespace
 def _replayed_sharings(arguments: argparse.Namespace, pool: Pool) -> Shared:
     """Searches whose trials share more and more: random ones and those of the usual sampler; the last stopped too.
 
-    All but the first random ones are followed for the wall clock that those need (median).
+    All but the first random ones are followed for the wall clock that those need (median), the stopped ones for twice
+    what the same sampler needs without stopping.
     """
 
     def replayed(sharing: Sharing, methods: Sequence[Method], most_seconds: float) -> Shared:
@@ -175,9 +176,10 @@ def _replayed_sharings(arguments: argparse.Namespace, pool: Pool) -> Shared:
     runs = dict(replayed(first, [REFERENCE], math.inf))
     limit = float(np.median(seconds_to(runs[first, REFERENCE], WANTED)))
     for sharing in SHARINGS:
-        methods = [REFERENCE, USUAL] if sharing is not first else [USUAL]
-        stopped = [(sampler, "moasha") for sampler, _ in methods] if sharing is last else []
-        runs |= replayed(sharing, [*methods, *stopped], limit)
+        runs |= replayed(sharing, [REFERENCE, USUAL] if sharing is not first else [USUAL], limit)
+    for method in (REFERENCE, USUAL):
+        unstopped = float(np.median(seconds_to(runs[last, method], WANTED)))
+        runs |= replayed(last, [(method[0], "moasha")], min(limit, 2 * unstopped))
     return runs
 
 
