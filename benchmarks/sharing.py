@@ -17,8 +17,8 @@ and a training on the cheapest path that computes the same numbers. Both were re
 searches are replayed by the project's own loop. An error that is known serves every way to compute its numbers, and a
 time all numbers that take as long. Every kind of search finds the same errors and times here, those that were measured
 apart; what differs is what its runs cost, and how many are needed. A search of whole trials pays for each one what its
-recorded run took. An error training finds no prompts that another has computed, which a search has as well. A search whose scheduler stops
-trainings is followed for twice the time that the same sampler needs without it (median)."""
+recorded run took. An error training finds no prompts that another has computed, which a search has as well. A search
+whose scheduler stops trainings is followed for twice the time that the same sampler needs without it (median)."""
 
 Method = tuple[str, str]
 Shared = Mapping[tuple[Sharing, Method], Sequence[Replayed]]
