@@ -95,14 +95,15 @@ def _table(runs: Shared, wanted: float) -> Table:
     rows = []
     for (sharing, method), found in runs.items():
         seconds = seconds_to(found, wanted)
-        as_much = seconds_to(runs[sharing, ("random", "none")], wanted)
+        reference = runs[sharing, ("random", "none")]
+        as_much = "1.00" if found is reference else f"{ratio_of_medians(seconds, seconds_to(reference, wanted)):.2f}"
         rows.append(
             (
                 sharing.words,
                 method_words(method),
                 f"{median_of(seconds).scaled(1 / 60):.1f}",
                 f"{ratio_of_medians(seconds, base):.2f}",
-                f"{ratio_of_medians(seconds, as_much):.2f}",
+                as_much,
                 f"{np.median([run.trials_to(wanted) for run in found]):.0f}",
                 f"{np.isfinite(seconds).sum()} of {len(found)}",
             )
