@@ -25,13 +25,13 @@ GOAL_SECONDS = 3.0
 SECONDS_BETWEEN_LOOKS = 0.05
 INTRODUCTION = f"""# Overhead
 
-What a search costs besides its trainings, over a short real search of tiny trials, which are whole runs
-(`--clocks together`), so that no error is trained between two. A process beside it looks at the trials' folders every
-{1000 * SECONDS_BETWEEN_LOOKS:.0f} ms. A gap is from the moment a trial's `result.json` was written
-to the event that comes right before the first step of the next trial. The next trial's own start-up (`startup_seconds`: from the start of its process to that event)
-is taken off; what is left is the search's: the row, the study, the report, the suggestion, Ray's turn. The goal is at
-most {GOAL_SECONDS:g} s. CPU time is read every second from the search's process and all its descendants, from the first
-training's first step to the last trial's end, as shares of one core."""
+What a search costs besides its trainings, over a short real search of tiny trials, which are whole runs (`--clocks
+together`), so that no error is trained between two. A process beside it looks at the trials' folders every
+{1000 * SECONDS_BETWEEN_LOOKS:.0f} ms. A gap is from the moment a trial's `result.json` was written to the event that
+comes right before the first step of the next trial. The next trial's own start-up (`startup_seconds`: from the start
+of its process to that event) is taken off; what is left is the search's: the row, the study, the report, the
+suggestion, Ray's turn. The goal is at most {GOAL_SECONDS:g} s. CPU time is read every second from the search's
+process and all its descendants, from the first training's first step to the last trial's end, as shares of one core."""
 
 
 class Overhead(Benchmark):
