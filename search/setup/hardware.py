@@ -177,6 +177,7 @@ def _find(values: Mapping[str, Any]) -> dict[str, Any]:
         unusable_gpu,
         worker_environment,
     )
+    from timellm.optimize.extensions import CPU_ADAM, is_compiled
 
     config = RunConfig.from_dict(values["config"])
     checked = check_run(config, values["variants"])
@@ -192,6 +193,7 @@ def _find(values: Mapping[str, Any]) -> dict[str, Any]:
         "slowdown": _slowdown(config.device),
         "gflop_per_second": _gflop_per_second(config.device),
         "features": usable_features(config.device, checked["backbone"]),
+        "has_cpu_adam": is_compiled(CPU_ADAM),
         "unusable_gpu": problem,
         "gpu_memory_gib": round(min(memory), 2) if memory else None,
     }

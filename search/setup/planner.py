@@ -17,6 +17,7 @@ def costs_of(prepared: Preparation) -> RunCosts:
         slowdown=facts.get("slowdown"),
         rate=facts.get("gflop_per_second"),
         is_causal="causal" in facts["features"],
+        has_cpu_adam=bool(facts.get("has_cpu_adam")),
     )
 
 

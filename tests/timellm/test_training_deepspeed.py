@@ -40,6 +40,15 @@ def test_zero_2_gives_the_curve_of_plain_training(folder, offload, tolerance, pr
 
 
 @pytest.mark.deepspeed
+def test_nothing_is_compiled_unless_the_optimizer_is_on_the_cpu(folder, monkeypatch, tmp_path):
+    monkeypatch.setenv("TIMELLM_CACHE_DIR", str(tmp_path))
+    monkeypatch.setenv("TORCH_EXTENSIONS_DIR", str(tmp_path / "extensions"))
+    _, engine = curve(tiny_config(folder, offload_optimizer="none"), steps=1)
+    assert engine.model.zero_optimization_stage() == 2
+    assert not list(tmp_path.rglob("*.so"))
+
+
+@pytest.mark.deepspeed
 @pytest.mark.parametrize("offload", ["none", "cpu"])
 def test_an_overflow_in_fp16_lowers_the_scale_and_training_goes_on(folder, offload):
     config = tiny_config(folder, precision="fp16", offload_optimizer=offload, prompt_prefix="reuse", max_grad_norm=1.0)

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from filelock import FileLock, Timeout
 
-from timellm.optimize.extensions import VARIABLE, keep_compiled_code_apart, load_extensions
+from timellm.optimize.extensions import CPU_ADAM, VARIABLE, is_compiled, keep_compiled_code_apart, load_extensions
 
 
 class Builder:
@@ -90,3 +90,11 @@ def test_compiled_code_lies_apart_where_a_cpu_is_held_to_less_than_it_has(
     keep_compiled_code_apart()
     found = os.environ.get("TORCHINDUCTOR_CACHE_DIR")
     assert (found and found.rsplit("/", 1)[1]) == folder
+
+
+def test_it_is_known_what_has_been_compiled(own):
+    assert not is_compiled(CPU_ADAM)
+    builder = Builder()
+    load_extensions([builder])
+    (builder.folder / CPU_ADAM / f"{CPU_ADAM}.so").touch()
+    assert is_compiled(CPU_ADAM)

@@ -1,5 +1,6 @@
 """Converts a llama-type GGUF file to a transformers folder: `python -m timellm.backbones.conversion FILE FOLDER`."""
 
+import functools
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,11 +18,15 @@ def convert(source: Path, folder: Path) -> None:
         source: GGUF file.
         folder: Folder to create.
     """
+    import gguf
     import torch
     from safetensors.torch import save_file
     from transformers import AutoTokenizer, LlamaForCausalLM
     from transformers.models.llama.configuration_llama import LlamaConfig
 
+    # transformers reads the file three times, and maps all names anew for each module: half of the time, for nothing.
+    gguf.GGUFReader = functools.cache(gguf.GGUFReader)  # type: ignore[misc, assignment]
+    gguf.get_tensor_name_map = functools.cache(gguf.get_tensor_name_map)
     loaded = LlamaForCausalLM.from_pretrained(source.parent, gguf_file=source.name, dtype=torch.float32)
     tokenizer: Any = AutoTokenizer.from_pretrained(source.parent, gguf_file=source.name)
     _split_digits(tokenizer)

@@ -288,6 +288,11 @@ class RunConfig:
             return self.fused_optimizer
         return is_fused_by_default(self.prompt_prefix)
 
+    @property
+    def uses_deepspeed(self) -> bool:
+        """Whether DeepSpeed's engine trains it."""
+        return self.offload_optimizer != "off" or self.deepspeed_config is not None
+
     def replace(self, **changes: Any) -> "RunConfig":
         """A copy with some fields changed, checked again."""
         return RunConfig.from_dict({**self.to_dict(), **changes})
@@ -367,8 +372,7 @@ def _graph_conflicts(config: RunConfig) -> list[str]:
         f"accumulation_steps 1, got {config.accumulation_steps}": config.accumulation_steps != 1,
         f"compile_mode off, got {config.compile_mode}": config.compile_mode != "off",
         "a precision without gradient scaling, got fp16": config.precision == "fp16",
-        "offload_optimizer off and no deepspeed_config": config.offload_optimizer != "off"
-        or config.deepspeed_config is not None,
+        "offload_optimizer off and no deepspeed_config": config.uses_deepspeed,
         "fused_optimizer true, got false": config.fused_optimizer is False,
     }
     return [f"step_graph needs {needed}. Drop one of the two." for needed, is_wrong in wrong.items() if is_wrong]

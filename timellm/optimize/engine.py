@@ -191,7 +191,8 @@ class DeepSpeedEngine(Engine):
         settings = load_deepspeed_config(config, sum(parameter.numel() for parameter in parameters))
         self.settings = settings
         offloads = settings["zero_optimization"].get("offload_optimizer", {}).get("device") == "cpu"
-        load_extensions(_extension_builders(offloads=offloads))
+        if offloads:
+            load_extensions(_cpu_adam_builders())
         _join_process_group(device)
         self.world, self.rank = torch.distributed.get_world_size(), torch.distributed.get_rank()
         if offloads:
@@ -248,8 +249,7 @@ def build_engine(config: RunConfig, model: TimeLLM, device: torch.device, steps:
     if (world := world_size()) > 1:
         factor = lr_scaling_factor(config.lr_scaling, world)
         config = config.replace(learning_rate=config.learning_rate * factor)
-    uses_deepspeed = config.offload_optimizer != "off" or config.deepspeed_config is not None
-    return (DeepSpeedEngine if uses_deepspeed else PlainEngine)(config, model, device, steps)
+    return (DeepSpeedEngine if config.uses_deepspeed else PlainEngine)(config, model, device, steps)
 
 
 def keep_gradients(tensors: Iterable[Tensor]) -> None:
@@ -305,13 +305,12 @@ def build_optimizer(config: RunConfig, parameters: list[nn.Parameter]) -> torch.
     )
 
 
-def _extension_builders(*, offloads: bool) -> list[Any]:
-    """Builders of what DeepSpeed compiles here: sums over shared memory, and Adam on the CPU."""
+def _cpu_adam_builders() -> list[Any]:
+    """The builder of Adam on the CPU, which DeepSpeed compiles; none where it has none for this device."""
     from deepspeed.accelerator import get_accelerator
 
-    names = ["ShareMemCommBuilder", *(["CPUAdamBuilder"] if offloads else [])]
-    builders = [get_accelerator().create_op_builder(name) for name in names]
-    return [builder for builder in builders if builder is not None]
+    builder = get_accelerator().create_op_builder("CPUAdamBuilder")
+    return [] if builder is None else [builder]
 
 
 @contextlib.contextmanager

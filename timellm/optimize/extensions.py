@@ -17,6 +17,8 @@ from timellm.cache import cache_dir
 
 VARIABLE = "TORCH_EXTENSIONS_DIR"
 COMPILED = "TORCHINDUCTOR_CACHE_DIR"
+CPU_ADAM = "cpu_adam"
+"""DeepSpeed's name of Adam on the CPU, the one extension that runs here need."""
 _TORCHS_OWN = "torchinductor_"
 """Name, before the user's, of the folder that torch chooses as soon as its compiler is imported."""
 
@@ -36,6 +38,15 @@ def load_extensions(builders: Iterable[Any]) -> None:
         for builder in builders:
             if builder.is_compatible():
                 builder.load(verbose=False)
+
+
+def is_compiled(name: str) -> bool:
+    """Whether an extension has been compiled here.
+
+    Args:
+        name: DeepSpeed's, such as `CPU_ADAM`.
+    """
+    return Path(os.environ.get(VARIABLE) or _own_folder(), name, f"{name}.so").is_file()
 
 
 def keep_compiled_code_apart() -> None:

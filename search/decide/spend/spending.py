@@ -23,8 +23,8 @@ BASELINE_TOO_LONG = 0.25
 """Share of the budget beyond which the baseline is timed with fewer steps."""
 MOST_SAMPLES = 8192
 """Most training windows of an error that `auto` chooses: beyond that, more trials tell more than longer ones."""
-FULLNESS = 0.85
-"""Share of the time that is planned for: costs are predicted."""
+FULLNESS, FULLEST = 0.85, 0.95
+"""Share of the time that is planned for, because costs are predicted; and where errors would else tell too little."""
 ANYHOW = 0.2
 """Share of the sampler's trials that are computed in any way: the others in the fastest that is known, or close."""
 TIMING_SECONDS = (5.0, MAX_TIMING_SECONDS)
@@ -46,6 +46,8 @@ class Aim:
     """Seeds of the baseline's error."""
     samples: int
     """Training windows of an error at least."""
+    fullness: float = FULLNESS
+    """Share of the time that may be planned for; beyond `FULLNESS`, for no more than its samples."""
 
 
 AIMS = (
@@ -54,6 +56,7 @@ AIMS = (
     Aim(trials=10, sets=3, seeds=2, samples=512),
     Aim(trials=9, sets=3, seeds=2, samples=256),
     Aim(trials=8, sets=2, seeds=2, samples=256),
+    Aim(trials=8, sets=2, seeds=2, samples=256, fullness=FULLEST),
     Aim(trials=8, sets=2, seeds=2, samples=STEP),
 )
 """The first that fits the time is taken: after 1,024 windows of the baseline's batch an error can tell something."""
@@ -125,7 +128,7 @@ class Planned:
 
 
 def too_long(costs: RunCosts, config: RunConfig, budget: float | None, share: float = TOO_LONG) -> str | None:
-    """Why a trial is hopeless: its warm-up and timed steps alone would take too much of the time; None if it is not.
+    """Why a trial is hopeless: what it compiles and its warm-up and timed steps alone take too much; None if it is not.
 
     Args:
         costs: With at least the baseline's timing; without it nothing is called hopeless.
@@ -135,11 +138,12 @@ def too_long(costs: RunCosts, config: RunConfig, budget: float | None, share: fl
     """
     if budget is None or not costs.is_measured:
         return None
-    seconds = costs.steps_seconds(config)
+    seconds = costs.steps_seconds(config) + costs.compiling_seconds(config)
     if seconds <= share * budget:
         return None
+    what = "compilation, warm-up" if costs.compiling_seconds(config) else "warm-up"
     return (
-        f"its warm-up and timed steps are predicted to take {seconds:.0f} s, "
+        f"its {what} and timed steps are predicted to take {seconds:.0f} s, "
         f"more than {'a tenth' if share == TOO_LONG else f'{100 * share:.0f} %'} of the time budget ({budget:.0f} s)"
     )
 
@@ -175,19 +179,20 @@ def spend(
         train_windows: Windows of the training split.
         fidelity: What the user chose; None chooses.
     """
-    available = FULLNESS * max(0.0, seconds)
+    available = max(0.0, seconds)
     largest = min(MOST_SAMPLES, train_windows) // STEP * STEP
     for aim in AIMS:
-        candidates = [fidelity] if fidelity else [Fidelity.of_samples(n) for n in _falling(largest, aim.samples)]
+        most = largest if aim.fullness == FULLNESS else aim.samples
+        candidates = [fidelity] if fidelity else [Fidelity.of_samples(n) for n in _falling(most, aim.samples)]
         for candidate in candidates:
             parts = _parts(costs, baseline, plans, drawn, aim, candidate)
-            if sum(parts.values()) <= available:
+            if sum(parts.values()) <= aim.fullness * available:
                 return Planned(fidelity=candidate, spending=_spending(parts, aim), fits=True)
     aim, last = AIMS[-1], fidelity or Fidelity.of_samples(min(STEP, max(1, train_windows)))
     parts = _parts(costs, baseline, plans, drawn, aim, last)
-    share = min(1.0, available / max(1e-9, sum(parts.values())))
+    share = min(1.0, FULLNESS * available / max(1e-9, sum(parts.values())))
     one = costs.error_seconds(baseline, last, with_prompts=False)
-    seeds = aim.seeds if one <= MOST_FOR_A_SEED * max(0.0, seconds) else 1
+    seeds = aim.seeds if one <= MOST_FOR_A_SEED * available else 1
     fewer = Aim(trials=max(_FEWEST_TRIALS, int(share * aim.trials)), sets=aim.sets, seeds=seeds, samples=STEP)
     return Planned(fidelity=last, spending=_spending(parts, fewer), fits=False)
 
