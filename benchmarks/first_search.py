@@ -73,7 +73,7 @@ def _section(folder: RunFolder) -> Section:
     trials = results.load_trials(folder.path)
     torch.set_num_threads(usable_cores())
     speeds = {name: peak_flops_per_second(torch.device("cpu"), dtype) / 1e9 for name, dtype in _DTYPES.items()}
-    held = f"held to {held_to()}" if held_to() else "as it is"
+    held = f"held to {held_to()}" if held_to() else f"as it is, with {torch.backends.cpu.get_cpu_capability()}"
     heading = device_heading(torch.device("cpu"), held)
     recommendation = recommendation_of(folder)
     parts = (_conditions(manifest, trials, speeds), _trials_table(trials), _picks_table(recommendation.picks))
