@@ -36,7 +36,7 @@ def flops_of(action: Callable[[], object]) -> int:
 def peak_flops_per_second(device: torch.device, dtype: torch.dtype) -> float:
     """The fastest matrix product that was measured, operations per second.
 
-    Where one takes more than a second, the type has no units on this device, and no other product is tried.
+    Where one takes more than a second, because the device has no units for the type, no other is tried.
     """
     fastest = 0.0
     for rows, inner, columns in GPU_PRODUCTS if device.type == "cuda" else CPU_PRODUCTS:

@@ -56,25 +56,20 @@ def test_every_complete_trial_of_a_real_search_is_shown_with_the_training_of_its
     assert ("learning" in sections) == has_curves
 
 
-def test_each_recommended_command_trains(searched, tmp_path):
-    """As it stands, with shorter data after it: flags that follow win. Picks of one trial have one command."""
+@pytest.mark.parametrize("pick", PICKS)
+def test_each_recommended_command_trains(searched, tmp_path, pick):
+    """As it stands, with shorter data after it: flags that follow win."""
     write_series(tmp_path / "series.csv", rows=250, channels=2)
     short = ["--data", "custom", "--root_path", str(tmp_path), "--data_path", "series.csv", "--percent", "20"]
     short += ["--seq_len", "48", "--train_epochs", "1"]
-    picks = [searched.folder.recommendation(pick) for pick in PICKS]
-    commands = {files.command.read_text().split("run_main.py", 1)[1]: files for files in picks}
+    files = searched.folder.recommendation(pick)
+    command = ["bash", str(files.command), *short]
 
-    for files in commands.values():
-        ended = subprocess.run(
-            ["bash", str(files.command), *short],
-            cwd="/",
-            env={**os.environ, "PYTHON": sys.executable},
-            capture_output=True,
-            text=True,
-            timeout=600,
-        )
+    ended = subprocess.run(
+        command, cwd="/", env={**os.environ, "PYTHON": sys.executable}, capture_output=True, text=True, timeout=600
+    )
 
-        assert ended.returncode == 0, ended.stderr
-        assert re.fullmatch(r"test mse \d+\.\d{6}, mae \d+\.\d{6}", ended.stdout.splitlines()[-1])
-        assert "smollm2-135m" in ended.stdout
-        assert checkpoint_file(files.path) == files.checkpoint
+    assert ended.returncode == 0, ended.stderr
+    assert re.fullmatch(r"test mse \d+\.\d{6}, mae \d+\.\d{6}", ended.stdout.splitlines()[-1])
+    assert "smollm2-135m" in ended.stdout
+    assert checkpoint_file(files.path) == files.checkpoint

@@ -1,7 +1,9 @@
 """Converts a llama-type GGUF file to a transformers folder: `python -m timellm.backbones.conversion FILE FOLDER`."""
 
+import contextlib
 import functools
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,17 +20,14 @@ def convert(source: Path, folder: Path) -> None:
         source: GGUF file.
         folder: Folder to create.
     """
-    import gguf
     import torch
     from safetensors.torch import save_file
     from transformers import AutoTokenizer, LlamaForCausalLM
     from transformers.models.llama.configuration_llama import LlamaConfig
 
-    # transformers reads the file three times, and maps all names anew for each module: half of the time, for nothing.
-    gguf.GGUFReader = functools.cache(gguf.GGUFReader)  # type: ignore[misc, assignment]
-    gguf.get_tensor_name_map = functools.cache(gguf.get_tensor_name_map)
-    loaded = LlamaForCausalLM.from_pretrained(source.parent, gguf_file=source.name, dtype=torch.float32)
-    tokenizer: Any = AutoTokenizer.from_pretrained(source.parent, gguf_file=source.name)
+    with _read_once():
+        loaded = LlamaForCausalLM.from_pretrained(source.parent, gguf_file=source.name, dtype=torch.float32)
+        tokenizer: Any = AutoTokenizer.from_pretrained(source.parent, gguf_file=source.name)
     _split_digits(tokenizer)
     settings = {key: value for key, value in loaded.config.to_dict().items() if key != "quantization_config"}
     folder.mkdir(parents=True)
@@ -36,6 +35,22 @@ def convert(source: Path, folder: Path) -> None:
     tokenizer.save_pretrained(folder)
     weights = {name: tensor.contiguous() for name, tensor in loaded.model.state_dict().items()}
     save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+
+
+@contextlib.contextmanager
+def _read_once() -> Iterator[None]:
+    """Let transformers read a GGUF file once, not three times, and map its tensors' names once for all modules."""
+    import gguf
+
+    names = ("GGUFReader", "get_tensor_name_map")
+    plain = {name: getattr(gguf, name) for name in names}
+    for name in names:
+        setattr(gguf, name, functools.cache(plain[name]))
+    try:
+        yield
+    finally:
+        for name in names:
+            setattr(gguf, name, plain[name])
 
 
 def _split_digits(tokenizer: "PreTrainedTokenizerFast") -> None:

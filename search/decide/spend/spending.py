@@ -138,10 +138,11 @@ def too_long(costs: RunCosts, config: RunConfig, budget: float | None, share: fl
     """
     if budget is None or not costs.is_measured:
         return None
-    seconds = costs.steps_seconds(config) + costs.compiling_seconds(config)
+    compiling = costs.compiling_seconds(config)
+    seconds = compiling + costs.steps_seconds(config)
     if seconds <= share * budget:
         return None
-    what = "compilation, warm-up" if costs.compiling_seconds(config) else "warm-up"
+    what = "compilation, warm-up" if compiling else "warm-up"
     return (
         f"its {what} and timed steps are predicted to take {seconds:.0f} s, "
         f"more than {'a tenth' if share == TOO_LONG else f'{100 * share:.0f} %'} of the time budget ({budget:.0f} s)"
