@@ -1,5 +1,6 @@
 """Hands a loop to Ray Tune."""
 
+import sys
 import time
 from pathlib import Path
 
@@ -12,6 +13,17 @@ from search.tune.searcher import LoopSearcher
 from search.tune.trainable import WorkerTrainable
 from search.tune.watch import Watch
 from timellm.contract.errors import error_words
+
+
+def load_tensorboard() -> None:
+    """Load the writer of Tune's TensorBoard logs without torch, which it would import only to recognise tensors."""
+    if "torch" in sys.modules:
+        return
+    sys.modules["torch"] = None  # type: ignore[assignment]
+    try:
+        import tensorboardX  # noqa: F401
+    finally:
+        del sys.modules["torch"]
 
 
 def run_in_tune(searcher: LoopSearcher, *, storage: Path, scheduler: Scheduler, max_concurrent: int) -> str | None:
@@ -27,6 +39,7 @@ def run_in_tune(searcher: LoopSearcher, *, storage: Path, scheduler: Scheduler, 
         What broke the experiment, in one line; None if nothing did.
     """
     storage.mkdir(parents=True, exist_ok=True)
+    load_tensorboard()
     tuner = tune.Tuner(
         WorkerTrainable,
         tune_config=tune.TuneConfig(
