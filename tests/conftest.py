@@ -1,6 +1,8 @@
 """What every test shares, and how the suite is shared out among processes (`pytest -n auto`)."""
 
 import os
+import signal
+from collections.abc import Iterator
 
 import pytest
 from hypothesis import settings
@@ -20,8 +22,22 @@ LONGEST_FIRST = ("tests/end_to_end/", "tests/search/", "tests/timellm/")
 SHARE_A_SEARCH = ("documented_commands", "report", "search")
 """Files of `tests/end_to_end` that look at the one real search."""
 
+HANDLERS = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+"""What these signals do where no command has changed it."""
+
 if "PYTEST_XDIST_WORKER" in os.environ:  # as many tests as cores run at once, so each has one thread
     os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+
+@pytest.fixture(autouse=True)
+def handlers() -> Iterator[None]:
+    """Handlers of signals end with the test: a command that is called here sets its own for the rest of its process.
+
+    Processes that later tests fork would inherit them, and would not end when they are told to.
+    """
+    yield
+    for number, handler in HANDLERS.items():
+        signal.signal(number, handler)
 
 
 class Scheduling(LoadFileScheduling):
