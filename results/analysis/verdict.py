@@ -70,10 +70,11 @@ class Verdict:
     def may_be_accurate(self, row: pd.Series) -> bool:
         """Whether a lower error of this row is more than an effect of more optimizer steps in as many windows.
 
-        True of whole runs. True of a projected row if its steps are at most the reference's, or if its error
-        after as many steps as the reference made is telling.
+        True of whole runs. True of a projected row, or one that does not say what it is, if its steps are at most the
+        reference's, or if its error after as many steps as the reference made is telling.
         """
-        if not bool(row["is_projected"]) or self.reference_steps is None:
+        is_whole = pd.notna(row["is_projected"]) and not row["is_projected"]
+        if is_whole or self.reference_steps is None:
             return True
         steps = self.steps(row)
         if steps is None or steps <= self.reference_steps:

@@ -4,11 +4,13 @@ As a program it is one of them: `python -m tests.timellm.two_processes CONFIG.js
 `TOKENISE_AS_NEEDED` in its environment it tokenises prompts as a run on very wide data does.
 """
 
+import faulthandler
 import json
 import os
 import socket
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +23,9 @@ from timellm.prompts import as_needed
 from timellm.run.evaluate import evaluate
 
 ROOT = Path(__file__).parents[2]
+
+_MOST_SECONDS = 400
+"""After so long a process says where each of its threads stands, and ends with status 1."""
 
 
 def train(config: RunConfig, windows: list[int]) -> dict[str, Any]:
@@ -62,24 +67,27 @@ def free_port() -> int:
 
 
 def train_together(config: RunConfig, windows: list[int], folder: Path, world: int = 2) -> list[dict[str, Any]]:
-    """What each of several processes found."""
+    """What each of several processes found; the first that fails ends the others, which may wait for it in vain."""
     (folder / "config.json").write_text(json.dumps(config.to_dict()))
     port, results = free_port(), [folder / f"result{rank}.json" for rank in range(world)]
     program = ["-m", "tests.timellm.two_processes", str(folder / "config.json")]
-    processes = [
-        start([*program, str(path), *map(str, windows)], rank, world, port, stderr=subprocess.PIPE)
-        for rank, path in enumerate(results)
-    ]
+    processes, errors = [], [path.with_suffix(".err") for path in results]
+    for rank, (path, error) in enumerate(zip(results, errors, strict=True)):
+        with error.open("w") as stream:
+            processes.append(start([*program, str(path), *map(str, windows)], rank, world, port, stderr=stream))
     try:
-        errors = [process.communicate(timeout=800)[1] for process in processes]
+        while not any(process.poll() for process in processes) and None in [one.returncode for one in processes]:
+            time.sleep(0.1)
     finally:
         for process in processes:
             process.kill()
-    assert [process.returncode for process in processes] == [0] * world, errors
+    ends = [process.wait() for process in processes]
+    assert ends == [0] * world, [ends, *(path.read_text()[-4000:] for path in errors)]
     return [json.loads(path.read_text()) for path in results]
 
 
 if __name__ == "__main__":
+    faulthandler.dump_traceback_later(_MOST_SECONDS, exit=True)
     torch.set_num_threads(1)
     if "TOKENISE_AS_NEEDED" in os.environ:
         as_needed.MOST_TOKENISED_FIRST = 0
