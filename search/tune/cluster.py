@@ -15,7 +15,7 @@ from typing import Any
 
 from timellm.contract.errors import InputError, first_line
 from timellm.contract.files import replaced
-from timellm.machine.claims import claim, remove_claimed_by_dead
+from timellm.machine.claims import claim, remove_claimed_by_dead, socket_folders
 from timellm.machine.process import packages_path
 
 _ENVIRONMENT = {
@@ -144,6 +144,17 @@ def dead_process() -> str | None:
     return None
 
 
+def claim_socket_folders() -> set[Path]:
+    """Claim the folders of sockets that processes of a Ray that was started here have made, and would leave behind."""
+    node = _node()
+    if node is None or not node.is_head():
+        return set()
+    found = socket_folders(one.process.pid for started in node.all_processes.values() for one in started)
+    for folder in found:
+        claim(folder)
+    return found
+
+
 def gcs_address() -> str:
     """Where other processes join the Ray of this one."""
     import ray
@@ -164,9 +175,12 @@ def stop_ray() -> None:
 
     node = _node()
     session = Path(node.get_session_dir_path()) if node is not None and node.is_head() else None
+    folders = claim_socket_folders()
     if node is not None and dead_process() is not None:  # otherwise what is left of it would be asked and waited for
         node.kill_all_processes(check_alive=False)
     ray.shutdown()
+    for folder in folders:
+        shutil.rmtree(folder, ignore_errors=True)
     if session is not None and session.name.startswith("session_"):
         shutil.rmtree(session, ignore_errors=True)
         latest = session.with_name("session_latest")
@@ -246,11 +260,12 @@ def _node() -> Any:
 
 
 def _claim() -> None:
-    """Mark the session folder as this search's, and remove the temporary folders of searches that were killed."""
+    """Mark what Ray made for this search as its own, and remove the temporary folders of searches that were killed."""
     node = _node()
     if node is not None and node.is_head():
         session = Path(node.get_session_dir_path())
         claim(session)
+        claim_socket_folders()
         remove_claimed_by_dead(session.parent, "session_*")
         remove_claimed_by_dead(Path(os.environ.get("TMPDIR") or tempfile.gettempdir()), "pymp-*")
 

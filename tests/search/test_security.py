@@ -10,6 +10,7 @@ from results import RunFolder
 from search.tune.cluster import secrets_put_away, set_environment
 from tests.search.searching import kill_tree, processes, search, start
 from tests.waiting import wait_for
+from timellm.machine.claims import OWNER
 
 SECRETS = {
     "AWS_ACCESS_KEY_ID": "planted-id-2b7d",
@@ -36,6 +37,7 @@ def test_a_search_listens_on_this_machine_alone_and_leaves_no_secret_in_a_file(t
         monkeypatch.setenv(name, value)
     (temporary := Path("/tmp") / f"ray-test-{os.getpid()}").mkdir()
     monkeypatch.setenv("RAY_TMPDIR", str(temporary))
+    monkeypatch.setenv("TMPDIR", str(temporary))
     process = start(tmp_path, "--name", "s", "--fidelity", "64", "--num_trials", "2", "--dashboard", seconds=2)
     try:
         wait_for(lambda: RunFolder(tmp_path / "s").trial("t0002").events.is_file() or process.poll() is not None)
@@ -51,6 +53,8 @@ def test_a_search_listens_on_this_machine_alone_and_leaves_no_secret_in_a_file(t
             if other.name() in ("gcs_server", "raylet")
         }
         during = files_with(SECRETS, tmp_path, temporary)
+        sockets = list(temporary.glob("pymp-*"))
+        claimed = [folder for folder in sockets if (folder / OWNER).is_file()]
         process.communicate(timeout=120)
     finally:
         kill_tree(process.pid)
@@ -59,7 +63,8 @@ def test_a_search_listens_on_this_machine_alone_and_leaves_no_secret_in_a_file(t
     assert modes == {"token"}
     assert {ip.removeprefix("::ffff:") for ip, _ in listening} == {"127.0.0.1"}, listening
     assert during == set() == files_with(SECRETS, tmp_path, temporary)
-    assert not list(temporary.glob("ray/session_2*"))
+    assert sockets == claimed != [], "those of Ray's dashboard, which the next search removes if this one is killed"
+    assert not [*temporary.glob("ray/session_2*"), *temporary.glob("pymp-*")]
 
 
 def test_secrets_are_back_in_the_environment_after_a_search(monkeypatch):

@@ -3,10 +3,13 @@
 import contextlib
 import os
 import shutil
+from collections.abc import Iterable
 from multiprocessing import util
 from pathlib import Path
 
 import psutil
+
+from timellm.machine.periodic import descendants
 
 OWNER = "timellm.pid"
 """File in a claimed folder: a process id, and the namespace that it counts in. Folders without it are others'."""
@@ -26,6 +29,22 @@ def claim_loader_folder() -> None:
     """
     with contextlib.suppress(OSError):
         claim(Path(util.get_temp_dir()))
+
+
+def socket_folders(processes: Iterable[int]) -> set[Path]:
+    """The folders in which processes, and those that they started, listen at sockets of Python's multiprocessing.
+
+    Args:
+        processes: Their ids; one that is dead has none.
+    """
+    found = set()
+    for pid in processes:
+        with contextlib.suppress(psutil.Error, OSError):
+            parent = psutil.Process(pid)
+            for process in (parent, *descendants(parent)):
+                with contextlib.suppress(psutil.Error, OSError):
+                    found |= {Path(one.laddr).parent for one in process.net_connections("unix") if one.laddr}
+    return {folder for folder in found if folder.name.startswith("pymp-")}
 
 
 def remove_claimed_by_dead(folder: Path, pattern: str) -> list[Path]:
