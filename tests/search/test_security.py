@@ -1,6 +1,8 @@
 """What strangers on the network, in the temporary folder or in a run folder could do to a search."""
 
 import os
+import shutil
+import tempfile
 from pathlib import Path
 
 import psutil
@@ -32,10 +34,17 @@ def files_with(secrets, *folders):
     return found
 
 
-def test_a_search_listens_on_this_machine_alone_and_leaves_no_secret_in_a_file(tmp_path, monkeypatch):
+@pytest.fixture
+def temporary():
+    """A temporary folder whose path is short enough for Ray's sockets."""
+    folder = Path(tempfile.mkdtemp(prefix="ray-test-", dir="/tmp"))
+    yield folder
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+def test_a_search_listens_on_this_machine_alone_and_leaves_no_secret_in_a_file(tmp_path, temporary, monkeypatch):
     for name, value in SECRETS.items():
         monkeypatch.setenv(name, value)
-    (temporary := Path("/tmp") / f"ray-test-{os.getpid()}").mkdir()
     monkeypatch.setenv("RAY_TMPDIR", str(temporary))
     monkeypatch.setenv("TMPDIR", str(temporary))
     process = start(tmp_path, "--name", "s", "--fidelity", "64", "--num_trials", "2", "--dashboard", seconds=2)

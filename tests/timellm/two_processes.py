@@ -7,7 +7,6 @@ As a program it is one of them: `python -m tests.timellm.two_processes CONFIG.js
 import faulthandler
 import json
 import os
-import socket
 import subprocess
 import sys
 import time
@@ -52,29 +51,23 @@ def train(config: RunConfig, windows: list[int]) -> dict[str, Any]:
 
 
 def start(command: list[str], rank: int, world: int, port: int, **more: Any) -> subprocess.Popen:
-    """One process of several, as a launcher would start it."""
+    """One process of several, as torchrun would start it beside its own store of what they tell each other."""
     place = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": world, "LOCAL_WORLD_SIZE": world}
-    place |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+    place |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "TORCHELASTIC_USE_AGENT_STORE": True}
     environment = {**os.environ, **worker_environment(1), **{name: str(value) for name, value in place.items()}}
     return subprocess.Popen([sys.executable, *command], cwd=ROOT, env=environment, text=True, **more)
-
-
-def free_port() -> int:
-    """A port that nobody listens on."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
 
 
 def train_together(config: RunConfig, windows: list[int], folder: Path, world: int = 2) -> list[dict[str, Any]]:
     """What each of several processes found; the first that fails ends the others, which may wait for it in vain."""
     (folder / "config.json").write_text(json.dumps(config.to_dict()))
-    port, results = free_port(), [folder / f"result{rank}.json" for rank in range(world)]
+    store = torch.distributed.TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)  # on a free port
+    results = [folder / f"result{rank}.json" for rank in range(world)]
     program = ["-m", "tests.timellm.two_processes", str(folder / "config.json")]
     processes, errors = [], [path.with_suffix(".err") for path in results]
     for rank, (path, error) in enumerate(zip(results, errors, strict=True)):
         with error.open("w") as stream:
-            processes.append(start([*program, str(path), *map(str, windows)], rank, world, port, stderr=stream))
+            processes.append(start([*program, str(path), *map(str, windows)], rank, world, store.port, stderr=stream))
     try:
         while not any(process.poll() for process in processes) and None in [one.returncode for one in processes]:
             time.sleep(0.1)

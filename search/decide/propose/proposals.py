@@ -59,6 +59,7 @@ class Proposals:
     is_timed: Callable[[RunConfig], bool]
     ended_because: str = ""
     _has_refused: bool = field(default=False, init=False)  # whether the last call of _propose did
+    _has_told: bool = field(default=False, init=False)  # of what would be compiled
 
     def next(self, plan: Plan, running: Sequence[Trial]) -> Proposal | None:
         """The next new trial; None at the end.
@@ -133,7 +134,21 @@ class Proposals:
             reason = self._reason_not_to_fit(plan, config)
         if reason is not None and source != SAMPLER:
             self.listener.note(f"{source} is not begun: {reason}.", is_kept=True)
+        elif reason is not None:
+            self._tell_of_compiling(config, share)
         return reason
+
+    def _tell_of_compiling(self, config: RunConfig, share: float) -> None:
+        """Say once that a value is not searched because of what it would compile alone."""
+        seconds, budget = self.costs.compiling_seconds(config), self.limits.budget_seconds
+        if self._has_told or budget is None or seconds <= share * budget:
+            return
+        self._has_told = True
+        self.listener.note(
+            f"offload_optimizer {config.offload_optimizer} is not proposed: compiling its optimizer, once on a machine, "
+            f"would take about {seconds:.0f} s of {budget:.0f} s. Raise --time_budget to try it.",
+            is_kept=True,
+        )
 
     def _reason_not_to_fit(self, plan: Plan, config: RunConfig) -> str | None:
         """Why a trial does not fit the time that is left; None if it does."""
