@@ -145,8 +145,8 @@ class Proposals:
             return
         self._has_told = True
         self.listener.note(
-            f"offload_optimizer {config.offload_optimizer} is not proposed: compiling its optimizer, once on a machine, "
-            f"would take about {seconds:.0f} s of {budget:.0f} s. Raise --time_budget to try it.",
+            f"offload_optimizer {config.offload_optimizer} is not proposed: compiling its optimizer, once on a "
+            f"machine, would take about {seconds:.0f} s of {budget:.0f} s. Raise --time_budget to try it.",
             is_kept=True,
         )
 
