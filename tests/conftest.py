@@ -1,6 +1,5 @@
 """What every test shares, and how the suite is shared out among processes (`pytest -n auto`)."""
 
-import os
 import signal
 from collections.abc import Iterator
 
@@ -8,6 +7,7 @@ import pytest
 from hypothesis import settings
 from xdist.scheduler import LoadFileScheduling
 
+from tests.cores import give_all_cores, take_a_share_of_the_cores
 from timellm.machine.cores import usable_cores
 
 settings.register_profile("untimed", deadline=None)
@@ -25,8 +25,7 @@ SHARE_A_SEARCH = ("documented_commands", "report", "search")
 HANDLERS = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
 """What these signals do where no command has changed it."""
 
-if "PYTEST_XDIST_WORKER" in os.environ:  # as many tests as cores run at once, so each has one thread
-    os.environ.setdefault("OMP_NUM_THREADS", "1")
+take_a_share_of_the_cores()
 
 
 @pytest.fixture(autouse=True)
@@ -38,6 +37,13 @@ def handlers() -> Iterator[None]:
     yield
     for number, handler in HANDLERS.items():
         signal.signal(number, handler)
+
+
+@pytest.fixture
+def all_cores() -> Iterator[None]:
+    """All cores of the machine, for a test that needs two."""
+    with give_all_cores():
+        yield
 
 
 class Scheduling(LoadFileScheduling):

@@ -25,13 +25,15 @@ _ENVIRONMENT = {
     "RAY_CHDIR_TO_TRIAL_DIR": "0",
     "RAY_memory_monitor_refresh_ms": "0",
     "RAY_worker_niceness": "0",
+    "RAY_prestart_worker_first_driver": "0",
     "TUNE_DISABLE_SIGINT_HANDLER": "1",
     "TUNE_DISABLE_AUTO_CALLBACK_SYNCER": "1",
     "TUNE_MAX_PENDING_TRIALS_PG": "1",
     "TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S": "0",
 }
 """Ray's own memory monitor is off: it would kill the process that watches a worker, and workers have a limit. Ray's
-processes have ordinary priority, because a trial's clock must not depend on the niceness of other processes."""
+processes have ordinary priority, because a trial's clock must not depend on the niceness of other processes. No
+process is started for each core in advance, because a trial's actor gets one of its own anyway."""
 
 _ALONE = {"RAY_AUTH_MODE": "token", "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}
 """Of a Ray on this machine alone: its processes ask each other for a token, and listen on 127.0.0.1, which Ray

@@ -12,13 +12,15 @@ from typing import Any
 
 from search.setup import preparation
 from search.setup.hardware import FactFinder
+from timellm.machine.cores import usable_cores
 
 
 class KeptFacts(FactFinder):
     """Finds the facts, unless a search that asked for the same has found them."""
 
     def __init__(self, config: Mapping[str, Any], variants: Sequence[Mapping[str, Any]] = ()) -> None:
-        asked = json.dumps([config, list(variants), os.environ.get("TIMELLM_CACHE_DIR")], sort_keys=True)
+        place = [usable_cores(), os.environ.get("TIMELLM_CACHE_DIR")]
+        asked = json.dumps([config, list(variants), place], sort_keys=True)
         self._kept = Path(os.environ["KEPT_FACTS"], hashlib.sha256(asked.encode()).hexdigest())
         self._is_known = self._kept.is_file()
         if not self._is_known:

@@ -24,13 +24,13 @@ FACTS = tempfile.TemporaryDirectory(prefix="facts")
 
 _PROGRAM = f"""
 import sys
-import tests.search.kept_facts
+import tests.search.kept_facts, tests.search.light_ray
 from search.run import main
 sys.exit(main(sys.argv[1:], (sys.executable, {str(FAKE_WORKER)!r})))
 """
 _FORKING_PROGRAM = f"""
 import sys
-import tests.search.kept_facts
+import tests.search.kept_facts, tests.search.light_ray
 from search import session
 from search.run import main
 session.WORKER_COMMAND = (sys.executable, {str(FAKE_WORKER)!r})

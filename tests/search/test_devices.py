@@ -15,13 +15,13 @@ from search.setup.resources import plan_resources, share_cluster
 from search.tune.train_launcher import conclude
 from search.tune.worker_process import WorkerProcess, WorkerSettings
 from spaces import InputError
+from tests.cores import CORES
 from tests.search.searching import FAKE_WORKER, ROOT, kill_tree, search
 from tests.timellm.tiny_runs import tiny_config
 from tests.waiting import wait_for
 from timellm.contract.config import RunConfig
 from timellm.contract.job import Job, Launch
 from timellm.contract.layout import TrialFolder
-from timellm.machine.cores import usable_cores
 
 CONFIG = RunConfig(batch_size=8, llm_layers=2).to_dict()
 
@@ -128,8 +128,8 @@ def test_nothing_is_left_of_a_killed_launcher_and_the_next_trial_has_its_cores(t
     assert outcome_of(start(tmp_path / "again", address, 0.2))["state"] == "complete"
 
 
-@pytest.mark.skipif(usable_cores() < 2, reason="a trial on two devices needs two cores")
-def test_a_search_runs_its_trials_on_two_devices(tmp_path):
+@pytest.mark.skipif(CORES < 2, reason="a trial on two devices needs two cores")
+def test_a_search_runs_its_trials_on_two_devices(tmp_path, all_cores):
     ended = search(tmp_path, "--name", "d", "--devices_per_trial", "2", "--num_trials", "2", seconds=0.1, timeout=800)
     assert ended.returncode == 0, ended.stderr
     assert "Each trial: 2 processes that train together, each with " in ended.stdout
@@ -142,8 +142,8 @@ def test_a_search_runs_its_trials_on_two_devices(tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(usable_cores() < 2, reason="a trial on two devices needs two cores")
-def test_real_trials_train_on_two_devices(tmp_path):
+@pytest.mark.skipif(CORES < 2, reason="a trial on two devices needs two cores")
+def test_real_trials_train_on_two_devices(tmp_path, all_cores):
     tiny_config(tmp_path)  # makes the backbone and the series
     task = {"--data": "custom", "--root_path": tmp_path, "--data_path": "series.csv", "--llm_path": tmp_path / "gpt2"}
     run = {"--llm_model": "gpt2", "--space": "smoke", "--name": "real", "--num_trials": 2, "--devices_per_trial": 2}
