@@ -21,11 +21,12 @@ def costs(*, has_cpu_adam: bool = False) -> RunCosts:
     return found
 
 
-def test_deepspeed_maps_the_prototypes_at_every_micro_batch():
+def test_deepspeed_maps_the_prototypes_at_every_micro_batch_in_fp16_alone():
     work = Work()
     plain = BASELINE.replace(prompt_prefix="reuse", accumulation_steps=4)
-    more = work.step_gflop(plain.replace(offload_optimizer="none")) - work.step_gflop(plain)
-    assert more == pytest.approx(3 * work.mapping_gflop(plain))
+    sharded, half = (plain.replace(offload_optimizer="none", precision=name) for name in ("fp32", "fp16"))
+    assert work.step_gflop(sharded) == work.step_gflop(plain)
+    assert work.step_gflop(half) - work.step_gflop(plain) == pytest.approx(3 * work.mapping_gflop(plain))
     published = BASELINE.replace(accumulation_steps=4)
     assert work.step_gflop(published.replace(offload_optimizer="none")) == work.step_gflop(published)
 

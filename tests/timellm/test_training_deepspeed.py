@@ -7,6 +7,7 @@ import torch
 from tests.timellm.tiny_runs import options, set_up, tiny_config
 from timellm.contract.errors import InputError
 from timellm.contract.layout import DEEPSPEED_CONFIG
+from timellm.model.mapping import MappingLayer
 from timellm.optimize.deepspeed_config import generated_deepspeed_config, load_deepspeed_config
 from timellm.optimize.deepspeed_json import read_deepspeed_file
 from timellm.optimize.engine import DeepSpeedEngine
@@ -37,6 +38,21 @@ def test_zero_2_gives_the_curve_of_plain_training(folder, offload, tolerance, pr
     assert isinstance(engine, DeepSpeedEngine)
     assert engine.model.zero_optimization_stage() == 2
     np.testing.assert_allclose(sharded, plain, rtol=tolerance)
+
+
+@pytest.mark.deepspeed
+@pytest.mark.parametrize("stage", [0, 1, 2])
+def test_the_prototypes_are_mapped_once_an_update_whatever_the_stage(folder, tmp_path, monkeypatch, stage):
+    common = {"batch_size": 4, "accumulation_steps": 3, "prompt_prefix": "reuse"}
+    plain, _ = curve(tiny_config(folder, **common), steps=8)
+    path = tmp_path / "ds.json"
+    path.write_text(json.dumps({"zero_optimization": {"stage": stage}}))
+    mapped, prototypes = [], MappingLayer.prototypes
+    monkeypatch.setattr(MappingLayer, "prototypes", lambda *given: mapped.append(given) or prototypes(*given))
+    sharded, engine = curve(tiny_config(folder, deepspeed_config=str(path), **common), steps=8)
+    assert engine.model.zero_optimization_stage() == stage
+    assert len(mapped) == 8
+    np.testing.assert_allclose(sharded, plain, rtol=1e-6)
 
 
 @pytest.mark.deepspeed

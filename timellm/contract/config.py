@@ -260,6 +260,11 @@ class RunConfig:
         return self.precision in ("fp16", "bf16")
 
     @property
+    def shares_prototypes(self) -> bool:
+        """Whether a process that trains alone maps the prototypes once an update; DeepSpeed scales fp16 by itself."""
+        return self.prompt_prefix != "recompute" and not (self.uses_deepspeed and self.precision == "fp16")
+
+    @property
     def keeps_gradients(self) -> bool:
         """Whether gradients need memory of their own: CUDA graphs overwrite theirs at the next micro batch."""
         return self.step_graph or (

@@ -172,6 +172,11 @@ class TimeLLM(nn.Module):
             mapped = self.mapping_layer.prototypes(self.word_embeddings, rounded_to, bias)  # [prototypes, hidden]
             return self.reprogramming_layer.keys_values(mapped, joint)
 
+    def prototype_parameters(self) -> list[nn.Parameter]:
+        """What the prototypes' keys and values are made of, and nothing else."""
+        layers = self.mapping_layer, self.reprogramming_layer.key_projection, self.reprogramming_layer.value_projection
+        return [parameter for layer in layers for parameter in layer.parameters()]
+
     def forward(self, x: Tensor, prompt: PromptBatch, prototypes: Prototypes | None = None) -> Tensor:
         """Forecast windows.
 

@@ -29,6 +29,8 @@ class Engine(ABC):
     Attributes:
         model: What to call for a forward pass; wraps the network.
         shares_prototypes: Whether the mapping layer may run once per optimizer step instead of once per micro batch.
+        maps_with_the_last: Whether its backward pass then must be part of the last micro batch's.
+        wants_every_gradient: Whether each micro batch must leave a gradient of all that is trained, be it zero.
         compile_seconds: Time that compiling extensions took.
         world: Processes that train together.
         rank: Number of this one.
@@ -37,6 +39,8 @@ class Engine(ABC):
 
     model: Any
     shares_prototypes: bool
+    maps_with_the_last: bool = False
+    wants_every_gradient: bool = False
     compile_seconds: float = 0.0
     world: int = 1
     rank: int = 0
@@ -107,7 +111,7 @@ class PlainEngine(Engine):
         self._max_norm = config.max_grad_norm
         self._keeps_gradients = config.keeps_gradients
         self._parameters = [parameter for _, parameter in model.trained_parameters()]
-        self.shares_prototypes = config.prompt_prefix != "recompute" and self.world == 1
+        self.shares_prototypes = config.shares_prototypes and self.world == 1
         self._mapping_layers = [module for module in model.modules() if isinstance(module, MappingLayer)]
         optimizer = build_optimizer(config, self._parameters)
         create_state(optimizer)
@@ -179,7 +183,7 @@ class PlainEngine(Engine):
 class DeepSpeedEngine(Engine):
     """ZeRO-2, with or without the optimizer on the CPU."""
 
-    shares_prototypes = False
+    maps_with_the_last = True
 
     def __init__(self, config: RunConfig, model: TimeLLM, device: torch.device, steps: int) -> None:
         started = time.perf_counter()
@@ -191,10 +195,12 @@ class DeepSpeedEngine(Engine):
         settings = load_deepspeed_config(config, sum(parameter.numel() for parameter in parameters))
         self.settings = settings
         offloads = settings["zero_optimization"].get("offload_optimizer", {}).get("device") == "cpu"
+        self.wants_every_gradient = offloads  # it would add one that comes late to that of the update before
         if offloads:
             load_extensions(_cpu_adam_builders())
         _join_process_group(device)
         self.world, self.rank = torch.distributed.get_world_size(), torch.distributed.get_rank()
+        self.shares_prototypes = config.shares_prototypes and self.world == 1
         if offloads:
             from deepspeed.ops.adam import DeepSpeedCPUAdam
 

@@ -3,7 +3,7 @@
 import dataclasses
 import math
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import cast
 
 import numpy as np
@@ -250,13 +250,18 @@ class Stepper:
             with part("prompt"):
                 prompt = batch.prompt if store is None else store.prompt(batch)
             is_last = number == len(batches) - 1
+            last = _joined(shared, leaves) if is_last and engine.maps_with_the_last else None
             with engine.micro_batch(is_last=is_last):
                 with part("network"):
-                    forecast = engine.model(batch.x, prompt, leaves)
+                    forecast = engine.model(batch.x, prompt, last or leaves)
                 loss = _share_of_error(forecast, batch.y, len(group))
                 total = loss.detach() if total is None else total + loss.detach()
+                if last and leaves:
+                    loss = loss + _with_gradients_of(leaves, last)
+                elif leaves and engine.wants_every_gradient:
+                    loss = loss + _nothing(network.prototype_parameters())
                 engine.backward(loss if engine.world == 1 else loss * engine.world, is_last=is_last)
-        if shared and leaves:
+        if shared and leaves and not engine.maps_with_the_last:
             gradients = [cast(Tensor, leaf.grad).to(part.dtype) for leaf, part in zip(leaves, shared, strict=True)]
             torch.autograd.backward(shared, gradients)
         with part("optimizer"):
@@ -345,6 +350,25 @@ def _share_of_error(forecast: Tensor, y: Tensor, windows: int) -> Tensor:
     if len(y) == windows == len(forecast):
         return F.mse_loss(forecast, y)
     return F.mse_loss(forecast[: len(y)], y, reduction="sum") / (windows * y.shape[1])
+
+
+def _joined(shared: Prototypes | None, leaves: Prototypes | None) -> Prototypes | None:
+    """The prototypes themselves, in the type of the leaves that stood for them."""
+    if shared is None or leaves is None:
+        return None
+    keys, values = (part.to(leaf.dtype) for part, leaf in zip(shared, leaves, strict=True))
+    return keys, values
+
+
+def _with_gradients_of(leaves: Prototypes, prototypes: Prototypes) -> Tensor | float:
+    """Zero, whose gradients of the prototypes are those that micro batches left at the leaves."""
+    pairs = [(part, leaf.grad) for part, leaf in zip(prototypes, leaves, strict=True) if leaf.grad is not None]
+    return sum(((part - part.detach()) * grad).sum() for part, grad in pairs)
+
+
+def _nothing(parameters: Iterable[Tensor]) -> Tensor | float:
+    """Zero, whose gradients are zero."""
+    return sum(parameter.sum() for parameter in parameters) * 0
 
 
 def _counting(batch: Batch, windows: int) -> Batch:

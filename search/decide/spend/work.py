@@ -43,8 +43,7 @@ class Work:
             config: The run's settings.
             keeps_prompts: Whether the prompts' keys and values are there already.
         """
-        shares = config.prompt_prefix != "recompute" and not config.uses_deepspeed
-        mappings = 1 if shares else config.accumulation_steps
+        mappings = 1 if config.shares_prototypes else config.accumulation_steps
         return mappings * self.mapping_gflop(config) + config.global_batch * self._window(config, keeps_prompts)
 
     def mapping_gflop(self, config: RunConfig) -> float:
