@@ -110,6 +110,11 @@ def levers(base: RunConfig) -> list[Lever]:
         _knob("accumulation 4", "accumulation_steps", 4, base),
         _knob("DeepSpeed ZeRO-2", "offload_optimizer", "none", base, is_apart=True),
         _knob("DeepSpeed ZeRO-2, CPU offload", "offload_optimizer", "cpu", base, is_apart=True),
+        Lever(
+            name="DeepSpeed ZeRO-2, accumulation 4",
+            settings={"offload_optimizer": "none", "accumulation_steps": 4},
+            is_apart=True,
+        ),
         _knob(f"{workers} loader workers", "num_workers", workers, base, is_apart=True),
         _knob("torch.compile default", "compile_mode", "default", base, is_apart=True),
     ]

@@ -61,7 +61,7 @@ def _search(options: Options, given: set[str], worker_command: tuple[str, ...]) 
     terminal = Terminal()
     with Interrupts() as interrupts:
         try:
-            prepared = prepare(options, folder)
+            prepared = prepare(options, folder, load_search if not options.dry_run else lambda: None)
         except OSError as error:
             path = shortened(str(error.filename or ""))
             raise InputError(f"Every path must be usable, got {path!r}: {error.strerror}.") from None
@@ -75,6 +75,12 @@ def _search(options: Options, given: set[str], worker_command: tuple[str, ...]) 
             show(prepared, terminal)
             return ExitStatus.DONE
         return _run(prepared, terminal, interrupts, worker_command)
+
+
+def load_search() -> None:
+    """Import what a search runs on: it takes seconds, in which something else may be waited for."""
+    import search.session
+    import search.tune.tuning  # noqa: F401
 
 
 def _run(prepared: "Preparation", terminal: "Terminal", interrupts: Interrupts, worker_command: tuple[str, ...]) -> int:

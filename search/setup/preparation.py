@@ -3,7 +3,7 @@
 import dataclasses
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -115,12 +115,13 @@ def run_folder(options: Options) -> RunFolder:
     return folder
 
 
-def prepare(options: Options, folder: RunFolder) -> Preparation:
+def prepare(options: Options, folder: RunFolder, meanwhile: Callable[[], object] = lambda: None) -> Preparation:
     """Check everything that can be checked before anything is started.
 
     Args:
         options: The command line.
         folder: From `run_folder`.
+        meanwhile: Called while another process finds the facts of the machine, the data and the language model.
 
     Raises:
         InputError: With what is wrong.
@@ -132,7 +133,9 @@ def prepare(options: Options, folder: RunFolder) -> Preparation:
     choose_clocks(options.clocks, parse_fidelity(options.fidelity or "auto"), options.time_budget)
     task = _task(options)
     first = RunConfig.from_dict({"llm_layers": 1, **task, **_checkable(space)})
-    facts = FactFinder(first.to_dict(), [*layer_variants(space), *wavelet_variants(space)]).facts()
+    finder = FactFinder(first.to_dict(), [*layer_variants(space), *wavelet_variants(space)])
+    meanwhile()
+    facts = finder.facts()
     if options.resume is not None:
         facts = with_earlier_features(facts, folder.read_manifest())
     resolved, notes = resolve(space, hardware_of(facts))

@@ -2,6 +2,7 @@ from benchmarks import fuzz_searches
 from search.run import main
 from search.setup.hardware import wavelet_variants, with_earlier_features
 from spaces import load_space, narrow, parse_settings
+from timellm.contract.errors import InputError
 from timellm.contract.manifest import Manifest
 
 
@@ -56,3 +57,22 @@ def test_a_plan_says_what_tokenising_takes(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr("search.setup.preparation.FactFinder", Facts)
     assert main(["--space", "smoke", "--dry_run", "--runs_dir", str(tmp_path)]) == 0
     assert "A run tokenises 14,400,000 prompts." in capsys.readouterr().out
+
+
+def test_what_a_search_runs_on_is_loaded_while_its_facts_are_found(tmp_path, monkeypatch):
+    done = []
+
+    class Facts:
+        def __init__(self, config, variants=()):
+            done.append("asked")
+
+        def facts(self):
+            done.append("waited")
+            raise InputError("There are none.")
+
+    monkeypatch.setattr("search.setup.preparation.FactFinder", Facts)
+    monkeypatch.setattr("search.run.load_search", lambda: done.append("loaded"))
+    arguments = ["--space", "smoke", "--runs_dir", str(tmp_path)]
+    assert (main(arguments), done) == (2, ["asked", "loaded", "waited"])
+    done.clear()
+    assert (main([*arguments, "--dry_run"]), done) == (2, ["asked", "waited"])
